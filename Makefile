@@ -1,0 +1,92 @@
+# Each target sets .venv up as far as it needs it, once; later runs use no network.
+# `make` alone lists the targets.
+
+PYTHON ?= python3
+PORT ?= 8000
+# Not taken from the environment, where some shells keep the machine's own name.
+HOST = 127.0.0.1
+
+run = @exec .venv/bin/python -m
+# $(call option,name,VARIABLE): --name 'value', or nothing where the variable is not set.
+option = $(if $(value $(2)),--$(1) '$(subst ','\'',$(value $(2)))')
+
+.PHONY: help serve test train predict evaluate constraints clean FORCE
+.NOTPARALLEL:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+help:
+	@echo "make serve        serve next words over HTTP: PORT=$(PORT) HOST=$(HOST) BUNDLE=folder WORKERS=n"
+	@echo "make test         run the tests: ARGS='-k client'"
+	@echo "make train        train a model: CORPUS=name-or-path RECIPE=file OUT=runs/name"
+	@echo "make predict      next words of TEXT='I went to the': BUNDLE=folder"
+	@echo "make evaluate     perplexity and accuracy: BUNDLE=folder CORPUS=name-or-path"
+	@echo "make constraints  pin the dependencies of pyproject.toml in constraints.txt"
+	@echo "make clean        remove .venv and caches; runs/ stays"
+	@echo
+	@echo "ARGS='…' is handed to the program as it is; ARGS=--help lists its options."
+	@echo "PYTHON=python3.12 chooses the Python (3.10 to 3.13) that .venv is made with."
+	@echo "TORCH_INDEX=address takes torch from another package index. Without a GPU, give"
+	@echo "  the address for CPU on PyTorch's installation page: it spares gigabytes of CUDA."
+	@echo "  A torch of the right version that .venv has already is kept, whichever its build."
+
+serve: .venv/serve.stamp
+	$(run) serve $(call option,host,HOST) $(call option,port,PORT) $(call option,bundle,BUNDLE) $(call option,workers,WORKERS) $(ARGS)
+
+test: .venv/test.stamp
+	$(run) pytest $(ARGS)
+
+train: .venv/train.stamp
+	$(run) training train $(call option,corpus,CORPUS) $(call option,recipe,RECIPE) $(call option,out,OUT) $(ARGS)
+
+predict: .venv/serve.stamp
+	$(run) lm predict $(call option,bundle,BUNDLE) $(ARGS) $(if $(value TEXT),-- '$(subst ','\'',$(value TEXT))')
+
+evaluate: .venv/train.stamp
+	$(run) lm evaluate $(call option,bundle,BUNDLE) $(call option,corpus,CORPUS) $(ARGS)
+
+constraints: .venv/test.stamp
+	@$(pip) --quiet uv
+	@cp constraints.txt .venv/constraints.txt
+	@.venv/bin/uv pip compile --quiet --universal --python-version 3.10 --all-extras --no-header --no-annotate \
+		--no-emit-package nextword $(ARGS) --output-file .venv/constraints.txt pyproject.toml
+	@{ grep '^#' constraints.txt; grep -Ev '^(cuda|nvidia|triton)' .venv/constraints.txt; } >.venv/constraints.new
+	@mv .venv/constraints.new constraints.txt
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache
+	find lm serve training tests -name __pycache__ -prune -exec rm -rf {} +
+
+# ---- The virtual environment: one stamp for each extra of pyproject.toml.
+
+accepted = 3.10 3.11 3.12 3.13
+# A .venv of any accepted Python will do, unless the command line asks for one.
+wanted := $(if $(filter command,$(origin PYTHON)),$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null),$(accepted))
+log = .venv/installing.log
+pip = .venv/bin/python -m pip --disable-pip-version-check install -c constraints.txt
+# A log that says "Installing" and still has this name is of an installation cut off half-way.
+usable = .venv/bin/python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv)' $(wanted) 2>/dev/null \
+	&& ! grep -qs '^Installing' $(log)
+lock = exec 9<Makefile; flock 9 2>/dev/null || true
+
+found = $(shell $(PYTHON) --version 2>&1)
+refuse_python = $(error $(if $(filter Python,$(found)),$(PYTHON) is $(found),There is no Python called $(PYTHON)) - Nextword needs Python 3.10 to 3.13, for example: make $(MAKECMDGOALS) PYTHON=python3.12)
+refuse_venv = $(error $(PYTHON) cannot make virtual environments - install its venv module, on Debian and Ubuntu: apt install python3-venv)
+
+.venv/pyvenv.cfg: $(shell $(usable) || echo FORCE)
+	$(if $(filter $(addsuffix .%,$(accepted)),$(found)),,$(refuse_python))
+	$(if $(shell $(PYTHON) -c 'import ensurepip, venv' 2>&1),$(refuse_venv))
+	@$(lock); if $(usable); then exit; fi; \
+	echo "Making .venv with $(found)"; \
+	rm -rf .venv && mkdir .venv && echo Installing >$(log) && $(PYTHON) -m venv .venv && rm $(log)
+
+# setuptools comes first, so that the editable install needs no build environment from the network.
+.venv/%.stamp: .venv/pyvenv.cfg pyproject.toml constraints.txt
+	@echo "Setting up .venv for $(MAKECMDGOALS) (once; takes minutes, follow it in $(log))"
+	@$(lock); { \
+	$(if $(TORCH_INDEX),$(pip) --no-deps --index-url '$(TORCH_INDEX)' torch >$(log) 2>&1 &&) \
+	$(pip) setuptools >$(log) 2>&1 && \
+	$(pip) --no-build-isolation -e '.[$*]' >$(log) 2>&1 && \
+	mv $(log) .venv/installed.log && touch $(if $(filter test,$*),.venv/serve.stamp .venv/train.stamp) $@; \
+	} || { \
+	if grep -q 'connection broken' $(log); then echo "The package index cannot be reached, and the first setup needs it (details: $(log))"; \
+	else echo "The installation failed: $$(grep '^ERROR' $(log) | tail -n 1) (details: $(log))"; fi >&2; exit 1; }
