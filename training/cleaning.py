@@ -26,10 +26,10 @@ _UNWANTED = {**_WINDOWS, **_SPACES, **_INVISIBLE}
 _DASH = re.compile(r"\s*(?:(?<!-)-{2,3}(?!-)|—)\s*|(?<=\s)[-–](?=\s)")
 _TAG = re.compile(r"</?[A-Za-z][^<>]{0,200}>")
 _BREAK = re.compile(r"<\s*/?\s*(?:br|p)\s*/?\s*>", re.IGNORECASE)
+_NUMBER = r"(?:[IVXLC]+|\d+|(?i:one|two|three|four|five|six|seven|eight|nine|ten|first|second|third|last))"
 _HEADING = re.compile(
-    r"(?:(?:chapter|book|part|volume|section|letter)\s+(?:the\s+)?)?(?:[ivxlc]+|\d+|"
-    r"one|two|three|four|five|six|seven|eight|nine|ten|first|second|third|last)[.:]?(?:\s.{0,60})?",
-    re.IGNORECASE)
+    rf"(?i:chapter|book|part|volume|letter)\s+(?i:the\s+)?{_NUMBER}\b.{{0,60}}|[IVXLC]+(?:[.:]\s.{{0,60}})?|\d+[.:]?")
+_CONTINUED = re.compile(r"[a-z]|[\"'”’] ")  # a paragraph that begins so goes on from the one before
 
 
 def tidy(paragraph: str) -> str:
@@ -63,8 +63,17 @@ def plain(text: str) -> str:
 
 def books(text: str) -> str:
     """Transcribed books: as `plain`, without `_` (for italics) and without chapter headings,
-    which are no sentences and would teach that a text begins with CHAPTER."""
-    return "\n".join(p for p in plain(text.replace("_", "")).split("\n") if not is_heading(p))
+    which are no sentences and would teach that a text begins with CHAPTER. Where italics were
+    set on lines of their own, the paragraph is put together again."""
+    whole: list[str] = []
+    for paragraph in plain(text.replace("_", "")).split("\n"):
+        if is_heading(paragraph):
+            continue
+        if whole and _CONTINUED.match(paragraph) and whole[-1][-1] not in ".!?":
+            whole[-1] += " " + paragraph
+        else:
+            whole.append(paragraph)
+    return "\n".join(whole)
 
 
 def is_heading(paragraph: str) -> bool:
@@ -72,8 +81,8 @@ def is_heading(paragraph: str) -> bool:
     if len(paragraph) > 80:
         return False
     letters = [c for c in paragraph if c.isalpha()]
-    shouted = bool(letters) and all(c.isupper() for c in letters)
-    return (shouted and paragraph[-1] not in "!?\"”'’") or bool(_HEADING.fullmatch(paragraph) and shouted)
+    capitals = bool(letters) and all(c.isupper() for c in letters) and paragraph[-1] not in "!?,\"'”’"
+    return capitals or bool(_HEADING.fullmatch(paragraph))
 
 
 def unwrap(text: str) -> list[str]:
@@ -81,21 +90,16 @@ def unwrap(text: str) -> list[str]:
 
     Lines that mostly exceed 110 characters are paragraphs. Shorter ones are
     wrapped: blank lines then separate the paragraphs or, where there are next
-    to none, a line does that ends although the next line's first word would
-    still have fitted in, or that closes a quotation before another one opens.
+    to none, indentation begins them or, where there is none of that either, a
+    sentence ends them that ends its line although the next line's first word
+    would still have fitted in.
     """
     rows = [row.rstrip() for row in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     lengths = sorted(len(row) for row in rows if row)
     if not lengths or lengths[len(lengths) * 9 // 10] > 110:
         return rows
-    blank_lines = len(rows) - len(lengths)
-    if blank_lines * 40 >= len(lengths):
-        starts = [not before for before in ["", *rows]]
-    else:
-        width = lengths[len(lengths) * 9 // 10]
-        starts = [True, *(_ends_paragraph(a, b, width) for a, b in zip(rows, rows[1:]))]
     paragraphs: list[list[str]] = []
-    for row, start in zip(rows, starts):
+    for row, start in zip(rows, _starts(rows, lengths)):
         if start or not paragraphs:
             paragraphs.append([])
         paragraphs[-1].append(row)
@@ -103,9 +107,23 @@ def unwrap(text: str) -> list[str]:
     return [_join(paragraph, known) for paragraph in paragraphs]
 
 
+def _starts(rows: list[str], lengths: list[int]) -> list[bool]:
+    """Which wrapped lines begin a paragraph; `lengths` are sorted."""
+    after_blank = [not before for before in ["", *rows[:-1]]]
+    if (len(rows) - len(lengths)) * 40 >= len(lengths):
+        return after_blank
+    deep = [row[:1] in (" ", "\t") for row in rows]
+    indented = [here and not before for before, here in zip([False, *deep], deep)]
+    if sum(indented) * 40 >= len(lengths):
+        return [a or b for a, b in zip(after_blank, indented)]
+    width = lengths[len(lengths) * 9 // 10]
+    ended = [False, *(_ends_paragraph(a, b, width) for a, b in zip(rows, rows[1:]))]
+    return [a or b for a, b in zip(after_blank, ended)]
+
+
 def _ends_paragraph(row: str, following: str, width: int) -> bool:
-    if not row or not following or following[0] in " \t":
-        return True
+    if not row or not following or row[-1] not in ".!?:\"'”’-—" or following[0].islower():
+        return False
     fits = len(row) + 1 + len(following.split(maxsplit=1)[0]) <= width
     return fits or (row[-1] in "\"”" and following[0] in "\"“")
 
