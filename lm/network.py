@@ -1,0 +1,122 @@
+"""The network: embedding, recurrent layers, tied output layer.
+
+    x_t = W_e[w_t]                                          embedding
+    h_t = RNN(x_t, h_{t-1})                                 one or more layers of rnn, gru or lstm
+    log P(w_{t+1} | w_1..w_t) = log softmax(W_e P h_t + b)  P: a linear map, where the sizes differ
+
+The output layer uses the embedding matrix again (Press & Wolf 2017, Inan et al. 2017). With `projection_size` the
+LSTM's output and recurrence go through a smaller matrix (LSTMP: Sak et al. 2014; for language models Jozefowicz et al.
+2016), which makes a large cell cheap.
+"""
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What shapes the network, and nothing else.
+
+    vocabulary_size  tokens, `<unk>` and `<eos>` included
+    cell             "rnn" (Elman, tanh), "gru" or "lstm"
+    embedding_size   width of the embedding and of the tied output layer
+    hidden_size      width of each recurrent layer (its cell state)
+    layers           recurrent layers, one above the other
+    projection_size  width of the LSTM's output and recurrence; 0: as wide as the cell
+    """
+
+    vocabulary_size: int
+    cell: str = "lstm"
+    embedding_size: int = 256
+    hidden_size: int = 512
+    layers: int = 1
+    projection_size: int = 0
+
+    def __post_init__(self):
+        if self.cell not in CELLS:
+            raise ValueError(f"cell is {self.cell!r}; accepted: {', '.join(CELLS)}")
+        for name in ("vocabulary_size", "embedding_size", "hidden_size", "layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.projection_size and self.cell != "lstm":
+            raise ValueError(f"projection_size is for the lstm cell; the cell is {self.cell!r}")
+        if not 0 <= self.projection_size < self.hidden_size:
+            raise ValueError(
+                f"projection_size is {self.projection_size}; it must be 0 or less than hidden_size {self.hidden_size}"
+            )
+
+    @property
+    def output_size(self) -> int:
+        """Width of a recurrent layer's output."""
+        return self.projection_size or self.hidden_size
+
+    @property
+    def state_sizes(self) -> list[int]:
+        """Widths of the parts of the state, in order: h, and for the lstm c, of each layer."""
+        return [self.output_size, self.hidden_size][: 2 if self.cell == "lstm" else 1] * self.layers
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+class Network(nn.Module):
+    """Token ids and a state go in, output vectors and a new state come out.
+
+    The state is one tensor (batch, sum(architecture.state_sizes)): every layer's h (and c) side by side, zeros at the
+    start. It is all that the network remembers, so a text can be continued from it.
+    """
+
+    def __init__(self, architecture: Architecture, dropout: float = 0.0):
+        super().__init__()
+        a = self.architecture = architecture
+        self.embedding = nn.Embedding(a.vocabulary_size, a.embedding_size)
+        options = {"proj_size": a.projection_size} if a.projection_size else {}
+        self.recurrent = nn.ModuleList(
+            CELLS[a.cell](a.output_size if layer else a.embedding_size, a.hidden_size, **options)
+            for layer in range(a.layers)
+        )
+        fits = a.output_size == a.embedding_size
+        self.projection = nn.Identity() if fits else nn.Linear(a.output_size, a.embedding_size)
+        self.bias = nn.Parameter(torch.zeros(a.vocabulary_size))
+        self.dropout = nn.Dropout(dropout)
+        self._initialise()
+
+    def _initialise(self):
+        """Uniform weights in ±1/sqrt(width), and the LSTM's forget gates open (Jozefowicz et al. 2015)."""
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        if self.architecture.cell == "lstm":
+            for layer in self.recurrent:
+                forget = slice(self.architecture.hidden_size, 2 * self.architecture.hidden_size)
+                with torch.no_grad():
+                    layer.bias_ih_l0.zero_()[forget] = 1.0
+                    layer.bias_hh_l0.zero_()
+
+    def initial_state(self, batch: int) -> Tensor:
+        """(batch, state) of zeros: nothing read yet."""
+        return self.bias.new_zeros(batch, sum(self.architecture.state_sizes))
+
+    def forward(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """tokens (time, batch) int64, state (batch, state) → output vectors (time, batch, embedding), new state."""
+        x = self.dropout(self.embedding(tokens))
+        parts = [part.unsqueeze(0).contiguous() for part in state.split(self.architecture.state_sizes, dim=1)]
+        new = []
+        for layer in self.recurrent:
+            if self.architecture.cell == "lstm":
+                h, c, *parts = parts
+                x, (h, c) = layer(x, (h, c))
+                new += [h, c]
+            else:
+                h, *parts = parts
+                x, h = layer(x, h)
+                new.append(h)
+            x = self.dropout(x)
+        return self.projection(x), torch.cat([part.squeeze(0).to(state.dtype) for part in new], dim=1)
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """Output vectors (…, embedding) → unnormalised log-probabilities (…, vocabulary)."""
+        return nn.functional.linear(outputs, self.embedding.weight, self.bias)

@@ -1,0 +1,125 @@
+"""From text to token ids and back: a word-level tokenizer, kept as the `tokenizer.json` of the `tokenizers` library.
+
+What a token is
+    The text is brought to Unicode NFC, and curly quotes are made straight. Then every word is one token, with its inner
+    apostrophes and hyphens (`don't`, `to-morrow`), and so is every other visible character (`,`, `(`, `€`). Letters,
+    marks, digits and the underscore make words, so `1984` and `3rd` are words and `3.14` is three tokens; a number that
+    is not frequent enough for the vocabulary is `<unk>`, like any other word. Case is kept. Any script that separates
+    words by spaces works.
+    Pretokenized text (the benchmarks') is only split at spaces.
+What the ids are
+    0 is `<unk>`, 1 is `<eos>` (the end of a paragraph, and so the beginning of the next), then the words from the most
+    to the least frequent: the order that the sampled softmax in training relies on.
+"""
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+UNK, EOS = "<unk>", "<eos>"
+UNK_ID, EOS_ID = 0, 1
+WORD = r"\w+(?:['-]\w+)*"
+_STRAIGHT = {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
+
+
+def _tokenizer(model, pretokenized: bool) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    if pretokenized:
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        return tokenizer
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), *(normalizers.Replace(curly, straight) for curly, straight in _STRAIGHT.items())]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\s+"), behavior="removed"),
+            pre_tokenizers.Split(Regex(rf"{WORD}|[^\w\s]"), behavior="isolated"),
+        ]
+    )
+    return tokenizer
+
+
+class Vocabulary:
+    """The tokens that a model knows, and how text becomes them."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        for token, expected in ((UNK, UNK_ID), (EOS, EOS_ID)):
+            if tokenizer.token_to_id(token) != expected:
+                raise ValueError(f"the tokenizer gives {token} the id {tokenizer.token_to_id(token)}, not {expected}")
+        self._tokenizer = tokenizer
+        self.words = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size(with_added_tokens=False))]
+
+    @classmethod
+    def build(
+        cls, texts: Iterable[str], size: int = 32_000, minimum_count: int = 1, pretokenized: bool = False
+    ) -> Vocabulary:
+        """The `size` most frequent words of `texts` (`<unk>` and `<eos>` included) that occur `minimum_count` times.
+
+        Words of equal count are taken in the order of their code points, so that the same text gives the same ids.
+        """
+        if size < 3:
+            raise ValueError(f"vocabulary size is {size}; at least 3 are needed: {UNK}, {EOS} and a word")
+        counter = _tokenizer(models.WordLevel(unk_token=UNK), pretokenized)
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=size, min_frequency=minimum_count, special_tokens=[UNK, EOS], show_progress=False
+        )
+        counter.train_from_iterator(texts, trainer)
+        words = counter.get_vocab(with_added_tokens=False)
+        if len(words) < 3:
+            raise ValueError(f"no word occurs {minimum_count} times in the training text")
+        # A new tokenizer, since in the trained one "<unk>" and "<eos>" typed by a user would be read as the special tokens.
+        return cls(_tokenizer(models.WordLevel(words, unk_token=UNK), pretokenized))
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Vocabulary:
+        return cls(Tokenizer.from_file(str(path)))
+
+    def to_json(self) -> str:
+        return self._tokenizer.to_str(pretty=False)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @property
+    def pretokenized(self) -> bool:
+        return self._tokenizer.normalizer is None
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text. Line breaks end a paragraph: they become one `<eos>`, those at the very end too.
+
+        At the beginning they give nothing, so `encode(a) + encode(b)` is `encode(a + b)` where `a` ends with "\\n".
+        """
+        return self.encode_paragraphs([text])[0]
+
+    def encode_paragraphs(self, texts: list[str]) -> list[list[int]]:
+        """`encode` of many texts at once, in parallel (as `tokenizers` sees fit)."""
+        paragraphs, owners, ended = [], [], []
+        for owner, text in enumerate(texts):
+            lines = text.split("\n")
+            for number, line in enumerate(lines):
+                if self.pretokenized or line.strip():
+                    paragraphs.append(line)
+                    owners.append(owner)
+                    ended.append(number < len(lines) - 1)
+        ids: list[list[int]] = [[] for _ in texts]
+        for owner, end, encoding in zip(owners, ended, self._tokenizer.encode_batch_fast(paragraphs)):
+            ids[owner] += encoding.ids
+            if end:
+                ids[owner].append(EOS_ID)
+        return ids
+
+    def tokens(self, text: str) -> list[str]:
+        """The tokens of a text as they are spelled, known or not: `encode` before the look-up, line breaks left out."""
+        normal = self._tokenizer.normalizer.normalize_str(text) if self._tokenizer.normalizer else text
+        return [token for token, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
+
+    def is_word(self) -> list[bool]:
+        """For each id, whether it is a word: has a letter, and is neither `<unk>` nor `<eos>`."""
+        return [i > EOS_ID and has_letter(word) for i, word in enumerate(self.words)]
+
+
+def has_letter(token: str) -> bool:
+    return any(unicodedata.category(character).startswith("L") for character in token)

@@ -1,0 +1,266 @@
+"""The training loop: truncated back-propagation through time with carried state, from a recipe to the best weights.
+
+A run lives in a folder:
+    recipe.json     the settings it was started with
+    tokenizer.json  its vocabulary
+    metrics.jsonl   a line an evaluation
+    checkpoint.pt   everything needed to go on
+    best.pt         the weights of the best validation perplexity so far
+
+All that is drawn at random in a step depends on the seed and the step's number alone. So a run that was stopped, by a
+signal or by losing power, goes on from its last checkpoint to the same weights as one that never stopped (on a CPU,
+with the same number of threads).
+"""
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import time
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lm.network import Network
+from lm.vocabulary import Vocabulary
+from training.corpora import Corpus
+from training.loss import cross_entropy, sample_candidates
+from training.measure import measure
+from training.progress import Progress
+from training.recipe import Recipe
+from training.stopping import Stopping
+from training.tokens import Windows, build_vocabulary, encode_split, write_atomically
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop; its checkpoint is written. `number` is the signal's."""
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by {signal.Signals(number).name}; the same command goes on from here")
+        self.number = number
+
+
+class RunError(ValueError):
+    """The run's folder holds something else than this run."""
+
+
+def fit(recipe: Recipe, corpus: Corpus, out: Path) -> dict:
+    """Train to the end, or go on where an earlier call in the same folder stopped.
+
+    Returns {"steps", "seconds", "tokens", "reason"} of the finished run; `best.pt` in the folder has the weights.
+    Raises Interrupted on SIGINT and SIGTERM, RunError where `out` holds a run with other settings.
+    """
+    _claim(out, recipe, corpus)
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    vocabulary = build_vocabulary(corpus, recipe.vocabulary_size, recipe.minimum_count, recipe.pretokenized)
+    write_atomically(out / "tokenizer.json", vocabulary.to_json().encode())
+    return _Run(recipe, vocabulary, corpus, out).to_the_end()
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """The rate of a step (the first is 0): a linear rise in the first `warmup` share, then half a cosine down."""
+    warmup = max(1, round(recipe.warmup * steps))
+    if step < warmup:
+        return recipe.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    low = recipe.final_rate
+    return recipe.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """bfloat16 where the processor multiplies in it (found out, not assumed), or as asked for."""
+    if wanted != "auto":
+        return getattr(torch, wanted)
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+class _Run:
+    def __init__(self, recipe: Recipe, vocabulary: Vocabulary, corpus: Corpus, out: Path):
+        self.recipe, self.out = recipe, out
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.dtype = choose_precision(recipe.precision, self.device)
+        self.autocast = nullcontext if self.dtype == torch.float32 else partial(
+            torch.autocast, self.device.type, self.dtype)
+        train, validation = (encode_split(corpus, split, vocabulary) for split in ("train", "validation"))
+        self.windows = Windows(train, recipe.batch_size, recipe.bptt, recipe.shuffle_block, recipe.seed)
+        # Few heads, so that short texts too are read with context; the same text at each evaluation.
+        self.watched = {name: Windows(tokens, min(recipe.batch_size, max(1, len(tokens) // 200)), recipe.bptt)
+                        for name, tokens in (("train", self._sample(train)), ("validation", self._sample(validation)))}
+        self.steps = math.ceil(recipe.epochs * self.windows.steps)
+
+        torch.manual_seed(recipe.seed)
+        self.network = Network(recipe.architecture(len(vocabulary)), recipe.dropout).to(self.device)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), recipe.learning_rate,
+                                           weight_decay=recipe.weight_decay, fused=True)
+        self.stopping = Stopping(recipe.patience)
+        self.state = self.network.initial_state(recipe.batch_size)
+        self.step, self.tokens, self.seconds, self.losses = 0, 0, 0.0, []
+        if (out / "checkpoint.pt").exists():
+            self._resume()
+        self.metrics = _Metrics(out / "metrics.jsonl", self.step)
+
+    def to_the_end(self) -> dict:
+        progress = Progress(self.steps, self.step)
+        began = time.monotonic() - self.seconds
+        with _signals() as received:
+            for inputs, targets in self._windows_left():
+                loss = self._step(inputs, targets)
+                progress.step(loss, targets.numel())
+                self.seconds = time.monotonic() - began
+                last = self.step == self.steps
+                if self.step % self.recipe.evaluate_every == 0 or last:
+                    progress.say(self._evaluate())
+                if self.step % self.recipe.checkpoint_every == 0 or last or received or self.stopping.reason:
+                    self._checkpoint()
+                if self.stopping.reason:
+                    break
+                if received and not last:
+                    progress.close()
+                    raise Interrupted(received[0])
+        progress.close()
+        return {"steps": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 1),
+                "reason": self.stopping.reason or f"all {self.recipe.epochs:g} epochs done"}
+
+    def _windows_left(self):
+        while self.step < self.steps and not self.stopping.reason:
+            epoch, first = divmod(self.step, self.windows.steps)
+            for window in self.windows.epoch(epoch, first):
+                if self.step == self.steps:
+                    return
+                yield window
+
+    def _step(self, inputs: torch.Tensor, targets: torch.Tensor) -> float:
+        recipe, network = self.recipe, self.network
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.step)
+        torch.manual_seed(recipe.seed * 1_000_003 + self.step)  # dropout
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, self.step, self.steps)
+        keep = torch.rand(recipe.batch_size, 1, generator=generator) >= recipe.forget
+        candidates, log_weights = sample_candidates(
+            network.architecture.vocabulary_size, recipe.samples or network.architecture.vocabulary_size, generator)
+        network.train()
+        with self.autocast():
+            outputs, state = network(inputs.to(self.device), self.state * keep.to(self.device))
+        loss = cross_entropy(outputs.flatten(0, 1), network.embedding.weight, network.bias,
+                             targets.to(self.device).flatten(), candidates.to(self.device),
+                             log_weights.to(self.device), self.dtype)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.state = state.detach()
+        self.step += 1
+        self.tokens += targets.numel()
+        value = float(loss.detach())
+        self.losses.append(value)
+        return value
+
+    def _evaluate(self) -> str:
+        row = {"step": self.step, "epoch": self.step / self.windows.steps, "tokens": self.tokens,
+               "seconds": round(self.seconds, 1), "learning_rate": learning_rate(self.recipe, self.step - 1, self.steps),
+               "loss": sum(self.losses) / len(self.losses)}
+        self.losses = []
+        for name, windows in self.watched.items():
+            row[name] = measure(self.network, windows.epoch(0), windows.batch, self.recipe.evaluation_tokens,
+                                self.autocast)
+        self.metrics.append(row)
+        better = self.stopping.update(row["validation"]["loss"])
+        if better:
+            _save(self.out / "best.pt", {"step": self.step, "network": self.network.state_dict()})
+        validation = row["validation"]
+        return (f"step {self.step}  epoch {row['epoch']:.2f}  loss {row['loss']:.3f}  validation perplexity "
+                f"{validation['perplexity']:.2f}  top-1 {validation['top1']:.1%}  top-3 {validation['top3']:.1%}"
+                f"{'  (best)' if better else ''}")
+
+    def _sample(self, tokens: np.ndarray, pieces: int = 20) -> np.ndarray:
+        """`evaluation_tokens` of a text, as consecutive pieces from all over it."""
+        size = self.recipe.evaluation_tokens // pieces
+        if len(tokens) <= pieces * size:
+            return tokens
+        return np.concatenate([tokens[start : start + size]
+                               for start in np.linspace(0, len(tokens) - size, pieces).astype(int)])
+
+    def _checkpoint(self) -> None:
+        stopping = self.stopping
+        _save(self.out / "checkpoint.pt", {
+            "step": self.step, "tokens": self.tokens, "seconds": self.seconds, "losses": self.losses,
+            "stopping": [stopping.best, stopping.since, stopping.reason], "state": self.state,
+            "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()})
+
+    def _resume(self) -> None:
+        saved = torch.load(self.out / "checkpoint.pt", map_location=self.device, weights_only=True)
+        self.network.load_state_dict(saved["network"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step, self.tokens, self.seconds = saved["step"], saved["tokens"], saved["seconds"]
+        self.losses, self.state = saved["losses"], saved["state"]
+        self.stopping.best, self.stopping.since, self.stopping.reason = saved["stopping"]
+
+
+class _Metrics:
+    """`metrics.jsonl`; what a run that goes on would write again is taken off first."""
+
+    def __init__(self, path: Path, step: int):
+        self.path = path
+        rows = [line for line in _lines(path) if json.loads(line)["step"] <= step]
+        write_atomically(path, "".join(f"{line}\n" for line in rows).encode())
+
+    def append(self, row: dict) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _lines(path: Path) -> list[str]:
+    """The whole lines of the file; one that was cut off while being written does not count."""
+    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+
+
+def _save(path: Path, content: dict) -> None:
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _claim(out: Path, recipe: Recipe, corpus: Corpus) -> None:
+    """Take the folder for this run, or make sure that it already is this run's."""
+    out.mkdir(parents=True, exist_ok=True)
+    mine = {**recipe.to_dict(), "text": [corpus.fingerprint(split) for split in ("train", "validation")]}
+    path = out / "recipe.json"
+    if not path.exists():
+        write_atomically(path, json.dumps(mine, indent=1).encode())
+        return
+    theirs = json.loads(path.read_text(encoding="utf-8"))
+    changed = [f"{key} {theirs.get(key)!r} is now {value!r}" for key, value in mine.items() if theirs.get(key) != value]
+    if changed:
+        what = "the corpus's text has changed" if theirs.get("text") != mine["text"] else changed[0]
+        raise RunError(f"{out} holds a run with other settings ({what}): give another folder, or remove it to start anew")
+
+
+@contextmanager
+def _signals():
+    """SIGINT and SIGTERM are noted, so that a step is always finished; a second one acts at once."""
+    received: list[int] = []
+
+    def note(number, frame):
+        received.append(number)
+        signal.signal(number, before[number])
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,123 @@
+"""A split as token ids on disk, and the windows that training reads from it.
+
+A split's documents are encoded once into one file of 16- or 32-bit ids, memory-mapped: every paragraph ends with
+`<eos>`, and one more `<eos>` stands before the first. The file's name is a hash of the text's fingerprint and of the
+vocabulary, so that changed text or another vocabulary is never mistaken for it.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lm.vocabulary import EOS_ID, Vocabulary
+from training.corpora import Corpus
+
+DOCUMENTS_A_BATCH = 256
+
+
+def cache_folder() -> Path:
+    """Where prepared text is kept: $NEXTWORD_CACHE, else ~/.cache/nextword."""
+    return Path(os.environ.get("NEXTWORD_CACHE") or Path.home() / ".cache" / "nextword")
+
+
+def build_vocabulary(corpus: Corpus, size: int, minimum_count: int, pretokenized: bool) -> Vocabulary:
+    """The vocabulary of the corpus's training text; counted once, then read from the cache."""
+    key = [corpus.fingerprint("train"), size, minimum_count, pretokenized]
+    path = cache_folder() / f"vocabulary-{_digest(key)}.json"
+    if not path.exists():
+        texts = (line for document in corpus.documents("train") for line in document.split("\n"))
+        vocabulary = Vocabulary.build(texts, size, minimum_count, pretokenized)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, vocabulary.to_json().encode())
+    return Vocabulary.from_file(path)
+
+
+def encode_split(corpus: Corpus, split: str, vocabulary: Vocabulary) -> np.ndarray:
+    """The split's token ids, (tokens,) memory-mapped: `<eos>`, then each paragraph followed by `<eos>`."""
+    kind = np.uint16 if len(vocabulary) <= 2**16 else np.uint32
+    path = cache_folder() / f"tokens-{_digest([corpus.fingerprint(split), vocabulary.to_json()])}.{kind.__name__}"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}")
+        with part.open("wb") as file:
+            file.write(np.array([EOS_ID], kind).tobytes())
+            documents = iter(corpus.documents(split))
+            while batch := list(islice(documents, DOCUMENTS_A_BATCH)):
+                for ids in vocabulary.encode_paragraphs([document + "\n" for document in batch]):
+                    file.write(np.array(ids, kind).tobytes())
+        part.replace(path)
+    return np.memmap(path, kind, mode="r")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write the whole file or leave what was there: never a half-written one, whenever the process or machine stops."""
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _digest(key) -> str:
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
+
+
+class Windows:
+    """Truncated back-propagation's view of a text: `batch` reading heads, each moving `bptt` tokens a step.
+
+    The text is cut into `batch` long rows, and head i reads row i from left to right, so that the state a head carries
+    from one window to the next is that of the words just before. With the alphabet, batch 3 and bptt 4:
+
+        row 0: a b c d | e f g h        step 0 reads a..d, i..l, q..t and predicts b..e, j..m, r..u
+        row 1: i j k l | m n o p        step 1 reads e..h, …
+        row 2: q r s t | u v w x        (y and z are left over)
+
+    With `shuffle_block` > 0 the text is first cut, at ends of paragraphs, into blocks of at least that many tokens,
+    and they are read in an order drawn from `seed` and the epoch; so joined corpora are mixed. 0 keeps the text's order.
+    """
+
+    def __init__(self, tokens: np.ndarray, batch: int, bptt: int, shuffle_block: int = 0, seed: int = 0):
+        self.tokens, self.batch, self.bptt, self.seed = tokens, batch, bptt, seed
+        self.row = (len(tokens) - 1) // batch
+        if self.row < 1:
+            raise ValueError(f"the text has {len(tokens) - 1:,} tokens, too few for batch_size {batch}")
+        self.steps = -(-self.row // bptt)
+        self.starts = self._block_starts(shuffle_block) if shuffle_block else np.zeros(1, np.int64)
+        self.lengths = np.diff(np.append(self.starts, len(tokens)))
+
+    def _block_starts(self, size: int) -> np.ndarray:
+        ends = np.flatnonzero(np.asarray(self.tokens) == EOS_ID) + 1
+        first = np.searchsorted(ends, np.arange(size, len(self.tokens), size))
+        starts = np.unique(ends[first[first < len(ends)]])
+        return np.append(0, starts[starts < len(self.tokens)]).astype(np.int64)
+
+    def epoch(self, number: int, first_step: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The windows of an epoch from a step on: inputs and targets, each (time, batch) int64."""
+        order = np.arange(len(self.starts))
+        if len(order) > 1:
+            np.random.default_rng([self.seed, number]).shuffle(order)
+        starts, ends = self.starts[order], np.cumsum(self.lengths[order])
+        for step in range(first_step, self.steps):
+            left = step * self.bptt
+            right = min(left + self.bptt, self.row) + 1
+            rows = [self._read(starts, ends, i * self.row + left, i * self.row + right) for i in range(self.batch)]
+            window = torch.from_numpy(np.stack(rows, axis=1))
+            yield window[:-1], window[1:]
+
+    def _read(self, starts: np.ndarray, ends: np.ndarray, left: int, right: int) -> np.ndarray:
+        """Tokens left..right of the blocks laid end to end."""
+        block, pieces = int(np.searchsorted(ends, left, side="right")), []
+        while left < right:
+            offset = left - (ends[block - 1] if block else 0)
+            take = min(right, ends[block]) - left
+            pieces.append(self.tokens[starts[block] + offset : starts[block] + offset + take])
+            left, block = left + take, block + 1
+        return np.concatenate(pieces).astype(np.int64)
