@@ -1,10 +1,8 @@
 """Clean-up of running text, one function for each kind of source.
 
-Every function takes the text of one document and gives it back with its
-paragraphs separated by one newline each, without empty ones. Which corpus gets
-which of them is written in `training.corpora`; `CLEANERS` has them by name.
-Quotation marks stay as they are: the tokenizer treats curly and straight ones
-alike, in training and in service.
+Every function takes the text of one document and gives it back with its paragraphs separated by one newline each,
+without empty ones. Which corpus gets which of them is written in `training.corpora`; `CLEANERS` has them by name.
+Quotation marks stay as they are: the tokenizer makes curly ones straight, in training and in service alike.
 """
 from __future__ import annotations
 
@@ -12,68 +10,123 @@ import html
 import re
 import unicodedata
 from collections import Counter
-from typing import Callable, Iterable
+from collections.abc import Callable, Iterable
 
-# Bytes 0x80-0x9f of Windows-1252 that were read as Latin-1, back to what they were.
-_WINDOWS = {byte: bytes([byte]).decode("cp1252", "ignore") for byte in range(0x80, 0xA0)}
-_SPACES = dict.fromkeys([*range(0x09, 0x0E), 0x1C, 0x1D, 0x1E, 0x1F, 0x2028, 0x2029], " ")
-_INVISIBLE = dict.fromkeys(
-    [*range(0x00, 0x09), *range(0x0E, 0x1C), 0x7F, 0xAD,  # controls, soft hyphen
-     *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065),  # zero width, direction
-     0xFEFF, 0xFFFD], "")
-_UNWANTED = {**_WINDOWS, **_SPACES, **_INVISIBLE}
+# Raised whenever the same text comes out of this module, or of those that read it, in another way.
+VERSION = 3
 
-_DASH = re.compile(r"\s*(?:(?<!-)-{2,3}(?!-)|—)\s*|(?<=\s)[-–](?=\s)")
-_TAG = re.compile(r"</?[A-Za-z][^<>]{0,200}>")
+_WINDOWS = {byte: bytes([byte]).decode("cp1252", "ignore") for byte in range(0x80, 0xA0)}  # read as Latin-1
+_SPACES = dict.fromkeys([*range(0x09, 0x0E), *range(0x1C, 0x20), 0x2028, 0x2029], " ")
+_CONTROLS = [*range(0x00, 0x09), *range(0x0E, 0x1C), 0x7F]
+# Soft hyphen, zero-width, direction marks, byte order mark, replacement character.
+_INVISIBLE = [0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF, 0xFFFD]
+_UNWANTED = {**_WINDOWS, **_SPACES, **dict.fromkeys(_CONTROLS + _INVISIBLE, "")}
+_DASH = re.compile(r"\s*(?:(?<!-)-{2,3}(?!-)|—)\s*|(?<=\s)[-–](?=\s|$)")
+
 _BREAK = re.compile(r"<\s*/?\s*(?:br|p)\s*/?\s*>", re.IGNORECASE)
-_NUMBER = r"(?:[IVXLC]+|\d+|(?i:one|two|three|four|five|six|seven|eight|nine|ten|first|second|third|last))"
-_HEADING = re.compile(
-    rf"(?i:chapter|book|part|volume|letter)\s+(?i:the\s+)?{_NUMBER}\b.{{0,60}}|[IVXLC]+(?:[.:]\s.{{0,60}})?|\d+[.:]?")
-_CONTINUED = re.compile(r"[a-z]|[\"'”’] ")  # a paragraph that begins so goes on from the one before
+_TAG = re.compile(r"</?[A-Za-z][^<>]{0,200}>")
 
 
 def tidy(paragraph: str) -> str:
-    """What all text gets: Unicode NFC, no control or invisible characters, a dash
-    (`--`, or a hyphen between spaces) as ` — `, white space as single spaces."""
+    """What all text gets: Unicode NFC, no control or invisible characters, a dash (`--`, or a hyphen between spaces)
+    as ` — `, white space as single spaces."""
     paragraph = unicodedata.normalize("NFC", paragraph.translate(_UNWANTED))
     return " ".join(_DASH.sub(" — ", paragraph).split())
 
 
-def _paragraphs(pieces: Iterable[str]) -> str:
-    return "\n".join(filter(None, map(tidy, pieces)))
+def _tidy_all(paragraphs: Iterable[str]) -> str:
+    return "\n".join(filter(None, map(tidy, paragraphs)))
 
 
 def lines(text: str) -> str:
     """One sentence or paragraph a line."""
-    return _paragraphs(text.split("\n"))
+    return _tidy_all(text.split("\n"))
 
 
 def reviews(text: str) -> str:
-    """Text from web forms: `<br />` ends a paragraph, other tags go, entities are resolved."""
-    text = html.unescape(_TAG.sub(" ", _BREAK.sub("\n", text)))
-    return _paragraphs(text.split("\n"))
+    """Text from web forms: `<br />` ends a paragraph, other tags go, entities (`&amp;`) are resolved."""
+    return lines(html.unescape(_TAG.sub(" ", _BREAK.sub("\n", text))))
 
 
 def plain(text: str) -> str:
-    """Any text: hard-wrapped lines are joined again, whichever way its paragraphs show."""
+    """Any text: hard-wrapped lines are joined again, whichever way its paragraphs show (see `unwrap`)."""
     if "\n" not in text:
         return tidy(text)
-    return _paragraphs(unwrap(text))
+    return _tidy_all(_join_split_words("\n\n".join(unwrap(text)), _SPLIT_AT_LINE_END).split("\n\n"))
+
+
+# ---- Wikipedia text as WikiText has it: a line a row, headings between "=", punctuation set apart by spaces.
+
+_WIKI_HEADING = re.compile(r"=(?: =)* .* =(?: =)*")
+_WIKI_JOINED = re.compile(r" @([-,.])@ ")
+_WIKI_APOSTROPHE = re.compile(r"(?<=\w) (?=(?:n't|'(?:s|t|d|m|re|ve|ll))\b)")
+
+
+def wiki(text: str) -> str:
+    """WikiText: `1 @,@ 200` is one word again, as are `dog 's` and `did n't`. Headings, being no sentences, go."""
+    kept = (line for line in map(str.strip, text.split("\n")) if not _WIKI_HEADING.fullmatch(line))
+    return _tidy_all(_WIKI_APOSTROPHE.sub("", _WIKI_JOINED.sub(r"\1", line)) for line in kept)
+
+
+# ---- Docstrings.
+
+_RULE = re.compile(r"\s*[^\w\s]{3,}\s*")
+_MARKUP = re.compile(r"(?::\w+)?:\w+:(?=`)|[`|]|\*(?=\w[\w ]*\*)|(?<=\w)\*|(?m:^\s*[-*•]\s)")
+_ITEM = re.compile(r"\n(?=\s*(?:[-*•]|\d+\.)\s)")
+_WORD = re.compile(r"[\"'(]*[^\W\d_]+(?:['’-][^\W\d_]+)*[\"')]*[.,:;!?]*[\"')]*")
+
+
+def docstrings(text: str) -> str:
+    """Python's docstrings: the prose without examples, tables, grammars and rules, lines joined, markup taken off.
+    Prose is a paragraph or item of a list in which three in four of the pieces between spaces are words."""
+    rows = (row for row in text.split("\n") if not _RULE.fullmatch(row))
+    items = (item for block in re.split(r"\n\s*\n", "\n".join(rows)) for item in _ITEM.split(block))
+    return _tidy_all(filter(_is_prose, (_MARKUP.sub("", item) for item in items)))
+
+
+def _is_prose(block: str) -> bool:
+    pieces = block.split()
+    words = sum(bool(_WORD.fullmatch(piece)) for piece in pieces)
+    return words >= 3 and words * 4 >= len(pieces) * 3 and not re.match(r"\s*(?:>>>|\$ |#)", block)
+
+
+# ---- Books.
+
+_NUMBER = r"(?:[IVXLC]+|\d+|(?i:one|two|three|four|five|six|seven|eight|nine|ten|first|second|third|last))"
+_HEADING = re.compile(
+    rf"(?i:chapter|book|part|volume|letter)\s+(?i:the\s+)?{_NUMBER}\b.{{0,60}}"
+    r"|[IVXLC]+(?:[.:]\s.{0,60})?|\d+[.:]?|(?i:contents|the end|finis)\.?"
+)
+_CONTINUES = re.compile(r"[;:,!?)]|[a-z]|[\"'”’] ")
+# What is left of words split at a page's end in some transcriptions: "trem-", "trembling", "bling" a line each.
+_SAID_TWICE = re.compile(r"\b(\w+)[-?]\n(?:\1(\w+)\n\2|(\w+)\n\1\3)\b")
+_APOSTROPHE = re.compile(r"(?<=\w) (?=(?:s|ll|ve)\b)|(?<=n) (?=t\b)|(?<=I) (?=m\b)|(?<=[wy]e|ou|ey) (?=re\b)")
+_SPLIT_AT_LINE_END = re.compile(r"(\w+)-\n\s*(\w+)")
+_SPLIT_ANYWHERE = re.compile(r"(\w+)-\s+(?!(?:and|or|to)\b(?!-))(\w+)")
 
 
 def books(text: str) -> str:
-    """Transcribed books: as `plain`, without `_` (for italics) and without chapter headings,
-    which are no sentences and would teach that a text begins with CHAPTER. Where italics were
-    set on lines of their own, the paragraph is put together again."""
-    whole: list[str] = []
-    for paragraph in plain(text.replace("_", "")).split("\n"):
-        if is_heading(paragraph):
-            continue
-        if whole and _CONTINUED.match(paragraph) and whole[-1][-1] not in ".!?":
-            whole[-1] += " " + paragraph
-        else:
-            whole.append(paragraph)
-    return "\n".join(whole)
+    """Transcribed books: hard-wrapped lines are joined (see `unwrap`), and so are words that were split at lines' ends
+    and paragraphs in which italics stand on lines of their own. `_` (for italics) goes, and so do chapter headings:
+    they are no sentences, and would teach that a text begins with CHAPTER. Lost characters are put back where that is
+    certain: a hyphen for the question mark in `to?day`, the letters of `rťgime`, the apostrophes of a text that has
+    `don t` all over."""
+    text = re.sub(r"(?<=\w)\?(?=\w)", "-", _recoded(text).replace("_", ""))
+    if len(_APOSTROPHE.findall(text)) * 4000 > len(text):
+        text = _APOSTROPHE.sub("'", text)
+    return _tidy_all(_join_split_words("\n\n".join(_whole_paragraphs(unwrap(text))), _SPLIT_ANYWHERE).split("\n\n"))
+
+
+def _whole_paragraphs(pieces: list[str]) -> list[str]:
+    """Without headings, and with what begins in the middle of a sentence put behind what it continues."""
+    pieces = [piece.strip() for piece in pieces if piece.strip()]
+    paragraphs: list[str] = []
+    for piece, following in zip(pieces, [*pieces[1:], ""]):
+        if paragraphs and _CONTINUES.match(piece) and not paragraphs[-1].endswith("."):
+            paragraphs[-1] += "\n" + piece
+        elif not is_heading(piece) or following[:1].islower():
+            paragraphs.append(piece)
+    return [_SAID_TWICE.sub(r"\1\2\3", paragraph) for paragraph in paragraphs]
 
 
 def is_heading(paragraph: str) -> bool:
@@ -85,63 +138,87 @@ def is_heading(paragraph: str) -> bool:
     return capitals or bool(_HEADING.fullmatch(paragraph))
 
 
-def unwrap(text: str) -> list[str]:
-    """The paragraphs of a text, whose lines may be hard-wrapped.
+def _recoded(text: str) -> str:
+    """Windows-1252 that was read as Mac Central European (`rťgime`) put right, where Latin-1 letters come out."""
+    foreign = {c for c in text if c > "\x7f"}
+    try:
+        meant = {c: c.encode("mac_latin2").decode("cp1252") for c in foreign}
+    except UnicodeError:
+        return text
+    if all(c < "Ā" for c in foreign) or any(not (c.isalpha() and c < "Ā" or c in "‘’“”") for c in meant.values()):
+        return text
+    return text.translate(str.maketrans(meant))
 
-    Lines that mostly exceed 110 characters are paragraphs. Shorter ones are
-    wrapped: blank lines then separate the paragraphs or, where there are next
-    to none, indentation begins them or, where there is none of that either, a
-    sentence ends them that ends its line although the next line's first word
-    would still have fitted in.
+
+# ---- Hard-wrapped lines.
+
+_WIDEST = 110  # characters; longer lines are not hard-wrapped
+_SENTENCE_END = ".!?:;…。！？\"'”’"
+
+
+def unwrap(text: str) -> list[str]:
+    """The paragraphs of a text, in which a single newline is left where a hard-wrapped line ended.
+
+    Lines are hard-wrapped if they are of about the same length, at most 110 characters, and often end within a
+    sentence. Blank lines then separate the paragraphs or, where there are next to none, indentation begins them or,
+    where there is none of that either, a sentence ends them that ends its line although the next line's first word
+    would still have fitted in. Where lines are not wrapped, each is a paragraph.
     """
     rows = [row.rstrip() for row in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
-    lengths = sorted(len(row) for row in rows if row)
-    if not lengths or lengths[len(lengths) * 9 // 10] > 110:
+    width = _wrapped_at(rows)
+    if not width:
         return rows
     paragraphs: list[list[str]] = []
-    for row, start in zip(rows, _starts(rows, lengths)):
-        if start or not paragraphs:
+    for row, begins in zip(rows, _beginnings(rows, width)):
+        if begins or not paragraphs:
             paragraphs.append([])
         paragraphs[-1].append(row)
-    known = Counter(re.findall(r"\w+(?:-\w+)*", text))
-    return [_join(paragraph, known) for paragraph in paragraphs]
+    return ["\n".join(filter(None, paragraph)) for paragraph in paragraphs]
 
 
-def _starts(rows: list[str], lengths: list[int]) -> list[bool]:
-    """Which wrapped lines begin a paragraph; `lengths` are sorted."""
-    after_blank = [not before for before in ["", *rows[:-1]]]
-    if (len(rows) - len(lengths)) * 40 >= len(lengths):
-        return after_blank
-    deep = [row[:1] in (" ", "\t") for row in rows]
-    indented = [here and not before for before, here in zip([False, *deep], deep)]
-    if sum(indented) * 40 >= len(lengths):
-        return [a or b for a, b in zip(after_blank, indented)]
-    width = lengths[len(lengths) * 9 // 10]
-    ended = [False, *(_ends_paragraph(a, b, width) for a, b in zip(rows, rows[1:]))]
-    return [a or b for a, b in zip(after_blank, ended)]
+def _wrapped_at(rows: list[str]) -> int:
+    """The width that nine lines in ten keep to, or 0 where the lines are not hard-wrapped."""
+    full = [row for row in rows if row.strip()]
+    if len(full) < 2:
+        return 0
+    lengths = sorted(map(len, full))
+    width, median = lengths[len(full) * 9 // 10], lengths[len(full) // 2]
+    open_ended = sum(row[-1] not in _SENTENCE_END for row in full) / len(full)
+    return width if width <= _WIDEST and median >= 0.7 * width and open_ended > 0.4 else 0
 
 
-def _ends_paragraph(row: str, following: str, width: int) -> bool:
-    if not row or not following or row[-1] not in ".!?:\"'”’-—" or following[0].islower():
+def _beginnings(rows: list[str], width: int) -> list[bool]:
+    """For each hard-wrapped line, whether it begins a paragraph."""
+    pairs = list(zip(["", *rows], rows))
+    blank = [not before.strip() for before, _ in pairs]
+    if sum(blank) * 40 >= len(rows):
+        return blank
+    indented = [not before[:1].isspace() and row[:1].isspace() for before, row in pairs]
+    if sum(indented) * 40 >= len(rows):
+        return [a or b for a, b in zip(blank, indented)]
+    return [a or _sentence_ended(*pair, width) for a, pair in zip(blank, pairs)]
+
+
+def _sentence_ended(before: str, row: str, width: int) -> bool:
+    if not row.strip() or before[-1] not in _SENTENCE_END + "-—" or row[0].islower():
         return False
-    fits = len(row) + 1 + len(following.split(maxsplit=1)[0]) <= width
-    return fits or (row[-1] in "\"”" and following[0] in "\"“")
+    fits = len(before) + 1 + len(row.split(maxsplit=1)[0]) <= width
+    return fits or (before[-1] in "\"”" and row[0] in "\"“")
 
 
-def _join(rows: list[str], known: Counter[str]) -> str:
-    """One paragraph from its lines; a word split at a line's end is put together
-    with or without its hyphen, as it is found more often in the rest of the text."""
-    joined = ""
-    for row in map(str.strip, rows):
-        before = re.search(r"(\w+)-$", joined)
-        after = re.match(r"\w+", row)
-        if before and after:
-            whole = before[1] + after[0]
-            compound = f"{before[1]}-{after[0]}"
-            joined = joined[:-1] + ("-" if known[compound] >= known[whole] else "") + row
-        else:
-            joined = f"{joined} {row}" if joined else row
-    return joined
+def _join_split_words(text: str, split: re.Pattern[str]) -> str:
+    """Words that a hyphen splits where `split` matches are put together, without the hyphen or, being compounds, with
+    it: as each is found more often in the rest of the text, or else as most of those are that are found."""
+    if not split.search(text):
+        return text
+    known = Counter(re.findall(r"\w+(?:-\w+)*", text.lower()))
+
+    def without_hyphen(match: re.Match[str]) -> int:
+        first, second = match[1].lower(), match[2].lower()
+        return known[first + second] - known[f"{first}-{second}"]
+
+    usual = sum((without_hyphen(match) > 0) - (without_hyphen(match) < 0) for match in split.finditer(text))
+    return split.sub(lambda m: m[1] + ("" if (without_hyphen(m) or usual) > 0 else "-") + m[2], text)
 
 
-CLEANERS: dict[str, Callable[[str], str]] = {f.__name__: f for f in (lines, reviews, books, plain)}
+CLEANERS: dict[str, Callable[[str], str]] = {f.__name__: f for f in (lines, reviews, wiki, docstrings, books, plain)}

@@ -1,35 +1,34 @@
-"""Corpora by name: what they are, where they come from and how they are cleaned.
+"""Corpora by name: which there are, how each is cleaned, and where it is loaded from.
 
-`load_corpus` gives each split as a memory-mapped `datasets.Dataset` with one
-column, `text`: a document a row, its paragraphs separated by one newline.
+A corpus is named by
+    a short name                                       imdb
+    a hub id, where needed with its configuration      Salesforce/wikitext:wikitext-2-raw-v1
+    a directory in the hub's layout                    ../shared/corpora/imdb
+    a directory with train.txt, valid.txt, test.txt    (validation.txt, dev.txt; also ptb.train.txt, train.txt.gz, …)
+    a text file in UTF-8                               book.txt (.gz, .bz2, .xz, .zip, .zst)
+    python-docs                                        the documentation inside this Python
+or several of these joined by commas, whose splits are then joined in that order. What exists as a file or directory is
+taken before a short name. A directory that has a short name for its own (imdb/) is cleaned like that corpus.
 
-**Missing validation or test text** is cut from the training text. Documents
-longer than 1/400 of that text are first cut at paragraph ends into pieces of
-about that length; then all of it is taken as 400 blocks of consecutive
-documents (fewer in a small text: a multiple of 20), and of every 20 blocks the
-10th is validation and the 20th is test text, where that split is missing.
+Missing validation and test text is cut from the training text as `training.blocks` says.
 """
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
-import inspect
+import re
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Iterator
 
 import datasets
-import numpy as np
 
-from training import cleaning
+from training import blocks, cleaning, hub, pythondocs, textfiles
+from training.corpus import SPLITS, Corpus, CorpusError, HubUnreachable, Source
 
-SPLITS = ("train", "validation", "test")
-_VERSION = hashlib.sha256(inspect.getsource(cleaning).encode()).hexdigest()[:16]
-
-
-class CorpusError(ValueError):
-    """A corpus cannot be had or used; the message is one line and says what is accepted."""
+__all__ = ["CORPORA", "Corpus", "CorpusError", "HubUnreachable", "Source", "default_corpus", "load_corpus"]
 
 
 @dataclass(frozen=True)
@@ -38,183 +37,200 @@ class Definition:
 
     hub: str | None = None  # hub id
     config: str | None = None
-    clean_up: str = "plain"  # a function of `training.cleaning`
+    clean_up: str = "plain"  # a function of training.cleaning
     licence: str | None = None
-    column: str = "text"
-    train: tuple[str, ...] = ("train",)  # the splits to train on; missing splits are cut from the first
-    drop_repeated: bool = False  # measured documents that also occur in training text are left out
+    train: tuple[str, ...] = ("train",)  # splits to train on; missing ones are cut from the first
+    drop_repeated: bool = False  # leave out of validation and test what also occurs in training text
 
 
 CORPORA = {
-    "wikitext-2": Definition("Salesforce/wikitext", "wikitext-2-raw-v1", "plain", "CC BY-SA 3.0"),
-    "wikitext-103": Definition("Salesforce/wikitext", "wikitext-103-raw-v1", "plain", "CC BY-SA 3.0"),
-    "imdb": Definition("stanfordnlp/imdb", "plain_text", "reviews", train=("train", "unsupervised"),
-                       drop_repeated=True),
+    "wikitext-2": Definition("Salesforce/wikitext", "wikitext-2-raw-v1", "wiki", "CC BY-SA 3.0"),
+    "wikitext-103": Definition("Salesforce/wikitext", "wikitext-103-raw-v1", "wiki", "CC BY-SA 3.0"),
+    "simple-wikipedia": Definition("wikimedia/wikipedia", "20231101.simple", "plain", "CC BY-SA 3.0"),
+    # Some 200 of the test reviews were also published as training reviews.
+    "imdb": Definition("stanfordnlp/imdb", "plain_text", "reviews", None, ("train", "unsupervised"), True),
+    "ag-news": Definition("fancyzhx/ag_news", None, "reviews"),
     "tinystories": Definition("roneneldan/TinyStories", None, "lines", "CDLA-Sharing-1.0"),
-    "english-novels": Definition(clean_up="books", licence="public domain"),
-    "tatoeba-english": Definition(clean_up="lines", licence="CC BY 2.0 FR"),
+    "english-novels": Definition(None, None, "books", "public domain"),
+    "tatoeba-english": Definition(None, None, "lines", "CC BY 2.0 FR"),
+    "python-docs": Definition(None, None, "docstrings", "PSF-2.0"),
 }
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where text came from: as recorded in a bundle."""
-
-    name: str
-    licence: str | None
-    clean_up: str | None  # None: the text was taken as it is
-    documents: dict[str, int]  # by split
-    left_out: dict[str, int] = field(default_factory=dict)  # repeated documents, by split
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Text to train and measure on."""
-
-    name: str
-    sources: tuple[Source, ...]
-    splits: dict[str, datasets.Dataset]
-
-    def split(self, name: str) -> datasets.Dataset:
-        """Raises CorpusError where there is no such split."""
-        if name not in self.splits:
-            raise CorpusError(f"corpus {self.name!r} has no split {name!r}; it has: {', '.join(self.splits)}")
-        return self.splits[name]
-
-    def fingerprint(self, split: str) -> str:
-        """Changes whenever the text, its clean-up or its choice changes."""
-        return self.split(split)._fingerprint
-
-    def documents(self, split: str) -> Iterator[str]:
-        for batch in self.split(split).iter(batch_size=100):
-            yield from batch["text"]
+_ACCEPTED = (
+    f"{', '.join(name for name, known in CORPORA.items() if known.hub)}, python-docs, a hub id (owner/name:config), "
+    "a directory, a text file"
+)
 
 
 def load_corpus(spec: str, *, pretokenized: bool = False) -> Corpus:
-    """The corpus that `spec` names, or several joined by commas.
+    """The corpus that `spec` names (see above).
 
-    With `pretokenized` the text is left exactly as it is, one sentence a row.
-    Raises CorpusError.
+    With `pretokenized` the text is left exactly as it is, a row (of a text file, a line) being one sentence.
+    The text is cleaned once and then comes from the cache of `datasets`. Raises CorpusError.
     """
     names = [name.strip() for name in spec.split(",") if name.strip()]
     if not names:
-        raise CorpusError("no corpus is named")
-    with _progress_only_on_terminals():
-        return _joined(spec, [_load_one(name, pretokenized) for name in names])
+        raise CorpusError(f"no corpus is named; accepted: {_ACCEPTED}")
+    with _quiet_datasets():
+        return _joined([_load(name, pretokenized) for name in names])
 
 
-def _joined(name: str, parts: list[Corpus]) -> Corpus:
+def default_corpus() -> Corpus:
+    """wikitext-2 or, with a line on stderr, python-docs where the hub does not answer."""
+    try:
+        return load_corpus("wikitext-2")
+    except HubUnreachable as error:
+        print(f"{error}. Taking python-docs instead of wikitext-2.", file=sys.stderr)
+        return load_corpus("python-docs")
+
+
+def _joined(parts: list[Corpus]) -> Corpus:
     if len(parts) == 1:
         return parts[0]
-    common = [s for s in SPLITS if all(s in part.splits for part in parts)]
+    common = [split for split in SPLITS if all(split in part.splits for part in parts)]
     if not common:
-        raise CorpusError(f"the corpora {name} have no split in common: "
-                          + "; ".join(f"{part.name} has {', '.join(part.splits)}" for part in parts))
-    splits = {s: datasets.concatenate_datasets([part.splits[s] for part in parts]) for s in common}
-    return Corpus(name, tuple(source for part in parts for source in part.sources), splits)
+        have = "; ".join(f"{part.name} has {', '.join(part.splits)}" for part in parts)
+        raise CorpusError(f"these corpora have no split in common: {have}")
+    splits = {split: datasets.concatenate_datasets([part.splits[split] for part in parts]) for split in common}
+    return Corpus(",".join(part.name for part in parts), tuple(s for part in parts for s in part.sources), splits)
 
 
-def _load_one(spec: str, pretokenized: bool) -> Corpus:
-    path = Path(spec)
-    if not path.is_dir():
-        raise CorpusError(f"no corpus {spec!r}; accepted: a directory")
-    name = path.resolve().name
-    definition = CORPORA.get(name, Definition())
-    raw = datasets.load_dataset(str(path), definition.config)
-    return _prepared(name, definition, raw, pretokenized)
+def _load(spec: str, pretokenized: bool) -> Corpus:
+    path, _, config = spec.partition(":") if not Path(spec).exists() else (spec, "", "")
+    folder = Path(path).expanduser()
+    if folder.is_file():
+        return _prepared(folder.name, Definition(), {"train": textfiles.read(folder, pretokenized)}, pretokenized)
+    if folder.is_dir():
+        name = folder.resolve().name
+        known = CORPORA.get(name.lower(), Definition())
+        return _prepared(name, known, _read_directory(folder, config or None, pretokenized), pretokenized)
+    if spec.lower() == "python-docs":
+        return _prepared("python-docs", CORPORA["python-docs"], {"train": pythondocs.read()}, pretokenized)
+    return _prepared(spec, *_from_hub(spec), pretokenized)
 
 
-def _prepared(name: str, definition: Definition, raw: dict[str, datasets.Dataset], pretokenized: bool) -> Corpus:
-    clean_up = None if pretokenized else definition.clean_up
-    texts = {split: _text(name, definition, data, clean_up) for split, data in raw.items()
-             if split in SPLITS or split in definition.train}
-    main, *others = [texts[split] for split in definition.train if split in texts] or [None]
-    splits = {} if main is None else {"train": main}
-    splits |= {s: texts[s] for s in ("validation", "test") if s in texts}
-    if main is not None:
-        splits |= _cut(main, [s for s in ("validation", "test") if s not in splits])
-        splits["train"] = datasets.concatenate_datasets([splits["train"], *others])
+def _read_directory(folder: Path, config: str | None, by_line: bool) -> dict[str, datasets.Dataset]:
+    if files := textfiles.split_files(folder):
+        return {split: textfiles.read(file, by_line) for split, file in files.items()}
+    try:
+        return datasets.load_dataset(str(folder), config)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        cause = " ".join(str(error.__cause__ or error).split())
+        raise CorpusError(
+            f"the directory {folder} is no corpus ({cause}); accepted: the hub's layout (parquet, json, csv files with "
+            "a column 'text'), or train.txt, valid.txt, test.txt"
+        ) from None
+
+
+def _from_hub(spec: str) -> tuple[Definition, dict[str, datasets.Dataset]]:
+    name, _, config = spec.partition(":")
+    known = CORPORA.get(spec.lower())
+    if known is None:
+        if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) or Path(name).parent.is_dir():
+            raise CorpusError(_unknown(spec))
+        same = [known for known in CORPORA.values() if known.hub and known.hub.lower() == name.lower()]
+        known = next((k for k in same if k.config == config), same[0] if same else Definition())
+        return known, hub.load(name, config or (known.config if len(same) == 1 else None))
+    if known.hub is None:
+        raise CorpusError(f"{spec} is on no hub; name the directory where you have it")
+    return known, hub.load(known.hub, known.config)
+
+
+def _unknown(spec: str) -> str:
+    beside = Path(spec).expanduser().parent
+    if "/" in spec:
+        found, names = f"there is no file or directory {spec!r}", [p.name for p in beside.glob("*")]
+        close = [str(beside / name) for name in difflib.get_close_matches(Path(spec).name, names, 1)]
+    else:
+        found, names = f"there is no corpus {spec!r}", [*CORPORA, *(p.name for p in beside.glob("*.txt*"))]
+        close = difflib.get_close_matches(spec.lower(), names, 1)
+    return f"{found}; " + (f"did you mean {close[0]!r}? " if close else "") + f"accepted: {_ACCEPTED}"
+
+
+def _prepared(name: str, known: Definition, raw: dict[str, datasets.Dataset], pretokenized: bool) -> Corpus:
+    """Clean text by split, with the missing splits cut out of training text."""
+    clean_up = None if pretokenized else known.clean_up
+    texts: dict[str, datasets.Dataset] = {}
+    for found, data in raw.items():
+        split = found if found in known.train else textfiles.SPLIT_NAMES.get(found.lower())
+        if split:
+            texts[split] = _text(name, found, data, clean_up)
+    if not texts:
+        raise CorpusError(f"corpus {name!r} has the splits {', '.join(raw)}; accepted: train, validation, test")
     left_out = {}
-    if definition.drop_repeated and main is not None and not pretokenized:
-        left_out = _drop_repeated(splits)
-    splits = {s: splits[s] for s in SPLITS if s in splits}
-    counts = {s: len(data) for s, data in splits.items()}
-    return Corpus(name, (Source(name, definition.licence, clean_up, counts, left_out),), splits)
+    if known.train[0] in texts:
+        texts = _with_all_splits(name, texts, known.train)
+        left_out = _drop_repeated(texts) if known.drop_repeated and not pretokenized else {}
+    splits = {split: texts[split] for split in SPLITS if split in texts}
+    counts = {split: len(data) for split, data in splits.items()}
+    return Corpus(name, (Source(name, known.licence, clean_up, counts, left_out),), splits)
 
 
-def _text(name: str, definition: Definition, data: datasets.Dataset, clean_up: str | None) -> datasets.Dataset:
-    if definition.column not in data.column_names:
-        raise CorpusError(f"corpus {name!r} has no column {definition.column!r}; it has: "
-                          + ", ".join(data.column_names))
-    data = data.select_columns(definition.column)
-    if definition.column != "text":
-        data = data.rename_column(definition.column, "text")
+def _with_all_splits(
+    name: str, texts: dict[str, datasets.Dataset], train: tuple[str, ...]
+) -> dict[str, datasets.Dataset]:
+    main, *others = (texts[split] for split in train if split in texts)
+    measured = {split: texts[split] for split in SPLITS[1:] if split in texts}
+    missing = [split for split in SPLITS[1:] if split not in measured]
+    try:
+        cut = blocks.cut(main, missing) if missing else {"train": main}
+    except CorpusError as error:
+        raise CorpusError(f"corpus {name!r}: {error}") from None
+    return {**cut, **measured, "train": datasets.concatenate_datasets([cut["train"], *others])}
+
+
+def _text(name: str, split: str, data: datasets.Dataset, clean_up: str | None) -> datasets.Dataset:
+    """One column, `text`, cleaned."""
+    strings = [column for column, kind in data.features.items() if kind in _STRINGS]
+    column = "text" if "text" in strings else strings[0] if len(strings) == 1 else None
+    if column is None:
+        found = ", ".join(f"{column} ({getattr(kind, 'dtype', 'list')})" for column, kind in data.features.items())
+        raise CorpusError(f"corpus {name!r} has the columns {found}; accepted: 'text' (string), or one string column")
+    data = data.select_columns(column)
+    data = data if column == "text" else data.rename_column(column, "text")
+    key = {"clean_up": clean_up, "version": cleaning.VERSION}
+    cleaned = data.map(_clean, batched=True, batch_size=256, writer_batch_size=256, fn_kwargs=key, desc=f"Cleaning {name}")
+    if not len(cleaned):
+        raise CorpusError(f"corpus {name!r} has no text in {split} ({len(data)} rows, all empty)")
+    return cleaned
+
+
+_STRINGS = (datasets.Value("string"), datasets.Value("large_string"))
+
+
+def _clean(batch: dict[str, list[str | None]], clean_up: str | None, version: int) -> dict[str, list[str]]:
     if clean_up is None:
-        return data
-    return data.map(_clean, batched=True, batch_size=100, desc=f"Cleaning {name}",
-                    fn_kwargs={"clean_up": clean_up, "version": _VERSION})
+        return {"text": [(text or "").removesuffix("\n") for text in batch["text"]]}
+    return {"text": [text for text in map(cleaning.CLEANERS[clean_up], filter(None, batch["text"])) if text]}
 
 
-def _clean(batch: dict[str, list[str]], clean_up: str, version: str) -> dict[str, list[str]]:
-    clean = cleaning.CLEANERS[clean_up]
-    return {"text": [text for text in map(clean, batch["text"]) if text]}
-
-
-def _cut(data: datasets.Dataset, wanted: list[str]) -> dict[str, datasets.Dataset]:
-    """The rule in the module's docstring."""
-    if not wanted:
-        return {"train": data}
-    longest = max(1, sum(len(text) for batch in data.iter(1000) for text in batch["text"]) // 400)
-    data = data.map(_pieces, batched=True, batch_size=100, fn_kwargs={"longest": longest})
-    units = len(data)
-    blocks = min(400, units // 20 * 20)
-    if not blocks:
-        raise CorpusError(f"{units} paragraphs are too few to cut {' and '.join(wanted)} text from")
-    place = np.arange(units, dtype=np.int64) * blocks // units % 20
-    chosen = {s: place == {"validation": 9, "test": 19}[s] for s in wanted}
-    masks = chosen | {"train": ~np.logical_or.reduce(list(chosen.values()))}
-    return {s: data.select(np.flatnonzero(mask)) for s, mask in masks.items()}
-
-
-def _pieces(batch: dict[str, list[str]], longest: int) -> dict[str, list[str]]:
-    return {"text": [piece for text in batch["text"] for piece in _split_up(text, longest)]}
-
-
-def _split_up(text: str, longest: int) -> Iterator[str]:
-    start = 0
-    while len(text) - start > longest:
-        end = text.find("\n", start + longest)
-        if end < 0:
-            break
-        yield text[start:end]
-        start = end + 1
-    yield text[start:]
-
-
-def _drop_repeated(splits: dict[str, datasets.Dataset]) -> dict[str, int]:
-    """Leaves out, in place, measured documents that also occur in `train`; gives their number by split."""
-    trained = set(_hashes(splits["train"]))
+def _drop_repeated(texts: dict[str, datasets.Dataset]) -> dict[str, int]:
+    """Leaves measured documents out, in place, that are training documents too; gives their number by split."""
+    trained = set(_hashes(texts["train"]))
     left_out = {}
-    for split in ("validation", "test"):
-        keep = [i for i, digest in enumerate(_hashes(splits[split])) if digest not in trained]
-        left_out[split] = len(splits[split]) - len(keep)
-        splits[split] = splits[split].select(keep)
+    for split in SPLITS[1:]:
+        keep = [number for number, digest in enumerate(_hashes(texts[split])) if digest not in trained]
+        left_out[split] = len(texts[split]) - len(keep)
+        texts[split] = texts[split].select(keep)
     return left_out
 
 
-def _hashes(data: datasets.Dataset) -> Iterable[bytes]:
+def _hashes(data: datasets.Dataset) -> Iterator[bytes]:
     for batch in data.iter(1000):
         for text in batch["text"]:
             yield hashlib.blake2b(text.encode(), digest_size=12).digest()
 
 
 @contextlib.contextmanager
-def _progress_only_on_terminals() -> Iterator[None]:
-    if sys.stderr.isatty() or datasets.are_progress_bars_disabled():
-        yield
-        return
-    datasets.disable_progress_bars()
+def _quiet_datasets() -> Iterator[None]:
+    """No log lines, and progress bars only on terminals."""
+    verbosity = datasets.logging.get_verbosity()
+    hide_bars = not sys.stderr.isatty() and not datasets.are_progress_bars_disabled()
+    datasets.logging.set_verbosity_error()
+    if hide_bars:
+        datasets.disable_progress_bars()
     try:
         yield
     finally:
-        datasets.enable_progress_bars()
+        datasets.logging.set_verbosity(verbosity)
+        if hide_bars:
+            datasets.enable_progress_bars()
