@@ -1,0 +1,76 @@
+"""`python -m lm`: the commands that use a model.
+
+`predict` is here. Commands that need more than this package, such as `evaluate`, which needs corpora, are found by
+their entry points (group `nextword.commands`): functions that take an argparse sub-parser, add their options and
+return the function to run.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from importlib.metadata import entry_points
+
+from lm import BundleError, load
+
+
+def predict(parser: argparse.ArgumentParser):
+    parser.description = "The words that most probably follow a text."
+    parser.add_argument("text", nargs="?", default="", help="the text so far; nothing: the start of a text")
+    parser.add_argument("-k", type=int, default=5, help="how many words (default: 5)")
+    parser.add_argument("--partial", default="", help="beginning of the next word, as far as it is typed")
+    parser.add_argument("--punctuation", action="store_true", help="offer punctuation and numbers too")
+    parser.add_argument("--bundle", help="a bundle's folder (default: the English model that comes with Nextword)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+    def run(arguments: argparse.Namespace) -> None:
+        if arguments.k < 1:
+            parser.error(f"-k is {arguments.k}; it must be at least 1")
+        model = load(arguments.bundle)
+        words = model.next_words(arguments.text, arguments.k, partial=arguments.partial,
+                                 punctuation=arguments.punctuation)
+        if arguments.json:
+            print(json.dumps({"model": model.name, "words": [word._asdict() for word in words]}, ensure_ascii=False))
+            return
+        width = max((len(word.word) for word in words), default=0)
+        for word in words:
+            print(f"{word.word:{width}}  {word.probability:7.2%}  {word.logprob:8.4f}")
+
+    return run
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m lm", description="Use a trained Nextword model.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    _add(commands, "predict", predict, "the words that most probably follow a text")
+    for entry in sorted(entry_points(group="nextword.commands"), key=lambda entry: entry.name):
+        try:
+            command = entry.load()
+        except ModuleNotFoundError as error:
+            if len(sys.argv) > 1 and sys.argv[1] == entry.name:
+                parser.error(f"{entry.name} needs {error.name}, which is not installed: pip install 'nextword[train]'")
+            continue
+        _add(commands, entry.name, command, command.__doc__.splitlines()[0])
+    parsed = parser.parse_args(arguments)
+    try:
+        parsed.run(parsed)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (BundleError, ValueError) as error:
+        print(f"python -m lm {parsed.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _add(commands, name: str, command, summary: str) -> None:
+    parser = commands.add_parser(name, help=summary)
+    parser.set_defaults(run=command(parser))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

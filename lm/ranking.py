@@ -1,0 +1,98 @@
+"""From a distribution over tokens to the words that a typist is offered.
+
+Words only: never `<unk>` or `<eos>`, and other tokens (punctuation, numbers) only where asked for. Spellings that differ
+in case alone are one suggestion: it has the probability of all of them together, and is spelled as the likeliest one.
+"""
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Collection
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lm.vocabulary import EOS_ID, Vocabulary
+
+LAST = chr(0x10FFFF)
+
+
+class Word(NamedTuple):
+    """A suggestion: the word, its probability in [0, 1] given the context, and the natural logarithm of that."""
+
+    word: str
+    probability: float
+    logprob: float
+
+
+class Ranking:
+    """The words of a vocabulary, ordered so that those with a common beginning lie side by side."""
+
+    def __init__(self, vocabulary: Vocabulary):
+        self._words = vocabulary.words
+        folded = [word.casefold() for word in self._words]
+        self._keys = sorted({key for i, key in enumerate(folded) if i > EOS_ID})
+        number = {key: i for i, key in enumerate(self._keys)}
+        self._spellings: list[list[int]] = [[] for _ in self._keys]
+        for i, key in enumerate(folded):
+            if i > EOS_ID:
+                self._spellings[number[key]].append(i)
+        self._group = torch.tensor([number[key] if i > EOS_ID else 0 for i, key in enumerate(folded)])
+        anything = torch.ones(len(folded))
+        anything[: EOS_ID + 1] = 0
+        self._allowed = {True: anything, False: torch.tensor(vocabulary.is_word(), dtype=torch.float32)}
+
+    def best(self, log_probs: Tensor, k: int, *, partial: str = "", punctuation: bool = False,
+             exclude: Collection[str] = ()) -> list[Word]:
+        """The k most probable words, best first; fewer where there are not so many.
+
+        log_probs: (V,) natural logarithms of probabilities. partial: what is typed of the word so far; the words begin
+        with it in any case of letters, but where it has capitals, words that are spelled so come first and the others
+        are spelled to fit. exclude: words not wanted, in any case of letters.
+        """
+        partial = straight(partial)
+        first, last = self._range(partial.casefold())
+        if first == last:
+            return []
+        probabilities = log_probs.exp() * self._allowed[punctuation]
+        groups = self._together(probabilities)[first:last]
+        unwanted = {straight(word).casefold() for word in exclude}
+        exact = partial != partial.casefold()
+        take = min(last - first, k + len(unwanted)) if not exact else last - first
+        found: list[tuple[bool, float, str]] = []
+        values, indices = groups.topk(take)
+        for total, group in zip(values.tolist(), (indices + first).tolist()):
+            if total <= 0.0 or (len(found) == k and not exact):
+                break
+            if self._keys[group] in unwanted:
+                continue
+            spellings = [i for i in self._spellings[group] if self._allowed[punctuation][i]]
+            fitting = [i for i in spellings if self._words[i].startswith(partial)] if exact else spellings
+            likeliest = max(fitting or spellings, key=probabilities.__getitem__)
+            word = self._words[likeliest]
+            if exact and fitting:
+                total = float(sum(probabilities[i] for i in fitting))
+            elif exact:
+                word = partial + word[len(partial):]
+            found.append((bool(fitting), total, word))
+        found.sort(key=lambda entry: (-entry[0], -entry[1]))
+        return [Word(word, total, math.log(total)) for _, total, word in found[:k]]
+
+    def rank(self, log_probs: Tensor, ids: Tensor) -> Tensor:
+        """At which place (0: the best) a word stands among the suggestions: log_probs (n, V), ids (n,) → (n,) int64."""
+        groups = self._together(log_probs.exp() * self._allowed[False])
+        return (groups > groups.gather(-1, self._group[ids][:, None])).sum(-1)
+
+    def _together(self, probabilities: Tensor) -> Tensor:
+        """Probabilities of spellings (…, V) → of words whatever their case (…, words)."""
+        shape = (*probabilities.shape[:-1], len(self._keys))
+        return torch.zeros(shape).index_add_(-1, self._group, probabilities)
+
+    def _range(self, beginning: str) -> tuple[int, int]:
+        return bisect_left(self._keys, beginning), bisect_left(self._keys, beginning + LAST)
+
+
+def straight(text: str) -> str:
+    """Curly apostrophes made straight, as the vocabulary has them."""
+    return text.replace("\u2019", "'").replace("\u2018", "'")

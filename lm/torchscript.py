@@ -1,0 +1,253 @@
+"""A trained network as TorchScript: the one module that knows the format, so that it can be replaced.
+
+The exported program is self-contained: `torch.jit.load` reads it without this project. It holds the forward pass alone,
+in 32-bit floats or with 8-bit weights:
+
+    forward(tokens (batch, time) int64, lengths (batch,) int64, state (batch, S) float32, k, allowed (V,) bool or None)
+        → log-probabilities (batch, k) float32 best first, ids (batch, k) int64, new state (batch, S)
+    read(tokens, lengths, state) → new state
+    read_all(tokens, lengths, state) → what `log_probs` takes, after each token (batch, time, width); new state
+    output(state) → the same after the last token (batch, width)
+    log_probs(output (n, width)) → (n, V)
+    initial_state(batch) → (batch, S) of zeros
+
+Rows may differ in length: those of `tokens` are padded at the right with anything, and `lengths` says how much counts.
+`allowed` restricts the answers of `forward` to some tokens, without changing their probabilities.
+
+8-bit weights are int8 with a scale for each output; the inputs of each matrix product are rounded to 8 bits on a fixed
+grid, found from the largest values met in real text. The products are sums of integers, so an answer depends neither on
+what else is in its batch nor on how a text was cut into calls, to the last bit. The embedding and the output layer are
+one matrix, stored once.
+"""
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import List, Optional, Tuple  # TorchScript on Python 3.10 reads these, not `list[...]`
+
+import torch
+from torch import Tensor, nn
+
+from lm.cell import gru_cell, lstm_cell, rnn_cell
+from lm.network import Network
+
+INPUT_LEVELS = 255  # of an 8-bit input
+
+
+class _FloatLinear(nn.Module):
+    """y = W x + b in float32. `largest` is the largest |x| met, for the 8-bit grid; watched in export only."""
+
+    def __init__(self, weight: Tensor, bias: Tensor):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
+        self.largest = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight, self.bias)
+
+    @torch.jit.export
+    def rows(self, ids: Tensor) -> Tensor:
+        return self.weight[ids]
+
+
+class _QuantizedLinear(nn.Module):
+    """y = W x + b with int8 weights (a scale an output) and 8-bit inputs in ±largest."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, largest: float):
+        super().__init__()
+        scales = weight.abs().amax(dim=1).clamp(min=1e-8) / 127
+        self.scales = scales
+        self.weight = (weight / scales[:, None]).round().clamp(-127, 127).to(torch.int8)
+        self.bias = bias.clone()
+        self.step = 2 * largest / INPUT_LEVELS
+        self.packed = _pack(self.weight, self.scales, self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.reshape(-1, x.size(-1))
+        y = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(flat, self.step, 128, self.packed)
+        return y.reshape(x.shape[:-1] + [y.size(1)])
+
+    @torch.jit.export
+    def rows(self, ids: Tensor) -> Tensor:
+        return self.weight[ids].float() * self.scales[ids].unsqueeze(-1)
+
+    @torch.jit.export
+    def __getstate__(self) -> Tuple[Tensor, Tensor, Tensor, float, bool]:
+        return self.weight, self.scales, self.bias, self.step, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: Tuple[Tensor, Tensor, Tensor, float, bool]) -> None:
+        self.weight, self.scales, self.bias, self.step, self.training = state
+        self.packed = _pack(self.weight, self.scales, self.bias)
+
+
+def _pack(weight: Tensor, scales: Tensor, bias: Tensor):
+    zeros = torch.zeros(scales.size(0), dtype=torch.long)
+    quantized = torch._make_per_channel_quantized_tensor(weight, scales.double(), zeros, 0)
+    return torch.ops.quantized.linear_prepack(quantized, bias)
+
+
+class _LSTMLayer(nn.Module):
+    def __init__(self, x: nn.Module, h: nn.Module, projection: nn.Module, output_size: int, hidden_size: int):
+        super().__init__()
+        self.x, self.h, self.projection = x, h, projection
+        self.output_size, self.state_size = output_size, output_size + hidden_size
+
+    def forward(self, gates: Tensor, state: Tensor) -> Tensor:
+        h, c = lstm_cell(gates, self.h(state[:, : self.output_size]), state[:, self.output_size :])
+        return torch.cat([self.projection(h), c], dim=1)
+
+
+class _GRULayer(nn.Module):
+    def __init__(self, x: nn.Module, h: nn.Module, size: int):
+        super().__init__()
+        self.x, self.h, self.output_size, self.state_size = x, h, size, size
+
+    def forward(self, gates: Tensor, state: Tensor) -> Tensor:
+        return gru_cell(gates, self.h(state), state)
+
+
+class _RNNLayer(nn.Module):
+    def __init__(self, x: nn.Module, h: nn.Module, size: int):
+        super().__init__()
+        self.x, self.h, self.output_size, self.state_size = x, h, size, size
+
+    def forward(self, gates: Tensor, state: Tensor) -> Tensor:
+        return rnn_cell(gates, self.h(state))
+
+
+class _Inference(nn.Module):
+    """The forward pass of a network, written for TorchScript; `linear(name, weight, bias)` makes its linear maps."""
+
+    def __init__(self, network: Network, linear):
+        super().__init__()
+        a = network.architecture
+        layers = []
+        for number, layer in enumerate(network.recurrent):
+            x = linear(f"{number}.x", layer.weight_ih_l0, layer.bias_ih_l0)
+            h = linear(f"{number}.h", layer.weight_hh_l0, layer.bias_hh_l0)
+            if a.cell == "lstm":
+                small = nn.Identity()
+                if a.projection_size:
+                    small = linear(f"{number}.p", layer.weight_hr_l0, torch.zeros(a.projection_size))
+                layers.append(_LSTMLayer(x, h, small, a.output_size, a.hidden_size))
+            else:
+                layers.append((_GRULayer if a.cell == "gru" else _RNNLayer)(x, h, a.hidden_size))
+        self.layers = nn.ModuleList(layers)
+        self.words = linear("words", network.embedding.weight, network.bias)
+        self.projection = nn.Identity()
+        if isinstance(network.projection, nn.Linear):
+            self.projection = linear("projection", network.projection.weight, network.projection.bias)
+        self.state_size = sum(a.state_sizes)
+        self.output_size = a.output_size
+
+    def forward(self, tokens: Tensor, lengths: Tensor, state: Tensor, k: int, allowed: Optional[Tensor] = None
+                ) -> Tuple[Tensor, Tensor, Tensor]:
+        state = self.read(tokens, lengths, state)
+        log_probs = self.log_probs(self.output(state))
+        if allowed is not None:
+            log_probs = log_probs.masked_fill(~allowed, -float("inf"))
+        top = log_probs.topk(k, dim=1)
+        return top[0], top[1], state
+
+    @torch.jit.export
+    def initial_state(self, batch: int) -> Tensor:
+        return torch.zeros(batch, self.state_size)
+
+    @torch.jit.export
+    def read(self, tokens: Tensor, lengths: Tensor, state: Tensor) -> Tensor:
+        return self.read_all(tokens, lengths, state)[1]
+
+    @torch.jit.export
+    def read_all(self, tokens: Tensor, lengths: Tensor, state: Tensor) -> Tuple[Tensor, Tensor]:
+        time = tokens.size(1)
+        ragged = bool((lengths != time).any())
+        x = self.words.rows(tokens)
+        new: List[Tensor] = []
+        start = 0
+        for layer in self.layers:
+            part = state[:, start : start + layer.state_size]
+            start += layer.state_size
+            gates = layer.x(x)
+            outputs: List[Tensor] = []
+            for t in range(time):
+                after = layer(gates[:, t], part)
+                part = torch.where((t < lengths).unsqueeze(1), after, part) if ragged else after
+                outputs.append(part[:, : layer.output_size])
+            x = torch.stack(outputs, dim=1) if time > 0 else state.new_zeros(tokens.size(0), 0, layer.output_size)
+            new.append(part)
+        return x, torch.cat(new, dim=1)
+
+    @torch.jit.export
+    def output(self, state: Tensor) -> Tensor:
+        start = 0
+        x = state
+        for layer in self.layers:
+            x = state[:, start : start + layer.output_size]
+            start += layer.state_size
+        return x
+
+    @torch.jit.export
+    def log_probs(self, output: Tensor) -> Tensor:
+        return torch.log_softmax(self.words(self.projection(output)), dim=1)
+
+
+@torch.no_grad()
+def script(network: Network, calibration: Optional[Tensor] = None) -> torch.jit.ScriptModule:
+    """The exported program of a network: float32, or 8-bit where `calibration` is given.
+
+    calibration: real text, token ids (batch, time) int64, from which the grids of the 8-bit inputs are found.
+    """
+    network = network.cpu().eval()
+    if calibration is None:
+        return _scripted(_Inference(network, lambda name, weight, bias: _FloatLinear(weight.detach(), bias.detach())))
+    largest: dict = {}
+    _watch(network, calibration, largest)
+    return _scripted(_Inference(
+        network, lambda name, weight, bias: _QuantizedLinear(weight.detach(), bias.detach(), largest[name])))
+
+
+def _watch(network: Network, tokens: Tensor, largest: dict) -> None:
+    """Run the float forward pass over real text and note the largest |input| of every linear map."""
+
+    def linear(name, weight, bias):
+        module = _FloatLinear(weight.detach(), bias.detach())
+        largest[name] = 0.0
+        module.register_forward_pre_hook(
+            lambda _, inputs: largest.__setitem__(name, max(largest[name], float(inputs[0].abs().max()))))
+        return module
+
+    inference = _Inference(network, linear)
+    lengths = torch.full((len(tokens),), tokens.shape[1])
+    outputs, _ = inference.read_all(tokens, lengths, inference.initial_state(len(tokens)))
+    inference.log_probs(outputs.flatten(0, 1)[:: max(1, tokens.numel() // 2048)])
+    if isinstance(inference.projection, nn.Identity):
+        largest["words"] = float(outputs.abs().max())
+
+
+def _scripted(module: nn.Module) -> torch.jit.ScriptModule:
+    with _quiet():
+        return torch.jit.script(module.eval())
+
+
+def save(module: torch.jit.ScriptModule) -> bytes:
+    buffer = io.BytesIO()
+    with _quiet():
+        torch.jit.save(module, buffer)
+    return buffer.getvalue()
+
+
+def load(path: Path) -> torch.jit.ScriptModule:
+    """The exported program in a file, on the CPU. Raises RuntimeError where the file is not one."""
+    with _quiet():
+        return torch.jit.load(str(path), map_location="cpu").eval()
+
+
+class _quiet(warnings.catch_warnings):
+    """TorchScript and quantised tensors are deprecated upstream; that is said here, not on every user's terminal."""
+
+    def __enter__(self):
+        super().__enter__()
+        warnings.filterwarnings("ignore", message=r"(?s).*(torch\.jit|TorchScript)", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=r"(?s).*quantized tensor creation functions")

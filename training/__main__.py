@@ -1,0 +1,85 @@
+"""`python -m training train`: from a corpus and a recipe to a bundle.
+
+    python -m training train                                            # wikitext-2, or python-docs where the hub is away
+    python -m training train --corpus my-texts/ --out runs/mine         # text of one's own
+    python -m training train --corpus notes.txt --epochs 10 --hidden-size 256
+"""
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from training.corpora import CorpusError, default_corpus, load_corpus
+from training.recipe import Recipe, RecipeError, load_recipe, names
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--corpus", help="a name, a hub id, a folder or a file; several joined by commas")
+    parser.add_argument("--recipe", help=f"a TOML file or one of: {', '.join(names())} (default: the defaults below)")
+    parser.add_argument("--out", type=Path, help="the run's folder (default: runs/ and the corpus's name)")
+    settings = parser.add_argument_group("settings, which override the recipe's (see training/recipe.py)")
+    for field in fields(Recipe):
+        if field.name != "corpus":
+            settings.add_argument(f"--{field.name.replace('_', '-')}", dest=f"set_{field.name}", metavar="VALUE",
+                                  nargs="?" if field.type == "bool" else None, const="true",
+                                  help=f"default: {field.default}")
+    parser.set_defaults(run=train)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    overrides = {name.removeprefix("set_"): value for name, value in vars(arguments).items()
+                 if name.startswith("set_") and value is not None}
+    if arguments.corpus:
+        overrides["corpus"] = arguments.corpus
+    recipe = load_recipe(arguments.recipe, overrides)
+    # torch is imported after the settings are known to be good: a mistake is answered at once.
+    from training.export import export_run
+    from training.loop import fit
+    from training.plots import plot_run
+
+    corpus = load_corpus(recipe.corpus, pretokenized=recipe.pretokenized) if recipe.corpus else default_corpus()
+    out = arguments.out or Path("runs") / (re.sub(r"[^\w.+-]+", "-", corpus.name).strip("-.") or "run")
+    print(f"Training on {corpus.name} in {out}", file=sys.stderr)
+    result = fit(recipe, corpus, out)
+    plot_run(out)
+    bundle = export_run(out, recipe, corpus, result)
+    validation, check = bundle.metadata["metrics"]["validation"], bundle.metadata["export"]
+    print(f"Ended after {result['steps']} steps: {result['reason']}. Validation perplexity "
+          f"{validation['perplexity']:.2f}; export lost {check['perplexity_lost']:.2%} of it.", file=sys.stderr)
+    print(f"{bundle.path}  (make serve BUNDLE={bundle.path})")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    add_train(commands.add_parser("train", help="train a model; the same command resumes a run that was stopped"))
+    parsed = parser.parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except (CorpusError, RecipeError) as error:
+        return _refuse(error)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        from training.loop import Interrupted, RunError
+
+        if isinstance(error, Interrupted):
+            print(error, file=sys.stderr)
+            return 128 + error.number
+        if isinstance(error, (RunError, ValueError)):
+            return _refuse(error)
+        raise
+    return 0
+
+
+def _refuse(error: Exception) -> int:
+    print(f"python -m training: {error}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""From a finished run to a bundle: TorchScript, checked against the network it was made from on real text."""
+from __future__ import annotations
+
+import json
+import math
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+import torch
+from torch import Tensor
+
+from lm import torchscript
+from lm.bundle import Bundle, write_bundle
+from lm.network import Network
+from lm.vocabulary import Vocabulary
+from training.corpora import Corpus
+from training.recipe import Recipe
+from training.tokens import encode_split
+
+HEADS = 16  # sequences that calibration and check read side by side
+
+
+def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict) -> Bundle:
+    """Write the bundle `run/bundle` of the run's best weights. `result` is what `training.loop.fit` returned."""
+    vocabulary = Vocabulary.from_file(run / "tokenizer.json")
+    best = torch.load(run / "best.pt", map_location="cpu", weights_only=True)
+    network = Network(recipe.architecture(len(vocabulary))).eval()
+    network.load_state_dict(best["network"])
+    train, validation = (_excerpt(encode_split(corpus, split, vocabulary), recipe.calibration_tokens)
+                         for split in ("train", "validation"))
+    program = torchscript.script(network, train if recipe.quantized else None)
+    check = compare(network, program, validation)
+    metrics = {"validation": _row_of(run, best["step"])["validation"]}
+    metadata = {
+        "name": run.resolve().name,
+        "description": f"{network.architecture.cell.upper()} language model, trained on {corpus.name}",
+        "architecture": network.architecture.to_dict(),
+        "weights": "int8" if recipe.quantized else "float32",
+        "training": {
+            "corpus": [{"name": source.name, "licence": source.licence, "clean_up": source.clean_up,
+                        "documents": source.documents, "left_out": source.left_out} for source in corpus.sources],
+            "recipe": recipe.to_dict(), **result, "best_step": best["step"],
+            "device": "cuda" if torch.cuda.is_available() else "cpu", "machine": platform.machine(),
+        },
+        "metrics": metrics,
+        "export": check,
+        "versions": {"nextword": version("nextword"), "torch": torch.__version__,
+                     "tokenizers": tokenizers.__version__, "python": platform.python_version()},
+    }
+    return write_bundle(run / "bundle", torchscript.save(program), vocabulary.to_json(), metadata)
+
+
+@torch.no_grad()
+def compare(network: Network, program: torch.jit.ScriptModule, tokens: Tensor) -> dict:
+    """How far the exported program is from the network, on text (batch, time + 1) int64; a record for `bundle.json`.
+
+    The largest and the mean difference of a log-probability (nats, over all words at all positions), the perplexity of
+    both on these tokens, and the share of positions at which both have the same best word and the same set of three.
+    """
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    outputs, _ = network(inputs.t(), network.initial_state(len(tokens)))
+    lengths = torch.full((len(inputs),), inputs.shape[1])
+    exported, _ = program.read_all(inputs, lengths, program.initial_state(len(inputs)))
+    largest, total, count, top1, top3 = 0.0, 0.0, 0, 0, 0
+    loss = {"network": 0.0, "exported": 0.0}
+    for a, b, t in zip(outputs.transpose(0, 1), exported, targets):
+        for x, y, target in zip(a.split(256), b.split(256), t.split(256)):
+            p, q = network.logits(x).log_softmax(1), program.log_probs(y)
+            difference = (p - q).abs()
+            largest, total = max(largest, float(difference.max())), total + float(difference.mean(1).sum())
+            count += len(target)
+            for name, values in (("network", p), ("exported", q)):
+                loss[name] -= float(values.gather(1, target[:, None]).sum())
+            first, second = (values.topk(3, 1).indices for values in (p, q))
+            top1 += int((first[:, 0] == second[:, 0]).sum())
+            top3 += int((first.sort(1).values == second.sort(1).values).all(1).sum())
+    perplexity = {name: math.exp(value / count) for name, value in loss.items()}
+    return {
+        "text": "validation", "tokens": count,
+        "largest_difference": largest, "mean_difference": total / count,
+        "perplexity": perplexity, "perplexity_lost": perplexity["exported"] / perplexity["network"] - 1,
+        "same_top1": top1 / count, "same_top3_set": top3 / count,
+    }
+
+
+def _excerpt(tokens: np.ndarray, count: int) -> Tensor:
+    """Consecutive pieces from all over a text, together about `count` tokens: (HEADS, time + 1) int64."""
+    time = max(1, min(count, len(tokens) - 1) // HEADS)
+    starts = np.linspace(0, max(0, len(tokens) - time - 1), HEADS).astype(int)
+    return torch.from_numpy(np.stack([tokens[start : start + time + 1] for start in starts]).astype(np.int64))
+
+
+def _row_of(run: Path, step: int) -> dict:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return next(row for row in rows if row["step"] == step)
