@@ -10,10 +10,14 @@ LSTM's output and recurrence go through a smaller matrix (LSTMP: Sak et al. 2014
 """
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
+
+# torch then takes its own implementation, which is faster here than oneDNN's without projection.
+warnings.filterwarnings("ignore", message="LSTM with projections is not supported with oneDNN")
 
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 

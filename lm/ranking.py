@@ -16,6 +16,7 @@ from torch import Tensor
 from lm.vocabulary import EOS_ID, Vocabulary
 
 LAST = chr(0x10FFFF)
+RESPELLED = 0.01  # what a word counts that is not spelled with the capitals which were typed
 
 
 class Word(NamedTuple):
@@ -48,8 +49,8 @@ class Ranking:
         """The k most probable words, best first; fewer where there are not so many.
 
         log_probs: (V,) natural logarithms of probabilities. partial: what is typed of the word so far; the words begin
-        with it in any case of letters, but where it has capitals, words that are spelled so come first and the others
-        are spelled to fit. exclude: words not wanted, in any case of letters.
+        with it in any case of letters. Where it has capitals, words that are spelled so are likelier: the others count
+        RESPELLED of their probability and are spelled to fit. exclude: words not wanted, in any case of letters.
         """
         partial = straight(partial)
         first, last = self._range(partial.casefold())
@@ -58,26 +59,23 @@ class Ranking:
         probabilities = log_probs.exp() * self._allowed[punctuation]
         groups = self._together(probabilities)[first:last]
         unwanted = {straight(word).casefold() for word in exclude}
-        exact = partial != partial.casefold()
-        take = min(last - first, k + len(unwanted)) if not exact else last - first
-        found: list[tuple[bool, float, str]] = []
-        values, indices = groups.topk(take)
+        capitals = partial != partial.casefold()
+        found = []
+        # With capitals, a later group may come before an earlier one, so all of them are looked at.
+        values, indices = groups.topk(last - first if capitals else min(last - first, k + len(unwanted)))
         for total, group in zip(values.tolist(), (indices + first).tolist()):
-            if total <= 0.0 or (len(found) == k and not exact):
+            if total <= 0.0:
                 break
             if self._keys[group] in unwanted:
                 continue
-            spellings = [i for i in self._spellings[group] if self._allowed[punctuation][i]]
-            fitting = [i for i in spellings if self._words[i].startswith(partial)] if exact else spellings
-            likeliest = max(fitting or spellings, key=probabilities.__getitem__)
-            word = self._words[likeliest]
-            if exact and fitting:
-                total = float(sum(probabilities[i] for i in fitting))
-            elif exact:
-                word = partial + word[len(partial):]
-            found.append((bool(fitting), total, word))
-        found.sort(key=lambda entry: (-entry[0], -entry[1]))
-        return [Word(word, total, math.log(total)) for _, total, word in found[:k]]
+            spellings = {self._words[i]: float(probabilities[i]) for i in self._spellings[group]}
+            fitting = {word: p for word, p in spellings.items() if not capitals or word.startswith(partial)}
+            word = max(fitting or spellings, key=(fitting or spellings).__getitem__)
+            if capitals:
+                total = sum(fitting.values()) + RESPELLED * (total - sum(fitting.values()))
+                word = word if fitting else partial + word[len(partial):]
+            found.append(Word(word, total, math.log(total)))
+        return sorted(found, key=lambda word: -word.probability)[:k]
 
     def rank(self, log_probs: Tensor, ids: Tensor) -> Tensor:
         """At which place (0: the best) a word stands among the suggestions: log_probs (n, V), ids (n,) → (n,) int64."""

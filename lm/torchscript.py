@@ -36,12 +36,11 @@ INPUT_LEVELS = 255  # of an 8-bit input
 
 
 class _FloatLinear(nn.Module):
-    """y = W x + b in float32. `largest` is the largest |x| met, for the 8-bit grid; watched in export only."""
+    """y = W x + b in float32."""
 
     def __init__(self, weight: Tensor, bias: Tensor):
         super().__init__()
         self.weight, self.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
-        self.largest = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.weight, self.bias)
@@ -200,35 +199,35 @@ def script(network: Network, calibration: Optional[Tensor] = None) -> torch.jit.
     calibration: real text, token ids (batch, time) int64, from which the grids of the 8-bit inputs are found.
     """
     network = network.cpu().eval()
-    if calibration is None:
-        return _scripted(_Inference(network, lambda name, weight, bias: _FloatLinear(weight.detach(), bias.detach())))
-    largest: dict = {}
-    _watch(network, calibration, largest)
-    return _scripted(_Inference(
-        network, lambda name, weight, bias: _QuantizedLinear(weight.detach(), bias.detach(), largest[name])))
-
-
-def _watch(network: Network, tokens: Tensor, largest: dict) -> None:
-    """Run the float forward pass over real text and note the largest |input| of every linear map."""
+    largest = {} if calibration is None else _largest_inputs(network, calibration)
 
     def linear(name, weight, bias):
+        if calibration is None:
+            return _FloatLinear(weight.detach(), bias.detach())
+        return _QuantizedLinear(weight.detach(), bias.detach(), largest[name])
+
+    with _quiet():
+        return torch.jit.script(_Inference(network, linear).eval())
+
+
+def _largest_inputs(network: Network, tokens: Tensor) -> dict:
+    """The largest |input| that each linear map meets when the float forward pass reads real text (batch, time)."""
+    largest: dict = {}
+
+    def linear(name, weight, bias):
+        def note(_, inputs):
+            largest[name] = max(largest.get(name, 0.0), float(inputs[0].abs().max()))
+
         module = _FloatLinear(weight.detach(), bias.detach())
-        largest[name] = 0.0
-        module.register_forward_pre_hook(
-            lambda _, inputs: largest.__setitem__(name, max(largest[name], float(inputs[0].abs().max()))))
+        module.register_forward_pre_hook(note)
         return module
 
     inference = _Inference(network, linear)
-    lengths = torch.full((len(tokens),), tokens.shape[1])
-    outputs, _ = inference.read_all(tokens, lengths, inference.initial_state(len(tokens)))
-    inference.log_probs(outputs.flatten(0, 1)[:: max(1, tokens.numel() // 2048)])
-    if isinstance(inference.projection, nn.Identity):
-        largest["words"] = float(outputs.abs().max())
-
-
-def _scripted(module: nn.Module) -> torch.jit.ScriptModule:
-    with _quiet():
-        return torch.jit.script(module.eval())
+    for part in tokens.split(1):
+        outputs, _ = inference.read_all(part, torch.tensor([part.shape[1]]), inference.initial_state(1))
+        for output in outputs[0].split(256):
+            inference.log_probs(output)
+    return largest
 
 
 def save(module: torch.jit.ScriptModule) -> bytes:
@@ -241,6 +240,7 @@ def save(module: torch.jit.ScriptModule) -> bytes:
 def load(path: Path) -> torch.jit.ScriptModule:
     """The exported program in a file, on the CPU. Raises RuntimeError where the file is not one."""
     with _quiet():
+        _pack(torch.zeros(1, 1, dtype=torch.int8), torch.ones(1), torch.zeros(1))  # warns once, here and not inside
         return torch.jit.load(str(path), map_location="cpu").eval()
 
 

@@ -23,9 +23,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     settings = parser.add_argument_group("settings, which override the recipe's (see training/recipe.py)")
     for field in fields(Recipe):
         if field.name != "corpus":
+            switch = {"nargs": "?", "const": "true"} if field.type == "bool" else {}
             settings.add_argument(f"--{field.name.replace('_', '-')}", dest=f"set_{field.name}", metavar="VALUE",
-                                  nargs="?" if field.type == "bool" else None, const="true",
-                                  help=f"default: {field.default}")
+                                  help=f"default: {str(field.default).lower()}", **switch)
     parser.set_defaults(run=train)
 
 

@@ -42,7 +42,7 @@ def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict) -> Bundl
         "training": {
             "corpus": [{"name": source.name, "licence": source.licence, "clean_up": source.clean_up,
                         "documents": source.documents, "left_out": source.left_out} for source in corpus.sources],
-            "recipe": recipe.to_dict(), **result, "best_step": best["step"],
+            "recipe": {**recipe.to_dict(), "corpus": corpus.name}, **result, "best_step": best["step"],
             "device": "cuda" if torch.cuda.is_available() else "cpu", "machine": platform.machine(),
         },
         "metrics": metrics,
