@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 # Raised whenever the same text comes out of this module, or of those that read it, in another way.
-VERSION = 3
+VERSION = 4
 
 _WINDOWS = {byte: bytes([byte]).decode("cp1252", "ignore") for byte in range(0x80, 0xA0)}  # read as Latin-1
 _SPACES = dict.fromkeys([*range(0x09, 0x0E), *range(0x1C, 0x20), 0x2028, 0x2029], " ")
@@ -21,7 +21,7 @@ _CONTROLS = [*range(0x00, 0x09), *range(0x0E, 0x1C), 0x7F]
 # Soft hyphen, zero-width, direction marks, byte order mark, replacement character.
 _INVISIBLE = [0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF, 0xFFFD]
 _UNWANTED = {**_WINDOWS, **_SPACES, **dict.fromkeys(_CONTROLS + _INVISIBLE, "")}
-_DASH = re.compile(r"\s*(?:(?<!-)-{2,3}(?!-)|—)\s*|(?<=\s)[-–](?=\s|$)")
+_DASH = re.compile(r"(?<!-)-{2,3}(?!-)|—|(?<=\s)[-–](?=\s|$)")
 
 _BREAK = re.compile(r"<\s*/?\s*(?:br|p)\s*/?\s*>", re.IGNORECASE)
 _TAG = re.compile(r"</?[A-Za-z][^<>]{0,200}>")
@@ -101,8 +101,8 @@ _CONTINUES = re.compile(r"[;:,!?)]|[a-z]|[\"'”’] ")
 # What is left of words split at a page's end in some transcriptions: "trem-", "trembling", "bling" a line each.
 _SAID_TWICE = re.compile(r"\b(\w+)[-?]\n(?:\1(\w+)\n\2|(\w+)\n\1\3)\b")
 _APOSTROPHE = re.compile(r"(?<=\w) (?=(?:s|ll|ve)\b)|(?<=n) (?=t\b)|(?<=I) (?=m\b)|(?<=[wy]e|ou|ey) (?=re\b)")
-_SPLIT_AT_LINE_END = re.compile(r"(\w+)-\n\s*(\w+)")
-_SPLIT_ANYWHERE = re.compile(r"(\w+)-\s+(?!(?:and|or|to)\b(?!-))(\w+)")
+_SPLIT_AT_LINE_END = re.compile(r"(?<=\w)-\n[ \t]*(?=\w)")
+_SPLIT_ANYWHERE = re.compile(r"(?<=\w)-\s+(?!(?:and|or|to)\b(?!-))(?=\w)")
 
 
 def books(text: str) -> str:
@@ -152,14 +152,14 @@ def _recoded(text: str) -> str:
 
 # ---- Hard-wrapped lines.
 
-_WIDEST = 110  # characters; longer lines are not hard-wrapped
+_WIDTHS = range(30, 111)  # characters; shorter or longer lines are not hard-wrapped
 _SENTENCE_END = ".!?:;…。！？\"'”’"
 
 
 def unwrap(text: str) -> list[str]:
     """The paragraphs of a text, in which a single newline is left where a hard-wrapped line ended.
 
-    Lines are hard-wrapped if they are of about the same length, at most 110 characters, and often end within a
+    Lines are hard-wrapped if they are of about the same length, 30 to 110 characters, and often end within a
     sentence. Blank lines then separate the paragraphs or, where there are next to none, indentation begins them or,
     where there is none of that either, a sentence ends them that ends its line although the next line's first word
     would still have fitted in. Where lines are not wrapped, each is a paragraph.
@@ -184,7 +184,7 @@ def _wrapped_at(rows: list[str]) -> int:
     lengths = sorted(map(len, full))
     width, median = lengths[len(full) * 9 // 10], lengths[len(full) // 2]
     open_ended = sum(row[-1] not in _SENTENCE_END for row in full) / len(full)
-    return width if width <= _WIDEST and median >= 0.7 * width and open_ended > 0.4 else 0
+    return width if width in _WIDTHS and median >= 0.7 * width and open_ended > 0.4 else 0
 
 
 def _beginnings(rows: list[str], width: int) -> list[bool]:
@@ -214,11 +214,14 @@ def _join_split_words(text: str, split: re.Pattern[str]) -> str:
     known = Counter(re.findall(r"\w+(?:-\w+)*", text.lower()))
 
     def without_hyphen(match: re.Match[str]) -> int:
-        first, second = match[1].lower(), match[2].lower()
+        first = _LAST_WORD.search(text, max(0, match.start() - 40), match.start())[0].lower()
+        second = _FIRST_WORD.match(text, match.end())[0].lower()
         return known[first + second] - known[f"{first}-{second}"]
 
     usual = sum((without_hyphen(match) > 0) - (without_hyphen(match) < 0) for match in split.finditer(text))
-    return split.sub(lambda m: m[1] + ("" if (without_hyphen(m) or usual) > 0 else "-") + m[2], text)
+    return split.sub(lambda match: "" if (without_hyphen(match) or usual) > 0 else "-", text)
 
+
+_LAST_WORD, _FIRST_WORD = re.compile(r"\w+$"), re.compile(r"\w+")
 
 CLEANERS: dict[str, Callable[[str], str]] = {f.__name__: f for f in (lines, reviews, wiki, docstrings, books, plain)}

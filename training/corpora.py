@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -95,30 +96,40 @@ def _joined(parts: list[Corpus]) -> Corpus:
 
 
 def _load(spec: str, pretokenized: bool) -> Corpus:
-    path, _, config = spec.partition(":") if not Path(spec).exists() else (spec, "", "")
-    folder = Path(path).expanduser()
-    if folder.is_file():
-        return _prepared(folder.name, Definition(), {"train": textfiles.read(folder, pretokenized)}, pretokenized)
-    if folder.is_dir():
-        name = folder.resolve().name
+    path = os.path.expanduser(spec)
+    if os.path.isfile(path):
+        return _prepared(Path(path).name, Definition(), {"train": textfiles.read(Path(path), pretokenized)}, pretokenized)
+    folder, _, config = (path, "", "") if os.path.isdir(path) else path.partition(":")
+    if os.path.isdir(folder):
+        name = Path(folder).resolve().name
         known = CORPORA.get(name.lower(), Definition())
-        return _prepared(name, known, _read_directory(folder, config or None, pretokenized), pretokenized)
+        return _prepared(name, known, _read_directory(Path(folder), config or None, pretokenized), pretokenized)
     if spec.lower() == "python-docs":
         return _prepared("python-docs", CORPORA["python-docs"], {"train": pythondocs.read()}, pretokenized)
     return _prepared(spec, *_from_hub(spec), pretokenized)
 
 
 def _read_directory(folder: Path, config: str | None, by_line: bool) -> dict[str, datasets.Dataset]:
-    if files := textfiles.split_files(folder):
+    files = textfiles.split_files(folder)
+    if files and not config:
         return {split: textfiles.read(file, by_line) for split, file in files.items()}
     try:
         return datasets.load_dataset(str(folder), config)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        cause = " ".join(str(error.__cause__ or error).split())
-        raise CorpusError(
-            f"the directory {folder} is no corpus ({cause}); accepted: the hub's layout (parquet, json, csv files with "
-            "a column 'text'), or train.txt, valid.txt, test.txt"
-        ) from None
+    except (FileNotFoundError, datasets.exceptions.DatasetsError) as error:
+        if isinstance(error, datasets.exceptions.DatasetGenerationError):
+            found = _one_line(error.__cause__ or error)
+        else:
+            found = "it has " + (", ".join(sorted(entry.name for entry in folder.iterdir())[:10]) or "no files")
+    except (OSError, ValueError, RuntimeError) as error:
+        found = _one_line(error)
+    raise CorpusError(
+        f"{folder} is no corpus: {found}; accepted: a directory in the hub's layout (parquet, json or csv files with a "
+        "column 'text'), or one with train.txt, valid.txt, test.txt"
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _from_hub(spec: str) -> tuple[Definition, dict[str, datasets.Dataset]]:
@@ -225,7 +236,7 @@ def _quiet_datasets() -> Iterator[None]:
     """No log lines, and progress bars only on terminals."""
     verbosity = datasets.logging.get_verbosity()
     hide_bars = not sys.stderr.isatty() and not datasets.are_progress_bars_disabled()
-    datasets.logging.set_verbosity_error()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     if hide_bars:
         datasets.disable_progress_bars()
     try:

@@ -23,7 +23,7 @@ def load(hub_id: str, config: str | None) -> datasets.DatasetDict:
     except datasets.exceptions.DatasetNotFoundError:
         raise CorpusError(f"the hub has no dataset {hub_id!r}, or not for everybody") from None
     except (OSError, ValueError, RuntimeError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
-        if reachable:
+        if reachable and not isinstance(error, (ConnectionError, httpx.TransportError)):
             raise CorpusError(f"{name} cannot be loaded from the hub: {' '.join(str(error).split())}") from error
         raise HubUnreachable(
             f"the hub ({datasets.config.HF_ENDPOINT}) does not answer, and {name} is not in the cache; "
@@ -32,7 +32,7 @@ def load(hub_id: str, config: str | None) -> datasets.DatasetDict:
 
 
 def _answers(address: str) -> bool:
-    """Whether anything but silence comes back. In a thread, since looking up a host's name knows no time limit."""
+    """Whether a request comes through. In a thread, since looking up a host's name knows no time limit."""
     answers: list[httpx.Response] = []
 
     def ask() -> None:
@@ -42,7 +42,7 @@ def _answers(address: str) -> bool:
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(PATIENCE)
-    return bool(answers)
+    return any(answer.status_code < 500 and answer.status_code not in (403, 407) for answer in answers)
 
 
 @contextlib.contextmanager

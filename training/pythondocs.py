@@ -20,14 +20,13 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 def read() -> datasets.Dataset:
     """A document for each module of the standard library, and one for each topic of `help()`."""
     library = sysconfig.get_path("stdlib")
-    data = datasets.Dataset.from_generator(
+    if not any(Path(library).glob("*.py")):
+        raise CorpusError(f"python-docs: {library} has no Python sources; name another corpus")
+    return datasets.Dataset.from_generator(
         _rows,
         features=datasets.Features({"text": datasets.Value("string")}),
         gen_kwargs={"library": library, "python": platform.python_version(), "version": VERSION},
     )
-    if not len(data):
-        raise CorpusError(f"python-docs: {library} has no Python sources; name another corpus")
-    return data
 
 
 def _rows(library: str, **_key: object) -> Iterator[dict[str, str]]:

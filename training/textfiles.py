@@ -67,7 +67,11 @@ def read(path: Path, by_line: bool) -> datasets.Dataset:
 
 def _rows(path: str, by_line: bool, **_key: object) -> Iterator[dict[str, str]]:
     pieces = _lines(Path(path)) if by_line else _documents(Path(path))
-    return ({"text": piece} for piece in pieces)
+    number = -1
+    for number, piece in enumerate(pieces):
+        yield {"text": piece}
+    if number < 0:
+        raise CorpusError(f"{path} is empty")
 
 
 def _lines(path: Path) -> Iterator[str]:
