@@ -1,0 +1,344 @@
+"""The service as its users meet it: over HTTP, and as a program that is started and stopped."""
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from lm import load
+from serve.api import NextWordsAPI, grouped
+from serve.limits import BODY_LIMIT
+from serve.schemas import CONTEXT_LIMIT, TEXT_LIMIT, NextWordsRequest
+from tests.servers import PATIENCE, ROOT, serving, started, wait_until
+
+PATH = "/v1/next-words"
+JSON = {"content-type": "application/json"}
+LONG = "the old man and the sea " * (TEXT_LIMIT // 24)
+
+
+def words(http: httpx.Client, **question) -> list[dict]:
+    response = http.post(PATH, json=question)
+    assert response.status_code == 200, response.text
+    return response.json()["words"]
+
+
+@pytest.fixture(scope="session")
+def model(tiny_bundle):
+    return load(tiny_bundle)
+
+
+# Answers
+
+
+def test_answer_has_the_model_and_words_best_first(http, model):
+    answer = http.post(PATH, json={"text": "I went to the"}).json()
+    assert answer["model"] == model.name
+    assert len(answer["words"]) == 5
+    probabilities = [word["probability"] for word in answer["words"]]
+    assert probabilities == sorted(probabilities, reverse=True)
+    for word in answer["words"]:
+        assert math.exp(word["logprob"]) == pytest.approx(word["probability"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"text": ""},
+        {"text": "It is", "k": 1},
+        {"text": "It is a", "k": 100, "punctuation": True},
+        {"text": "I went to", "partial": "t"},
+        {"text": "I went to", "partial": "T", "k": 3},
+        {"text": "I went to", "exclude": ["the", "a"]},
+        {"text": "nothing begins so", "partial": "qzxqzx"},
+        {"text": "a\0b"},
+        {"text": "🙂 한국어 naïve e\u0301"},
+    ],
+    ids=str,
+)
+def test_answers_are_the_models_own(http, model, question):
+    expected = [word._asdict() for word in model.next_words(**question)]
+    answered = words(http, **question)
+    assert [word["word"] for word in answered] == [word["word"] for word in expected]
+    for mine, other in zip(answered, expected):
+        assert mine["logprob"] == pytest.approx(other["logprob"], abs=1e-5)
+
+
+def test_longest_text_is_answered_from_its_end(http):
+    assert len(LONG) == pytest.approx(TEXT_LIMIT, abs=24)
+    tail = "the old man and the sea " * (CONTEXT_LIMIT // 6 + 1)
+    answers = [words(http, text=text) for text in (LONG, tail, "quite another story . " * 100 + tail)]
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_questions_asked_together_get_the_answers_they_get_alone(http):
+    texts = [LONG[:length] for length in (0, 3, 7, 30, 200, 1500)] * 5
+    alone = {text: words(http, text=text) for text in set(texts)}
+    with ThreadPoolExecutor(len(texts)) as pool:
+        together = list(pool.map(lambda text: words(http, text=text), texts))
+    for text, answer in zip(texts, together):
+        assert [word["word"] for word in answer] == [word["word"] for word in alone[text]]
+        for mine, other in zip(answer, alone[text]):
+            assert mine["logprob"] == pytest.approx(other["logprob"], abs=1e-4)
+
+
+def test_one_failing_question_does_not_fail_those_beside_it(tiny_bundle, caplog):
+    api = NextWordsAPI(tiny_bundle)
+    api.setup("cpu")
+    good, bad = (NextWordsRequest(text=text).model_dump() for text in ("I went", "a secret"))
+    bad["partial"] = None  # nothing that the service lets through
+    results = dict(api.predict([good, bad, good]))
+    assert isinstance(results[1], Exception)
+    assert results[0] == results[2] == dict(api.predict([good]))[0]
+    assert "secret" not in caplog.text
+
+
+def test_groups_are_of_like_length_and_within_the_budget():
+    lengths = [900, 10, 1000, 0, 5000, 20, 950, 30]
+    groups = list(grouped(lengths, budget=3000))
+    assert sorted(place for group in groups for place in group) == list(range(len(lengths)))
+    assert [[lengths[place] for place in group] for group in groups] == [[0, 10, 20, 30], [900, 950, 1000], [5000]]
+
+
+# Refusals
+
+
+def error(response: httpx.Response) -> dict:
+    content = response.json()
+    assert content.keys() == {"error"}
+    assert content["error"]["type"] and content["error"]["message"]
+    return content["error"]
+
+
+@pytest.mark.parametrize(
+    ("question", "where", "hint"),
+    [
+        ({}, "text", "required"),
+        ({"text": None}, "text", "string"),
+        ({"text": 1}, "text", "string"),
+        ({"text": "x" * (TEXT_LIMIT + 1)}, "text", "100000"),
+        ({"text": "\ud800"}, "text", "unicode"),
+        ({"text": "", "k": "5"}, "k", "integer"),
+        ({"text": "", "k": True}, "k", "integer"),
+        ({"text": "", "k": 5.0}, "k", "integer"),
+        ({"text": "", "k": math.nan}, "k", "integer"),
+        ({"text": "", "k": 0}, "k", "1"),
+        ({"text": "", "k": 101}, "k", "100"),
+        ({"text": "", "k": 10**30}, "k", "100"),
+        ({"text": "", "partial": None}, "partial", "string"),
+        ({"text": "", "partial": "x" * 101}, "partial", "100"),
+        ({"text": "", "punctuation": 1}, "punctuation", "boolean"),
+        ({"text": "", "exclude": "the"}, "exclude", "list"),
+        ({"text": "", "exclude": ["a", 1]}, "exclude.1", "string"),
+        ({"text": "", "exclude": ["a"] * 1001}, "exclude", "1000"),
+        ({"text": "", "temperature": 1}, "temperature", "no such field"),
+        ({"text": "", "\ud800": 1}, None, ""),
+        ([], "body", "object"),
+        ("text", "body", "object"),
+        (None, "body", "object"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_wrong_fields_are_refused_by_name(http, question, where, hint):
+    response = http.post(PATH, content=json.dumps(question), headers=JSON)
+    assert response.status_code == 422
+    fault = error(response)
+    assert fault["type"] == "invalid_request"
+    assert where is None or fault["where"] == where
+    assert hint in fault["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b'{"text": "a"} x',
+        b'{"text": "\xff"}',
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"text": "", "k": ' + b"1" * 5000 + b"}",
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+def test_what_is_not_json_is_refused(http, body):
+    response = http.post(PATH, content=body, headers=JSON)
+    assert response.status_code == 400
+    assert error(response)["type"] == "invalid_json"
+
+
+@pytest.mark.parametrize("media_type", [None, "text/plain", "application/x-www-form-urlencoded", ";"])
+def test_other_media_types_are_refused(http, media_type):
+    headers = {"content-type": media_type} if media_type else {}
+    response = http.post(PATH, content=b'{"text": ""}', headers=headers)
+    assert response.status_code == 415
+    assert "application/json" in error(response)["message"]
+
+
+def test_too_large_bodies_are_refused_declared_or_not(http):
+    large = b'{"text": "' + b"x" * BODY_LIMIT
+    for content in (large, iter([large[:1000], large[1000:]])):
+        response = http.post(PATH, content=content, headers=JSON)
+        assert response.status_code == 413
+        assert error(response)["type"] == "too_large"
+
+
+def test_other_addresses_and_methods_are_refused(http):
+    assert error(http.get("/nothing/here"))["type"] == "not_found"
+    assert error(http.get("/page/nothing"))["type"] == "not_found"
+    refused = http.get(PATH)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    assert "POST" in error(refused)["message"]
+
+
+# Health and documentation
+
+
+def test_health_says_ready(http, model):
+    assert http.get("/health").json() == {"status": "ready", "model": model.name}
+
+
+def test_openapi_document_is_true(http):
+    document = http.get("/openapi.json").json()
+    assert set(document["paths"]) == {PATH, "/health"}
+    schemas = document["components"]["schemas"]
+    assert words(http, **schemas["NextWordsRequest"]["examples"][0])
+    statuses = document["paths"][PATH]["post"]["responses"]
+    assert {"200", "400", "413", "415", "422", "503", "504"} <= statuses.keys()
+    for status in statuses.keys() - {"200"}:
+        assert statuses[status]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorResponse")
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_pages_need_nothing_from_elsewhere(http, path):
+    page = http.get(path)
+    assert page.headers["content-type"].startswith("text/html")
+    addresses = re.findall(r'(?:src|href)="([^"]*)"', page.text)
+    assert len(addresses) >= 3
+    for address in addresses:
+        assert address.startswith("/")
+        assert http.get(address).status_code == 200
+
+
+# The program
+
+
+def test_nothing_is_written_to_the_working_directory(server, http):
+    words(http, text="")
+    assert list(server.folder.iterdir()) == []
+
+
+def test_idle_service_uses_no_cpu(server, http):
+    words(http, text="")
+
+    def used() -> float:
+        return sum(times.user + times.system for times in (process.cpu_times() for process in server.group()))
+
+    before, end = used(), time.monotonic() + 2
+    wait_until(lambda: time.monotonic() > end, "two seconds")
+    assert used() - before < 0.2
+
+
+def run(*options: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "serve", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    return done.returncode, done.stderr
+
+
+def test_port_in_use_is_one_line(tiny_bundle):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        status, message = run("--bundle", str(tiny_bundle), "--port", port)
+    assert status == 2
+    assert message.count("\n") == 1 and port in message and "--port" in message
+
+
+@pytest.mark.parametrize("fault", ["missing", "damaged", "unloadable"])
+def test_unusable_bundle_is_one_line(tiny_bundle, tmp_path, fault):
+    bundle = tmp_path / "bundle"
+    if fault != "missing":
+        shutil.copytree(tiny_bundle, bundle)
+        (bundle / "model.pt").write_bytes(b"no TorchScript")
+    if fault == "unloadable":
+        import hashlib
+
+        description = json.loads((bundle / "bundle.json").read_text())
+        description["files"]["model.pt"]["sha256"] = hashlib.sha256(b"no TorchScript").hexdigest()
+        (bundle / "bundle.json").write_text(json.dumps(description))
+    status, message = run("--bundle", str(bundle), "--port", "0")
+    assert status == 2
+    assert str(bundle) in message.splitlines()[0]
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--port", "99999"),
+        ("--port", "http"),
+        ("--workers", "0"),
+        ("--deadline", "never"),
+        ("--host", "no.such.host.invalid"),
+        ("--colour", "red"),
+    ],
+    ids=" ".join,
+)
+def test_bad_values_are_one_line(tiny_bundle, options):
+    status, message = run("--bundle", str(tiny_bundle), *options)
+    assert status == 2
+    assert message.count("\n") == 1
+    assert options[1] in message
+
+
+@pytest.mark.parametrize("to_group", [False, True], ids=["SIGTERM", "SIGINT to the group"])
+def test_stopping_answers_what_is_in_flight_and_leaves_nothing(tiny_bundle, tmp_path, to_group):
+    with serving(tmp_path, tiny_bundle, "--workers", "2") as server, httpx.Client(timeout=PATIENCE) as client:
+        with ThreadPoolExecutor(8) as pool:
+            asked = [pool.submit(client.post, server.url + PATH, json={"text": LONG}) for _ in range(8)]
+            wait_until(lambda: any(answer.done() for answer in asked), "the first answer")
+            if to_group:
+                os.killpg(server.process.pid, signal.SIGINT)
+            else:
+                server.process.send_signal(signal.SIGTERM)
+            assert [answer.result().status_code for answer in asked] == [200] * 8
+        assert server.process.wait(timeout=20) == 0
+        assert wait_until(lambda: not server.group(), "the end of all processes", 5)
+        with pytest.raises(httpx.ConnectError):
+            client.get(server.url)
+        assert server.log.read_text().count("\n") == 1
+
+
+def test_stopping_while_it_starts_is_clean(tiny_bundle, tmp_path):
+    with started(tmp_path, tiny_bundle) as server:
+        wait_until(server.children, "the first child")
+        server.process.terminate()
+        assert server.process.wait(timeout=20) == 0
+        assert wait_until(lambda: not server.group(), "the end of all processes", 5)
+        assert server.log.read_text() == ""
+
+
+def test_killed_worker_is_replaced_and_killed_http_process_ends_the_service(tiny_bundle, tmp_path):
+    with serving(tmp_path, tiny_bundle) as server, httpx.Client(timeout=PATIENCE) as client:
+        killed = server.worker()
+        killed.kill()
+        wait_until(lambda: killed not in server.children(), "the end of the worker")
+        refused = client.post(server.url + PATH, json={"text": ""})
+        if refused.status_code != 200:  # the new worker is not ready yet
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        wait_until(lambda: client.get(server.url + "/health").status_code == 200, "health")
+        assert client.post(server.url + PATH, json={"text": ""}).status_code == 200
+
+        server.http().kill()
+        assert server.process.wait(timeout=20) == 1
+        assert wait_until(lambda: not server.group(), "the end of all processes", 5)
+        assert "HTTP process" in server.log.read_text()
