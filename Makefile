@@ -59,8 +59,9 @@ clean:
 # ---- The virtual environment: one stamp for each extra of pyproject.toml.
 
 accepted = 3.10 3.11 3.12 3.13
+found = $(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null)
 # A .venv of any accepted Python will do, unless the command line asks for one.
-wanted := $(if $(filter command,$(origin PYTHON)),$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null),$(accepted))
+wanted := $(if $(filter command,$(origin PYTHON)),$(basename $(found)),$(accepted))
 log = .venv/installing.log
 pip = .venv/bin/python -m pip --disable-pip-version-check install -c constraints.txt
 # A log that says "Installing" and still has this name is of an installation cut off half-way.
@@ -68,15 +69,14 @@ usable = .venv/bin/python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2
 	&& ! grep -qs '^Installing' $(log)
 lock = exec 9<Makefile; flock 9 2>/dev/null || true
 
-found = $(shell $(PYTHON) --version 2>&1)
-refuse_python = $(error $(if $(filter Python,$(found)),$(PYTHON) is $(found),There is no Python called $(PYTHON)) - Nextword needs Python 3.10 to 3.13, for example: make $(MAKECMDGOALS) PYTHON=python3.12)
-refuse_venv = $(error $(PYTHON) cannot make virtual environments - install its venv module, on Debian and Ubuntu: apt install python3-venv)
+refuse_python = $(error $(PYTHON) is $(if $(found),Python $(found),not found), and Python 3.10 to 3.13 is needed: name another one, as in "make $(MAKECMDGOALS) PYTHON=python3.12")
+refuse_venv = $(error $(PYTHON) lacks the venv module: install it, on Debian and Ubuntu with "apt install python3-venv")
 
 .venv/pyvenv.cfg: $(shell $(usable) || echo FORCE)
-	$(if $(filter $(addsuffix .%,$(accepted)),$(found)),,$(refuse_python))
-	$(if $(shell $(PYTHON) -c 'import ensurepip, venv' 2>&1),$(refuse_venv))
+	$(if $(filter $(accepted),$(basename $(found))),,$(refuse_python))
+	$(if $(shell $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || echo lacks),$(refuse_venv))
 	@$(lock); if $(usable); then exit; fi; \
-	echo "Making .venv with $(found)"; \
+	echo "Making .venv with Python $(found)"; \
 	rm -rf .venv && mkdir .venv && echo Installing >$(log) && $(PYTHON) -m venv .venv && rm $(log)
 
 # setuptools comes first, so that the editable install needs no build environment from the network.
