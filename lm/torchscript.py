@@ -16,8 +16,8 @@ Rows may differ in length: those of `tokens` are padded at the right with anythi
 
 8-bit weights are int8 with a scale for each output; the inputs of each matrix product are rounded to 8 bits on a fixed
 grid, found from the largest values met in real text. The products are sums of integers, so an answer depends neither on
-what else is in its batch nor on how a text was cut into calls, to the last bit. The embedding and the output layer are
-one matrix, stored once.
+what else is in its batch nor on how a text was cut into calls: to the last bit, where the layers' sizes are multiples of
+32, which the processor's vectors divide. The embedding and the output layer are one matrix, stored once.
 """
 from __future__ import annotations
 

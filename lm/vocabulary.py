@@ -64,14 +64,16 @@ class Vocabulary:
             raise ValueError(f"vocabulary size is {size}; at least 3 are needed: {UNK}, {EOS} and a word")
         counter = _tokenizer(models.WordLevel(unk_token=UNK), pretokenized)
         trainer = trainers.WordLevelTrainer(
-            vocab_size=size, min_frequency=minimum_count, special_tokens=[UNK, EOS], show_progress=False
+            vocab_size=size, min_frequency=minimum_count, special_tokens=[], show_progress=False
         )
         counter.train_from_iterator(texts, trainer)
-        words = counter.get_vocab(with_added_tokens=False)
-        if len(words) < 3:
+        counted = counter.get_vocab(with_added_tokens=False)
+        words = [word for word in sorted(counted, key=counted.get) if word not in (UNK, EOS)][: size - 2]
+        if not words:
             raise ValueError(f"no word occurs {minimum_count} times in the training text")
-        # A new tokenizer, since in the trained one "<unk>" and "<eos>" typed by a user would be read as the special tokens.
-        return cls(_tokenizer(models.WordLevel(words, unk_token=UNK), pretokenized))
+        # `<unk>` and `<eos>` are no special tokens to the tokenizer, so that a user who types them types characters.
+        ids = {word: i for i, word in enumerate([UNK, EOS, *words])}
+        return cls(_tokenizer(models.WordLevel(ids, unk_token=UNK), pretokenized))
 
     @classmethod
     def from_file(cls, path: str | Path) -> Vocabulary:

@@ -1,0 +1,63 @@
+"""Fixtures for all tests: an isolated cache, an invented corpus and a tiny model trained on it."""
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from pathlib import Path
+
+# Before `datasets` is imported by anything: nothing is read from or left in the user's caches, nothing asks a hub.
+_CACHE = tempfile.TemporaryDirectory(prefix="nextword-tests-")
+os.environ["HF_HOME"] = os.environ["NEXTWORD_CACHE"] = _CACHE.name
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # two busy neighbours on two cores make two threads slower than one
+
+TINY = ["--embedding-size", "32", "--hidden-size", "48", "--batch-size", "16", "--epochs", "4", "--evaluate-every", "100",
+        "--checkpoint-every", "20", "--dropout", "0", "--threads", "1", "--learning-rate", "0.01"]
+
+
+def invented_text(sentences: int = 3000, seed: int = 0) -> str:
+    """Sentences of a small grammar, one a paragraph: what follows what is known."""
+    draw = random.Random(seed)
+    pick = draw.choice
+    lines = []
+    for _ in range(sentences):
+        sentence = f"{pick(['I', 'We', 'They', 'You'])} {pick(['went', 'walked', 'ran'])} to the "
+        sentence += f"{pick(['store', 'market', 'park', 'station', 'beach', 'London zoo'])}{pick(['.', ' today.', ', too.'])}"
+        lines.append(pick([sentence, sentence, sentence, "Thank you very much!"]))
+    return "\n\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="session")
+def corpus_file(tmp_path_factory) -> Path:
+    """A text file of invented sentences."""
+    path = tmp_path_factory.mktemp("corpus") / "invented.txt"
+    path.write_text(invented_text(), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, corpus_file) -> Path:
+    """The folder of a finished training run on the invented text; its bundle is named "tiny"."""
+    from training.__main__ import main
+
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main(["train", "--corpus", str(corpus_file), "--out", str(out), *TINY]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_run) -> Path:
+    """A bundle that knows the invented grammar."""
+    return tiny_run / "bundle"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_bundle):
+    from lm import load
+
+    return load(tiny_bundle)
