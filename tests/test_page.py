@@ -1,0 +1,326 @@
+"""The page at / in a real browser, asking a real service."""
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("selenium", reason="selenium is not installed: the page is not tested")
+
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.servers import PATIENCE
+
+# Answers come when the test lets them: window.answers[n](), or window.answers[n](true) for a failure.
+HOLD_ANSWERS = """
+window.answers = [];
+const real = window.fetch;
+window.fetch = (address, options) => new Promise((resolve, reject) => {
+  const {signal, ...rest} = options;  // an answer that is on its way cannot be stopped
+  answers.push((fail) => fail ? reject(new TypeError("no network")) : real(address, rest).then(resolve));
+});
+"""
+
+
+class Page:
+    """What a user sees and does."""
+
+    def __init__(self, browser, url: str):
+        self.browser = browser
+        self.url = url
+        browser.get(url)
+        self.text = browser.find_element(By.ID, "text")
+
+    def wait(self, condition, what: str):
+        return WebDriverWait(self.browser, PATIENCE, poll_frequency=0.05).until(lambda _: condition(), what)
+
+    def type(self, *keys: str) -> None:
+        self.text.send_keys(*keys)
+
+    def press(self, *keys: str) -> None:
+        """Presses keys together, wherever the focus is."""
+        chain = ActionChains(self.browser)
+        for key in keys:
+            chain.key_down(key)
+        for key in reversed(keys):
+            chain.key_up(key)
+        chain.perform()
+
+    @property
+    def value(self) -> str:
+        return self.text.get_property("value")
+
+    def buttons(self):
+        return self.browser.find_elements(By.CSS_SELECTOR, "#words button")
+
+    def words(self) -> list[str]:
+        script = "return [...document.querySelectorAll('#words .word')].map((word) => word.textContent)"
+        return self.browser.execute_script(script)
+
+    def offers(self, expected: list[str]) -> None:
+        self.wait(lambda: self.words() == expected, f"the words {expected}")
+
+    def notice(self) -> str:
+        return self.browser.find_element(By.ID, "notice").text
+
+
+@pytest.fixture
+def page(chromium, server):
+    page = Page(chromium, server.url)
+    yield page
+    chromium.execute_script("localStorage.clear()")
+    faults = [entry for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
+    assert faults == []
+
+
+@pytest.fixture
+def ask(http):
+    """The words that the service has for a text."""
+
+    def ask(text: str, partial: str = "") -> list[str]:
+        answer = http.post("/v1/next-words", json={"text": text, "partial": partial})
+        return [word["word"] for word in answer.json()["words"]]
+
+    return ask
+
+
+def test_suggestions_follow_the_typing(page, ask):
+    page.offers(ask(""))
+    page.type("I went to ")
+    page.offers(ask("I went to "))
+    page.type("s")
+    narrowed = ask("I went to ", "s")
+    page.offers(narrowed)
+    assert narrowed and all(word.lower().startswith("s") for word in narrowed)
+    page.type(Keys.BACKSPACE)
+    page.offers(ask("I went to "))
+
+
+def test_suggestions_follow_the_caret(page, ask):
+    page.type("the old man and the sea", *[Keys.ARROW_LEFT] * len(" and the sea"))
+    page.offers(ask("the old ", "man"))
+
+
+def test_probabilities_are_bars_and_numbers(page, http):
+    page.type("I went to the ")
+    best = http.post("/v1/next-words", json={"text": "I went to the "}).json()["words"][0]
+    page.wait(lambda: page.words()[:1] == [best["word"]], "the best word")
+    percent = 100 * best["probability"]
+    shown = page.browser.find_element(By.CSS_SELECTOR, "#words .percent").text
+    assert shown == ("< 0.1 %" if percent < 0.1 else f"{percent:.{1 if percent < 10 else 0}f} %")
+    bar, track = (page.browser.find_element(By.CSS_SELECTOR, f"#words .bar{part}") for part in (" i", ""))
+    width = "return arguments[0].getBoundingClientRect().width"
+    page.wait(
+        lambda: page.browser.execute_script(width, bar) / page.browser.execute_script(width, track)
+        == pytest.approx(percent / 100, abs=0.005),
+        "the bar's width",
+    )
+
+
+def test_a_click_inserts_and_the_writing_goes_on(page, ask):
+    words = ask("")
+    page.offers(words)
+    page.buttons()[2].click()
+    assert page.value == words[2] + " "
+    page.offers(ask(words[2] + " "))
+    assert page.browser.switch_to.active_element == page.text
+    page.type("x")
+    assert page.value == words[2] + " x"
+
+
+def test_tab_inserts_the_first_word_in_place_of_what_is_typed_of_it(page, ask):
+    page.type("I went to t")
+    words = ask("I went to ", "t")
+    page.offers(words)
+    page.press(Keys.TAB)
+    assert page.value == f"I went to {words[0]} "
+    page.press(Keys.CONTROL, "z")
+    page.wait(lambda: page.value == "I went to t", "the undone insertion")
+
+
+def test_number_keys_insert_where_a_word_begins(page, ask):
+    page.type("I went ")
+    words = ask("I went ")
+    page.offers(words)
+    page.type("2")
+    assert page.value == f"I went {words[1]} "
+
+
+def test_number_keys_write_numbers_within_a_word_and_when_switched_off(page, ask):
+    page.type("A")
+    page.offers(ask("", "A"))
+    page.type("4 ")
+    assert page.value == "A4 "
+    page.offers(ask("A4 "))
+    page.browser.find_element(By.ID, "digits").click()
+    page.type("4")
+    assert page.value == "A4 4"
+    page.browser.refresh()
+    assert not page.browser.find_element(By.ID, "digits").is_selected()
+
+
+def test_alt_with_a_number_inserts_everywhere(page, ask):
+    page.type("I went to t")
+    words = ask("I went to ", "t")
+    page.offers(words)
+    page.press(Keys.ALT, "3")
+    assert page.value == f"I went to {words[2]} "
+
+
+def test_spaces_are_neither_doubled_nor_missing(page, ask):
+    page.type("Yes,")
+    after_comma = ask("Yes,")
+    page.offers(after_comma)
+    page.press(Keys.TAB)
+    assert page.value == f"Yes, {after_comma[0]} "
+    page.type(".")
+    assert page.value == f"Yes, {after_comma[0]}."
+
+    page.type(Keys.CONTROL, "a")
+    page.type("old  sea", *[Keys.ARROW_LEFT] * 4)
+    before_space = ask("old ")
+    page.offers(before_space)
+    page.press(Keys.TAB)
+    assert page.value == f"old {before_space[0]} sea"
+    page.type("x")
+    assert page.value == f"old {before_space[0]} xsea"
+
+    page.type(Keys.CONTROL, "a")
+    page.type("(")
+    in_bracket = ask("(")
+    page.offers(in_bracket)
+    page.press(Keys.TAB)
+    assert page.value == f"({in_bracket[0]} "
+
+
+def test_the_keyboard_alone_reaches_everything(page, ask):
+    words = ask("")
+    page.offers(words)
+    page.press(Keys.ESCAPE)
+    assert page.words() == []
+    page.press(Keys.TAB)
+    assert page.browser.switch_to.active_element != page.text
+
+    page.text.click()
+    page.type("I ")
+    words = ask("I ")
+    page.offers(words)
+    page.press(Keys.SHIFT, Keys.TAB)
+    page.press(Keys.TAB)
+    assert page.browser.switch_to.active_element == page.text
+    page.browser.execute_script("document.querySelectorAll('#words button')[3].focus()")
+    page.press(Keys.ENTER)
+    assert page.value == f"I {words[3]} "
+    assert page.browser.switch_to.active_element == page.text
+
+
+def test_unknown_words_are_said(page):
+    page.type("qzxqzx")
+    page.wait(lambda: "qzxqzx" in page.notice(), "the notice")
+    assert page.words() == []
+
+
+def test_late_answers_never_overwrite_newer_ones(page, ask):
+    page.offers(ask(""))
+    page.browser.execute_script(HOLD_ANSWERS)
+    page.type("I ", "went ", "to ")
+    asked = page.browser.execute_script("return answers.length")
+    assert asked == len("I went to ")
+    page.browser.execute_script(f"answers[{asked - 1}]()")
+    page.offers(ask("I went to "))
+    page.browser.execute_async_script(
+        "const done = arguments[0]; answers.slice(0, -1).forEach((answer, n) => answer(n % 2 == 1)); setTimeout(done, 300)"
+    )
+    assert page.words() == ask("I went to ")
+    assert page.notice() == ""
+
+
+def test_what_is_not_for_the_text_is_not_inserted(page, ask):
+    page.offers(ask(""))
+    page.browser.execute_script(HOLD_ANSWERS)
+    page.type("I ")
+    page.press(Keys.TAB)
+    assert page.value == "I "
+    assert page.browser.switch_to.active_element == page.text
+
+
+def test_absence_of_the_service_is_said_and_ends(page, ask):
+    page.offers(ask(""))
+    page.browser.execute_script(HOLD_ANSWERS)
+    page.type("I")
+    page.browser.execute_script("answers.at(-1)(true)")
+    page.wait(lambda: "does not answer" in page.notice(), "the notice")
+    assert page.words() == []
+    page.wait(lambda: page.browser.execute_script("return answers.length") > 1, "another question")
+    page.browser.execute_script("answers.at(-1)()")
+    page.offers(ask("", "I"))
+    assert page.notice() == ""
+
+
+def test_refusals_are_shown(page, ask):
+    page.offers(ask(""))
+    page.browser.execute_script(
+        "const real = fetch; window.fetch = (address, options) => real(address, {...options, body: '{}'})"
+    )
+    page.type("I")
+    page.wait(lambda: page.notice() == "text: this field is required", "the service's message")
+    page.browser.get_log("browser")  # the refusal itself
+
+
+def test_screen_readers_find_names(page, ask):
+    words = ask("")
+    page.offers(words)
+    assert page.text.accessible_name == "Write, and the likely next words follow."
+    for button, word in zip(page.buttons(), words):
+        assert button.accessible_name.startswith(f"{word}, ")
+        assert button.accessible_name.endswith(" percent")
+    spoken = page.browser.find_element(By.ID, "spoken")
+    assert spoken.get_attribute("role") == "status"
+    page.wait(lambda: spoken.get_property("textContent") == ", ".join(words), "the spoken words")
+    assert page.browser.find_element(By.ID, "notice").get_attribute("role") == "alert"
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_and_can_be_read(page, ask, width, scheme):
+    browser = page.browser
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    size = {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        page.type("I went to the ")
+        page.offers(ask("I went to the "))
+        assert browser.execute_script("return document.documentElement.scrollWidth") == width
+        for button in page.buttons():
+            assert button.is_displayed() and button.rect["height"] >= 44
+        for selector in ("body", ".percent", "footer", "header a", "kbd"):
+            assert contrast(browser, selector) >= 4.5, selector
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def contrast(browser, selector: str) -> float:
+    """Returns the contrast ratio of text and page as WCAG 2 defines it, 1 to 21."""
+
+    def luminance(color: str) -> float:
+        channels = [int(part) / 255 for part in color.strip("rgb()").split(",")]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    color = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
+    text = luminance(browser.execute_script(color, selector, "color"))
+    paper = luminance(browser.execute_script(color, "body", "backgroundColor"))
+    return (max(text, paper) + 0.05) / (min(text, paper) + 0.05)
+
+
+def test_nothing_comes_from_elsewhere(page, server, ask):
+    page.offers(ask(""))
+    for address in ("/", "/docs"):
+        page.browser.get(server.url + address)
+        names = "return performance.getEntriesByType('resource').map((entry) => entry.name)"
+        page.wait(lambda: len(page.browser.execute_script(names)) >= 3, "the parts of the page")
+        assert all(name.startswith(server.url) for name in page.browser.execute_script(names))
+    page.wait(lambda: page.browser.find_elements(By.ID, "operations-suggestions-next_words"), "the documented route")
