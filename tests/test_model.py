@@ -1,0 +1,195 @@
+"""From a bundle to next words, through Python and the command line."""
+import json
+import math
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from lm import BundleError, load
+from lm.__main__ import main
+from lm.bundle import open_bundle, write_bundle
+from lm.ranking import Ranking
+from lm.vocabulary import UNK_ID, Vocabulary
+
+PLACES = {"store", "market", "park", "station", "beach", "London"}
+
+
+def test_next_words_are_sensible_sorted_probabilities(tiny_model):
+    words = tiny_model.next_words("I went to the", k=6)
+    assert {word.word for word in words} == PLACES
+    assert [w.probability for w in words] == sorted((w.probability for w in words), reverse=True)
+    assert 0.9 < sum(word.probability for word in words) <= 1.0 + 1e-6
+    assert all(word.logprob == pytest.approx(math.log(word.probability)) for word in words)
+    assert tiny_model.next_words("Thank you very", k=1)[0].word == "much"
+
+
+def test_contexts_that_say_the_same(tiny_model):
+    expected = tiny_model.next_words("We ran to the")
+    assert tiny_model.next_words("We ran  to the \n") != expected  # a line break ends the paragraph
+    for same in ("We ran to the ", " We  ran\tto the", "\n\nWe ran to the"):
+        assert tiny_model.next_words(same) == expected
+
+
+def test_the_empty_text_begins_a_sentence(tiny_model):
+    beginnings = {"I", "We", "They", "You", "Thank"}
+    assert {word.word for word in tiny_model.next_words("", k=5)} == beginnings
+    assert {word.word for word in tiny_model.next_words("Thank you very much!\n", k=5)} == beginnings
+
+
+def test_words_only_unless_punctuation_is_asked_for(tiny_model):
+    everything = len(tiny_model.vocabulary)
+    plain = [word.word for word in tiny_model.next_words("Thank you very much", k=everything)]
+    marks = [word.word for word in tiny_model.next_words("Thank you very much", k=everything, punctuation=True)]
+    assert "!" not in plain and marks[0] == "!"
+    assert not {"<unk>", "<eos>"} & set(marks)
+    assert len(plain) == len(set(map(str.casefold, plain)))
+
+
+def test_typed_letters_restrict_the_words(tiny_model):
+    def words(partial, **options):
+        return [word.word for word in tiny_model.next_words("I went to the", partial=partial, **options)]
+
+    assert set(words("st")) == {"store", "station"}
+    assert words("lo") == ["London"]
+    assert words("xyz") == []
+    assert words("S")[0] in ("Store", "Station")  # capitals are kept
+    assert words("st", exclude=["STORE"]) == ["station"]
+    assert set(words("", k=5, exclude=PLACES - {"park"})) & PLACES == {"park"}
+
+
+def test_typed_prefixes_are_exact_over_the_whole_vocabulary(tiny_model):
+    log_probs, _ = tiny_model.read([tiny_model.encode("They walked to")])
+    total = log_probs[0].exp()
+    for partial in "abcdefghijklmnopqrstuvwxyz":
+        expected = {}
+        for word, p, fine in zip(tiny_model.vocabulary.words, total.tolist(), tiny_model.vocabulary.is_word()):
+            if fine and word.casefold().startswith(partial):
+                expected[word.casefold()] = expected.get(word.casefold(), 0) + p
+        found = tiny_model.rank(log_probs[0], 100, partial=partial)
+        assert {w.word.casefold(): w.probability for w in found} == pytest.approx(expected)
+
+
+def test_spellings_in_another_case_are_one_suggestion():
+    vocabulary = Vocabulary.build(["the The the Lord lord lo don't ."] * 2)
+    ranking = Ranking(vocabulary)
+    chances = dict.fromkeys(vocabulary.words, 0.0) | {"the": 0.2, "The": 0.1, "Lord": 0.25, "lo": 0.05, "don't": 0.28,
+                                                      ".": 0.12}
+    log_probs = torch.tensor([chances[word] for word in vocabulary.words]).log()
+    assert [w.word for w in ranking.best(log_probs, 4)] == ["the", "don't", "Lord", "lo"]
+    assert ranking.best(log_probs, 1)[0].probability == pytest.approx(0.3)
+    assert [w.word for w in ranking.best(log_probs, 4, partial="DON’")] == ["DON't"]
+    assert [w.word for w in ranking.best(log_probs, 4, partial="L")] == ["Lord", "Lo"]
+    rank = ranking.rank(log_probs[None], torch.tensor([vocabulary.words.index("The")]))
+    assert rank.tolist() == [0]
+
+
+def test_reading_on_is_reading_it_all(tiny_model):
+    ids = tiny_model.encode("I went to the store today. They ran to the")
+    whole, _ = tiny_model.read([ids])
+    _, state = tiny_model.read([ids[:5]])
+    rest, _ = tiny_model.read([ids[5:]], state)
+    torch.testing.assert_close(rest, whole)
+    batch, _ = tiny_model.read([ids, ids[:3], ids[:7]])
+    torch.testing.assert_close(batch[0], whole[0])
+    assert batch.exp().sum(1).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
+
+
+def test_k_below_one_is_refused(tiny_model):
+    with pytest.raises(ValueError, match="k is 0"):
+        tiny_model.next_words("I", k=0)
+
+
+def test_long_and_odd_texts_are_answered(tiny_model):
+    for text in ("word " * 3000, "\u0000\ud7ff\U0010ffff", "🙂" * 50, "나는 학교에", "a\u0301" * 100, "\n" * 50):
+        assert len(tiny_model.next_words(text, k=3)) == 3
+    assert tiny_model.encode("zebra")[-1] == UNK_ID
+
+
+def damage(folder, what):
+    if what == "no folder":
+        shutil.rmtree(folder)
+    elif what == "no description":
+        (folder / "bundle.json").unlink()
+    elif what == "not json":
+        (folder / "bundle.json").write_text("{")
+    elif what == "missing model":
+        (folder / "model.pt").unlink()
+    elif what == "flipped bit":
+        data = bytearray((folder / "model.pt").read_bytes())
+        data[len(data) // 2] ^= 1
+        (folder / "model.pt").write_bytes(data)
+    elif what == "cut off":
+        (folder / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes()[:-10])
+    else:
+        description = json.loads((folder / "bundle.json").read_text())
+        description.update({"newer": {"format": 99}, "no files": {"files": {}}, "odd name": {"name": 3}}[what])
+        (folder / "bundle.json").write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize("what, message", [
+    ("no folder", "no such folder"), ("no description", "not a bundle.*no bundle.json"), ("not json", "damaged: bundle.json"),
+    ("missing model", "model.pt is missing"), ("flipped bit", "damaged: model.pt"), ("cut off", "damaged: tokenizer.json"),
+    ("newer", "format 99.*update"), ("no files", "damaged: bundle.json"), ("odd name", "damaged: bundle.json"),
+])
+def test_what_is_wrong_with_a_bundle_is_said(tiny_bundle, tmp_path, what, message, capsys):
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, folder)
+    damage(folder, what)
+    with pytest.raises(BundleError, match=message):
+        load(folder)
+    assert main(["predict", "I", "--bundle", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and str(folder) in error
+
+
+def test_parts_of_two_bundles_do_not_load(tiny_bundle, tmp_path):
+    bundle = open_bundle(tiny_bundle)
+    other = Vocabulary.build(["quite another vocabulary"])
+    write_bundle(tmp_path / "mixed", bundle.model_file.read_bytes(), other.to_json(), {"name": "mixed"})
+    with pytest.raises(BundleError, match="the network has .* tokens and the tokenizer 5"):
+        load(tmp_path / "mixed")
+    write_bundle(tmp_path / "text", b"not TorchScript", other.to_json(), {"name": "text"})
+    with pytest.raises(BundleError, match="cannot be loaded"):
+        load(tmp_path / "text")
+
+
+def test_a_bundle_is_written_whole_or_not_at_all(tiny_bundle, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear all")
+    with pytest.raises(BundleError, match="not overwritten"):
+        write_bundle(tmp_path / "mine", b"", "{}", {"name": "x"})
+    with pytest.raises(TypeError):
+        write_bundle(tmp_path / "new", b"", "{}", {"name": object()})
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    for content in (b"one", b"two"):
+        write_bundle(tmp_path / "new", content, "{}", {"name": "x"})
+    assert (tmp_path / "new" / "model.pt").read_bytes() == b"two"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "new"]
+
+
+def test_predict_on_the_command_line(tiny_bundle, tiny_model):
+    command = [sys.executable, "-m", "lm", "predict", "I went to the", "-k", "3", "--bundle", str(tiny_bundle)]
+    plain = subprocess.run(command, capture_output=True, text=True)
+    assert plain.returncode == 0 and plain.stderr == ""
+    expected = tiny_model.next_words("I went to the", k=3)
+    assert [line.split()[0] for line in plain.stdout.splitlines()] == [word.word for word in expected]
+    answer = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True).stdout)
+    assert answer["model"] == "tiny" and answer["words"][0]["logprob"] == pytest.approx(expected[0].logprob)
+
+
+@pytest.mark.parametrize("arguments", [["predict", "-k", "0"], ["predict", "-k", "two"], ["evaluate"], ["dance"], []])
+def test_wrong_arguments_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2 and "usage" in capsys.readouterr().err
+
+
+def test_the_bundled_model_is_sensible():
+    model = load()
+    assert {"house", "door", "room", "same", "theatre", "station", "bed", "window", "movies", "theater", "library",
+            "hospital", "store", "cinema"} & {word.word for word in model.next_words("I went to the", k=5)}
+    assert model.next_words("Thank you very", k=1)[0].word == "much"
+    assert model.next_words("I live in New", k=1)[0].word == "York"

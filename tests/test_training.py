@@ -1,0 +1,229 @@
+"""Training through its front door: stopping, resuming, refusing."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lm.vocabulary import Vocabulary
+from tests.conftest import TINY
+from training.__main__ import main
+from training.loop import choose_precision, learning_rate
+from training.loss import cross_entropy, sample_candidates
+from training.recipe import Recipe, RecipeError, load_recipe, names
+from training.stopping import Stopping
+from training.tokens import Windows, encode_split
+
+SHORT = [*TINY, "--epochs", "1", "--evaluate-every", "15"]
+
+
+def command(corpus, out, *options):
+    return [sys.executable, "-m", "training", "train", "--corpus", str(corpus), "--out", str(out), *SHORT, *options]
+
+
+def weights(out):
+    return torch.load(out / "best.pt", weights_only=True)["network"]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def wait_for(condition, process):
+    end = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, corpus_file):
+    """A short run that was never stopped."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    run = subprocess.run(command(corpus_file, out), capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return out, run
+
+
+def test_a_run_leaves_a_bundle_metrics_and_plots(finished):
+    out, run = finished
+    assert run.stdout.startswith(f"{out / 'bundle'}")
+    for name in ("loss.png", "perplexity.png", "accuracy.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["validation"]["perplexity"] < rows[0]["validation"]["perplexity"] < 60
+    assert rows[-1]["train"]["top3"] > 0.5
+    description = json.loads((out / "bundle" / "bundle.json").read_text())
+    assert description["training"]["corpus"][0]["name"] == "invented.txt"
+    assert str(out.parent) not in json.dumps(description)
+    assert abs(description["export"]["perplexity_lost"]) < 0.02
+    assert "tokens/s" in run.stderr and "perplexity" in run.stderr and "\r" not in run.stderr  # no terminal: plain lines
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_run_goes_on_to_the_same_weights(finished, corpus_file, tmp_path, number):
+    out = tmp_path / "stopped"
+    process = subprocess.Popen(command(corpus_file, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for((out / "checkpoint.pt").exists, process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
+    assert number == signal.SIGKILL or f"stopped by {number.name}" in errors and "Traceback" not in errors
+    assert not (out / "bundle").exists()
+    resumed = subprocess.run(command(corpus_file, out), capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr
+    assert same(weights(out), weights(finished[0]))
+    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+
+
+def test_a_finished_run_is_not_trained_again(finished, corpus_file):
+    before = os.stat(finished[0] / "best.pt").st_mtime_ns
+    run = subprocess.run(command(corpus_file, finished[0]), capture_output=True, text=True)
+    assert run.returncode == 0 and os.stat(finished[0] / "best.pt").st_mtime_ns == before
+
+
+def test_another_seed_gives_other_weights(finished, corpus_file, tmp_path):
+    assert main(command(corpus_file, tmp_path / "run", "--seed", "2")[3:]) == 0
+    assert not same(weights(tmp_path / "run"), weights(finished[0]))
+
+
+def test_a_folder_of_another_run_is_left_alone(finished, corpus_file, capsys):
+    before = weights(finished[0])
+    assert main(command(corpus_file, finished[0], "--hidden-size", "64")[3:]) == 2
+    assert "hidden_size 48 is now 64" in capsys.readouterr().err
+    assert same(weights(finished[0]), before)
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--cell", "lstn"], "cell is 'lstn'; accepted: rnn, gru, lstm"),
+    (["--hidden-size", "many"], "hidden_size is 'many', but must be a whole number"),
+    (["--batch-size", "0"], "batch_size is 0"),
+    (["--cell", "gru", "--projection-size", "8"], "projection_size is for the lstm"),
+    (["--precision", "float8"], "accepted: auto, float32, bfloat16"),
+    (["--recipe", "no-such-recipe"], "no recipe 'no-such-recipe'"),
+    (["--corpus", "/no/such/file.txt"], "/no/such/file.txt"),
+])
+def test_wrong_settings_are_named_before_anything_runs(corpus_file, tmp_path, capsys, options, message):
+    arguments = ["train", "--corpus", str(corpus_file), "--out", str(tmp_path / "run"), *options]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content, message", [
+    ("hidden_sise = 3", "sets 'hidden_sise', which is not a setting; did you mean 'hidden_size'"),
+    ("hidden_size = '3'", "sets hidden_size to '3', but hidden_size must be a whole number"),
+    ("hidden_size = true", "must be a whole number"), ("hidden_size 3", "cannot be read as TOML"),
+    ("dropout = 1.5\nepochs = 0", "epochs is 0.0.*dropout is 1.5"),
+])
+def test_wrong_recipe_files_are_refused(tmp_path, content, message):
+    (tmp_path / "r.toml").write_text(content)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(str(tmp_path / "r.toml"), {})
+
+
+def test_every_recipe_loads_and_the_command_line_wins(tmp_path):
+    assert "english" in names()
+    for name in names():
+        load_recipe(name, {})
+    (tmp_path / "r.toml").write_text("hidden_size = 64\nepochs = 2\n")
+    recipe = load_recipe(str(tmp_path / "r.toml"), {"hidden_size": "1_024", "quantized": "false"})
+    assert (recipe.hidden_size, recipe.epochs, recipe.quantized) == (1024, 2.0, False)
+
+
+def test_the_rate_rises_and_falls():
+    recipe = Recipe(learning_rate=1.0, warmup=0.1, final_rate=0.1)
+    rates = [learning_rate(recipe, step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == 1.0 and rates.index(1.0) == 9
+    assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_stopping_says_why():
+    stopping = Stopping(patience=2)
+    assert [stopping.update(loss) for loss in (3.0, 2.0, 2.5)] == [True, True, False] and not stopping.reason
+    stopping.update(2.1)
+    assert stopping.reason == "no better validation perplexity in 2 evaluations"
+    diverged = Stopping(patience=2)
+    diverged.update(float("nan"))
+    assert "diverged" in diverged.reason
+
+
+def test_exact_loss_is_torchs_in_value_and_gradient():
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(700, 16), torch.randn(90, 16), torch.randn(90)
+    targets = torch.randint(90, (700,))
+    gradients = []
+    for loss in (lambda x, w, b: torch.nn.functional.cross_entropy(x @ w.t() + b, targets),
+                 lambda x, w, b: cross_entropy(x, w, b, targets, *sample_candidates(90, 90, torch.Generator()))):
+        leaves = [tensor.clone().requires_grad_() for tensor in (x, weight, bias)]
+        value = loss(*leaves)
+        (3 * value).backward()
+        gradients.append([value.detach(), *(leaf.grad for leaf in leaves)])
+    for theirs, ours in zip(*gradients):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_the_sampled_normaliser_is_right_on_average():
+    """The mean over many samples of the estimated Z is the exact one; its spread bounds the test's error."""
+    torch.manual_seed(0)
+    x, weight, bias = 0.3 * torch.randn(1, 8), torch.randn(200, 8), torch.zeros(200)
+    target = torch.tensor([150])
+    logits = x @ weight.t()
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack([
+        (cross_entropy(x, weight, bias, target, *sample_candidates(200, 40, generator)) + logits[0, 150]).exp()
+        for _ in range(3000)])
+    exact = logits.exp().sum()
+    error = draws.std() / len(draws) ** 0.5
+    assert abs(draws.mean() - exact) < 4 * error < 0.02 * exact
+
+
+def test_windows_read_the_whole_text_in_order():
+    tokens = torch.arange(26).numpy()
+    windows = list(Windows(tokens, batch=3, bptt=4).epoch(0))
+    assert [w[0].shape for w in windows] == [(4, 3), (4, 3)]
+    assert windows[0][0].t().tolist() == [[0, 1, 2, 3], [8, 9, 10, 11], [16, 17, 18, 19]]
+    for inputs, targets in windows:
+        assert (targets == inputs + 1).all()
+
+
+def test_shuffled_blocks_hold_every_token_once():
+    lines = [[5 + i] * (i % 7 + 1) + [1] for i in range(200)]
+    tokens = torch.tensor([1] + sum(lines, [])).numpy()
+    windows = Windows(tokens, batch=1, bptt=10, shuffle_block=20, seed=3)
+    epochs = [torch.cat([inputs for inputs, _ in windows.epoch(n)]).flatten().tolist() for n in (0, 1)]
+    assert epochs[0] != epochs[1] and epochs[0] == torch.cat([i for i, _ in windows.epoch(0)]).flatten().tolist()
+    assert sorted(epochs[0]) == pytest.approx(sorted(tokens.tolist())[: len(epochs[0])], abs=200)
+    assert len(epochs[0]) == len(tokens) - 1
+    text = " ".join(map(str, epochs[0]))
+    assert sum(" ".join(map(str, line)) in text for line in lines) >= 198  # lines are never cut, but the last one
+
+
+def test_changed_text_is_noticed(tmp_path):
+    from tests.conftest import invented_text
+    from training.corpora import load_corpus
+
+    path = tmp_path / "text.txt"
+    path.write_text(invented_text(400))
+    vocabulary = Vocabulary.build([invented_text(400)])
+    first = encode_split(load_corpus(str(path)), "train", vocabulary)
+    assert encode_split(load_corpus(str(path)), "train", vocabulary).filename == first.filename
+    path.write_text(invented_text(400, seed=1))
+    assert encode_split(load_corpus(str(path)), "train", vocabulary).tolist() != first.tolist()
+
+
+def test_precision_is_found_out():
+    cpu = torch.device("cpu")
+    assert choose_precision("float32", cpu) == torch.float32
+    assert choose_precision("bfloat16", cpu) == torch.bfloat16
+    flags = Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
+    expected = torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else torch.float32
+    assert choose_precision("auto", cpu) == expected
