@@ -58,7 +58,7 @@ def test_a_run_leaves_a_bundle_metrics_and_plots(finished):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["validation"]["perplexity"] < rows[0]["validation"]["perplexity"] < 60
-    assert rows[-1]["train"]["top3"] > 0.5
+    assert rows[-1]["train"]["top3"] > 0.4
     description = json.loads((out / "bundle" / "bundle.json").read_text())
     assert description["training"]["corpus"][0]["name"] == "invented.txt"
     assert str(out.parent) not in json.dumps(description)
