@@ -1,6 +1,7 @@
 """The service as its users meet it: over HTTP, and as a program that is started and stopped."""
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -16,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from lm import load
 from serve.api import NextWordsAPI, grouped
 from serve.limits import BODY_LIMIT
 from serve.schemas import CONTEXT_LIMIT, TEXT_LIMIT, NextWordsRequest
@@ -24,7 +24,7 @@ from tests.servers import PATIENCE, ROOT, serving, started, wait_until
 
 PATH = "/v1/next-words"
 JSON = {"content-type": "application/json"}
-LONG = "the old man and the sea " * (TEXT_LIMIT // 24)
+LONG = ("They walked to the park today. " * TEXT_LIMIT)[:TEXT_LIMIT]
 
 
 def words(http: httpx.Client, **question) -> list[dict]:
@@ -33,17 +33,12 @@ def words(http: httpx.Client, **question) -> list[dict]:
     return response.json()["words"]
 
 
-@pytest.fixture(scope="session")
-def model(tiny_bundle):
-    return load(tiny_bundle)
-
-
 # Answers
 
 
-def test_answer_has_the_model_and_words_best_first(http, model):
+def test_answer_has_the_model_and_words_best_first(http, tiny_model):
     answer = http.post(PATH, json={"text": "I went to the"}).json()
-    assert answer["model"] == model.name
+    assert answer["model"] == tiny_model.name
     assert len(answer["words"]) == 5
     probabilities = [word["probability"] for word in answer["words"]]
     assert probabilities == sorted(probabilities, reverse=True)
@@ -55,19 +50,19 @@ def test_answer_has_the_model_and_words_best_first(http, model):
     "question",
     [
         {"text": ""},
-        {"text": "It is", "k": 1},
-        {"text": "It is a", "k": 100, "punctuation": True},
+        {"text": "Thank you", "k": 1},
+        {"text": "I went to the London zoo", "k": 100, "punctuation": True},
         {"text": "I went to", "partial": "t"},
         {"text": "I went to", "partial": "T", "k": 3},
-        {"text": "I went to", "exclude": ["the", "a"]},
+        {"text": "I went to", "exclude": ["the", "STORE"]},
         {"text": "nothing begins so", "partial": "qzxqzx"},
         {"text": "a\0b"},
         {"text": "🙂 한국어 naïve e\u0301"},
     ],
     ids=str,
 )
-def test_answers_are_the_models_own(http, model, question):
-    expected = [word._asdict() for word in model.next_words(**question)]
+def test_answers_are_the_models_own(http, tiny_model, question):
+    expected = [word._asdict() for word in tiny_model.next_words(**question)]
     answered = words(http, **question)
     assert [word["word"] for word in answered] == [word["word"] for word in expected]
     for mine, other in zip(answered, expected):
@@ -75,10 +70,10 @@ def test_answers_are_the_models_own(http, model, question):
 
 
 def test_longest_text_is_answered_from_its_end(http):
-    assert len(LONG) == pytest.approx(TEXT_LIMIT, abs=24)
-    tail = "the old man and the sea " * (CONTEXT_LIMIT // 6 + 1)
-    answers = [words(http, text=text) for text in (LONG, tail, "quite another story . " * 100 + tail)]
-    assert answers[0] == answers[1] == answers[2]
+    end = "\nThank you very"
+    answer = words(http, text=LONG[len(end) :] + end)
+    assert answer[0]["word"] == "much"
+    assert answer == words(http, text=LONG[-10 * CONTEXT_LIMIT :] + end)
 
 
 def test_questions_asked_together_get_the_answers_they_get_alone(http):
@@ -201,11 +196,23 @@ def test_other_addresses_and_methods_are_refused(http):
     assert "POST" in error(refused)["message"]
 
 
+def test_what_cannot_be_answered_in_time_is_given_up(tiny_bundle, tmp_path):
+    with serving(tmp_path, tiny_bundle, "--deadline", "0.1") as server, httpx.Client(timeout=PATIENCE) as client:
+        with ThreadPoolExecutor(20) as pool:
+            asked = [pool.submit(client.post, server.url + PATH, json={"text": LONG}) for _ in range(20)]
+        late = [answer.result() for answer in asked if answer.result().status_code != 200]
+        assert late
+        for response in late:
+            assert (response.status_code, response.headers["retry-after"]) == (504, "1")
+            assert error(response)["type"] == "deadline_passed"
+        wait_until(lambda: client.post(server.url + PATH, json={"text": ""}).status_code == 200, "service as before")
+
+
 # Health and documentation
 
 
-def test_health_says_ready(http, model):
-    assert http.get("/health").json() == {"status": "ready", "model": model.name}
+def test_health_says_ready(http, tiny_model):
+    assert http.get("/health").json() == {"status": "ready", "model": tiny_model.name}
 
 
 def test_openapi_document_is_true(http):
@@ -270,8 +277,6 @@ def test_unusable_bundle_is_one_line(tiny_bundle, tmp_path, fault):
         shutil.copytree(tiny_bundle, bundle)
         (bundle / "model.pt").write_bytes(b"no TorchScript")
     if fault == "unloadable":
-        import hashlib
-
         description = json.loads((bundle / "bundle.json").read_text())
         description["files"]["model.pt"]["sha256"] = hashlib.sha256(b"no TorchScript").hexdigest()
         (bundle / "bundle.json").write_text(json.dumps(description))
