@@ -3,14 +3,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lm import torchscript
 from lm.bundle import Bundle, BundleError, open_bundle
+from lm.context import CacheSettings, Context, Distribution, mixed
 from lm.ranking import Ranking, Word
-from lm.vocabulary import EOS_ID, Vocabulary
+from lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
 
 
 def load(path: str | os.PathLike | None = None) -> Model:
@@ -26,60 +28,103 @@ def load(path: str | os.PathLike | None = None) -> Model:
         raise BundleError(f"{bundle.path} cannot be loaded: {reason}") from error
 
 
+class Scored(NamedTuple):
+    """A token of a text: its spelling, the natural logarithm of its probability there, whether the vocabulary has it."""
+
+    word: str
+    logprob: float
+    known: bool
+
+
 class Model:
     """What a trained model can do. The text that comes before is its context; the empty text is the start of one.
 
     >>> model = load()
     >>> model.next_words("Thank you very", k=1)[0].word
     'much'
+
+    `next_words` is all that most uses need. It is made of parts that can be used alone, where contexts are kept or
+    several texts are answered at once: `extend` reads, `predict` gives distributions, `rank` the best words of one.
     """
 
     def __init__(self, bundle: Bundle, vocabulary: Vocabulary, program: torch.jit.ScriptModule):
         self.metadata, self.name = bundle.metadata, bundle.name
         self.vocabulary, self.program = vocabulary, program
+        self.cache = CacheSettings(**bundle.metadata.get("cache", {}))
         self._ranking = Ranking(vocabulary)
-        width = self.read([[EOS_ID]])[0].shape[1]
+        start = program.read(torch.tensor([[EOS_ID]]), torch.tensor([1]), program.initial_state(1))
+        output = program.output(start)
+        self.start = Context(start[0], output[0], output[:0], torch.zeros(0, dtype=torch.long), {}, 0)
+        width = program.log_probs(output).shape[1]
         if width != len(vocabulary):
             raise ValueError(f"the network has {width:,} tokens and the tokenizer {len(vocabulary):,}")
 
-    def next_words(self, text: str = "", k: int = 5, *, partial: str = "", punctuation: bool = False,
-                   exclude: Collection[str] = ()) -> list[Word]:
+    def next_words(self, text: str = "", k: int = 5, *, partial: str = "", history: str = "",
+                   punctuation: bool = False, exclude: Collection[str] = ()) -> list[Word]:
         """The k words that most probably follow a text, best first.
 
         text: whole words; white space at its end changes nothing, line breaks end a paragraph.
         partial: the beginning of the next word, where some of it is typed already; see `Ranking.best`.
+        history: earlier text of the same person. Its words, names that the vocabulary lacks too, become likelier.
         punctuation: offer punctuation marks and numbers too. exclude: words that are not wanted.
         """
         if k < 1:
             raise ValueError(f"k is {k}; it must be at least 1")
-        log_probs, _ = self.read([self.encode(text)])
-        return self.rank(log_probs[0], k, partial=partial, punctuation=punctuation, exclude=exclude)
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a context: `<eos>`, where a text begins, then the text's own."""
-        return [EOS_ID, *self.vocabulary.encode(text)]
+        contexts = self.extend([self.start, self.start], [text, history])
+        return self.rank(self.predict(contexts[:1], contexts[1:])[0], k, partial=partial, punctuation=punctuation,
+                         exclude=exclude)
 
     @torch.no_grad()
-    def read(self, sequences: Sequence[Sequence[int]], states: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Read token ids, a batch of sequences of any lengths, each from its state.
+    def extend(self, contexts: Sequence[Context], texts: Sequence[str], limit: int | None = None) -> list[Context]:
+        """Read a text on from each context; `start` is the context of the empty text.
 
-        states: (batch, S) as returned by an earlier call, to go on from there; None: from the start.
-        Returns log_probs (batch, V) float32, natural logarithms for the token after each sequence, and the new states.
+        limit: read no more than this many tokens of each, the last ones.
         """
-        tokens, lengths = padded(sequences)
-        if states is None:
-            states = self.program.initial_state(len(sequences))
-        states = self.program.read(tokens, lengths, states)
-        return self.program.log_probs(self.program.output(states)), states
+        encoded = [_last(limit, *self.vocabulary.encode_with_unknown(text)) for text in texts]
+        tokens, lengths = padded([ids for ids, _ in encoded])
+        states = torch.stack([context.state for context in contexts])
+        outputs, states = self.program.read_all(tokens, lengths, states)
+        return [context.read_on(row[: len(ids)], unknown, output[: len(ids)], state.clone(), self.cache.size)
+                for context, (ids, unknown), row, output, state in zip(contexts, encoded, tokens, outputs, states)]
 
-    def rank(self, log_probs: Tensor, k: int, *, partial: str = "", punctuation: bool = False,
+    @torch.no_grad()
+    def predict(self, contexts: Sequence[Context], histories: Sequence[Context | None] | None = None
+                ) -> list[Distribution]:
+        """What comes after each context; the cache is over its own words, and over a history's where there is one."""
+        log_probs = self.program.log_probs(torch.stack([context.output for context in contexts]))
+        return [mixed(row, context, history, self.cache, UNK_ID)
+                for row, context, history in zip(log_probs, contexts, histories or [None] * len(contexts))]
+
+    def rank(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
              exclude: Collection[str] = ()) -> list[Word]:
-        """The k best words of one distribution (V,): see `Ranking.best`."""
-        return self._ranking.best(log_probs, k, partial=partial, punctuation=punctuation, exclude=exclude)
+        """The k best words of a distribution: see `Ranking.best`."""
+        return self._ranking.best(distribution, k, partial=partial, punctuation=punctuation, exclude=exclude)
+
+    @torch.no_grad()
+    def score(self, text: str) -> list[Scored]:
+        """How probable each token of a text is, given those before it; line breaks count as `<eos>`.
+
+        The network alone is asked, without the cache. A word that the vocabulary lacks has the probability of `<unk>`.
+        """
+        ids, unknown = self.vocabulary.encode_with_unknown(text)
+        if not ids:
+            return []
+        tokens, lengths = padded([ids])
+        outputs, _ = self.program.read_all(tokens, lengths, self.start.state[None])
+        before = torch.cat([self.start.output[None], outputs[0, :-1]])
+        logprobs = [value for part, t in zip(before.split(256), tokens[0].split(256))
+                    for value in self.program.log_probs(part).gather(1, t[:, None]).squeeze(1).tolist()]
+        return [Scored(unknown.get(place, self.vocabulary.words[i]), logprob, i != UNK_ID)
+                for place, (i, logprob) in enumerate(zip(ids, logprobs))]
 
     def word_rank(self, log_probs: Tensor, ids: Tensor) -> Tensor:
         """The place (0: the best) of words among all suggestions: log_probs (n, V), ids (n,) → (n,) int64."""
         return self._ranking.rank(log_probs, ids)
+
+
+def _last(limit: int | None, ids: list[int], unknown: dict[int, str]) -> tuple[list[int], dict[int, str]]:
+    drop = max(0, len(ids) - limit) if limit is not None else 0
+    return ids[drop:], {place - drop: word for place, word in unknown.items() if place >= drop}
 
 
 def padded(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

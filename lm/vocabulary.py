@@ -14,7 +14,7 @@ What the ids are
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -94,24 +94,34 @@ class Vocabulary:
 
         At the beginning they give nothing, so `encode(a) + encode(b)` is `encode(a + b)` where `a` ends with "\\n".
         """
-        return self.encode_paragraphs([text])[0]
+        return self.encode_with_unknown(text)[0]
 
-    def encode_paragraphs(self, texts: list[str]) -> list[list[int]]:
+    def encode_with_unknown(self, text: str) -> tuple[list[int], dict[int, str]]:
+        """As `encode`, and by place the words that are not in the vocabulary, spelled as they stand in the text."""
+        ids: list[int] = []
+        unknown: dict[int, str] = {}
+        for line, ended in self._lines(text):
+            encoding = self._tokenizer.encode(line)
+            for place, i in enumerate(encoding.ids):
+                if i == UNK_ID:
+                    unknown[len(ids) + place] = line[slice(*encoding.offsets[place])]
+            ids += encoding.ids + [EOS_ID] * ended
+        return ids, unknown
+
+    def encode_many(self, texts: list[str]) -> list[list[int]]:
         """`encode` of many texts at once, in parallel (as `tokenizers` sees fit)."""
-        paragraphs, owners, ended = [], [], []
-        for owner, text in enumerate(texts):
-            lines = text.split("\n")
-            for number, line in enumerate(lines):
-                if self.pretokenized or line.strip():
-                    paragraphs.append(line)
-                    owners.append(owner)
-                    ended.append(number < len(lines) - 1)
+        lines = [(owner, *line) for owner, text in enumerate(texts) for line in self._lines(text)]
         ids: list[list[int]] = [[] for _ in texts]
-        for owner, end, encoding in zip(owners, ended, self._tokenizer.encode_batch_fast(paragraphs)):
-            ids[owner] += encoding.ids
-            if end:
-                ids[owner].append(EOS_ID)
+        for (owner, _, ended), encoding in zip(lines, self._tokenizer.encode_batch_fast([line for _, line, _ in lines])):
+            ids[owner] += encoding.ids + [EOS_ID] * ended
         return ids
+
+    def _lines(self, text: str) -> Iterator[tuple[str, bool]]:
+        """The lines of a text that count, and whether a line break ends them."""
+        *ended, last = text.split("\n")
+        for line, end in [*((line, True) for line in ended), (last, False)]:
+            if line.strip() or (self.pretokenized and end):
+                yield line, end
 
     def tokens(self, text: str) -> list[str]:
         """The tokens of a text as they are spelled, known or not: `encode` before the look-up, line breaks left out."""

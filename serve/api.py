@@ -66,13 +66,13 @@ class NextWordsAPI(LitAPI):
             return [error]
 
     def _answer(self, questions: list[dict]) -> list[bytes]:
-        contexts = [self._model.encode(question["text"])[-CONTEXT_LIMIT:] for question in questions]
-        log_probs, _ = self._model.read(contexts)
-        return [self._written(row, question) for row, question in zip(log_probs, questions)]
+        texts = [question["text"] for question in questions]
+        contexts = self._model.extend([self._model.start] * len(texts), texts, limit=CONTEXT_LIMIT)
+        return [self._written(*pair) for pair in zip(self._model.predict(contexts), questions)]
 
-    def _written(self, log_probs, question: dict) -> bytes:
+    def _written(self, distribution, question: dict) -> bytes:
         wanted = {name: question[name] for name in ("k", "partial", "punctuation", "exclude")}
-        words = [SuggestedWord.model_construct(**word._asdict()) for word in self._model.rank(log_probs, **wanted)]
+        words = [SuggestedWord.model_construct(**word._asdict()) for word in self._model.rank(distribution, **wanted)]
         return NextWordsResponse.model_construct(model=self._model.name, words=words).model_dump_json().encode()
 
 

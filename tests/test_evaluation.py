@@ -8,23 +8,30 @@ import pytest
 import torch
 
 from lm import load
+from lm.context import Distribution
 from training.__main__ import main as training
 from training.corpora import load_corpus
 from training.evaluation import evaluate
 
 
+def step(model, token, state):
+    """Read one token: the distribution (V,) after it, and the new state."""
+    state = model.program.read(torch.tensor([[token]]), torch.tensor([1]), state)
+    return model.program.log_probs(model.program.output(state))[0], state
+
+
 def by_hand(model, documents):
-    """Token by token, with nothing but `read`: loss, tokens, and hits of words in the first three suggestions."""
+    """Token by token: loss, tokens, and hits of words in the first three suggestions."""
     loss, tokens, words, hits = 0.0, 0, 0, 0
     for document in documents:
-        ids, state = model.encode(document + "\n"), None
+        ids, state = [1, *model.vocabulary.encode(document + "\n")], model.program.initial_state(1)
         for before, after in zip(ids, ids[1:]):
-            log_probs, state = model.read([[before]], state)
-            loss, tokens = loss - float(log_probs[0, after]), tokens + 1
+            log_probs, state = step(model, before, state)
+            loss, tokens = loss - float(log_probs[after]), tokens + 1
             word = model.vocabulary.words[after]
             if after == 0 or model.vocabulary.is_word()[after]:
                 words += 1
-                hits += word.casefold() in [w.word.casefold() for w in model.rank(log_probs[0], 3)]
+                hits += word.casefold() in [w.word.casefold() for w in model.rank(Distribution(log_probs, {}), 3)]
     return {"perplexity": math.exp(loss / tokens), "tokens": tokens, "words": words, "word_top3": hits / words}
 
 
@@ -69,11 +76,11 @@ def test_pretokenized_benchmarks_are_read_as_one_text(tmp_path):
     documents = list(load_corpus(str(folder), pretokenized=True).documents("test"))
     figures = evaluate(model, ["\n".join(documents)])
     assert figures["tokens"] == sum(len(line.split()) + 1 for line in lines[:30])
-    ids = model.encode("\n".join(documents) + "\n")
-    loss, state = 0.0, None
+    ids = [1, *model.vocabulary.encode("\n".join(documents) + "\n")]
+    loss, state = 0.0, model.program.initial_state(1)
     for before, after in zip(ids, ids[1:]):
-        log_probs, state = model.read([[before]], state)
-        loss -= float(log_probs[0, after])
+        log_probs, state = step(model, before, state)
+        loss -= float(log_probs[after])
     assert figures["perplexity"] == pytest.approx(math.exp(loss / (len(ids) - 1)), rel=1e-4)
 
 

@@ -11,8 +11,9 @@ import torch
 from lm import BundleError, load
 from lm.__main__ import main
 from lm.bundle import open_bundle, write_bundle
+from lm.context import Distribution
 from lm.ranking import Ranking
-from lm.vocabulary import UNK_ID, Vocabulary
+from lm.vocabulary import Vocabulary
 
 PLACES = {"store", "market", "park", "station", "beach", "London"}
 
@@ -61,14 +62,14 @@ def test_typed_letters_restrict_the_words(tiny_model):
 
 
 def test_typed_prefixes_are_exact_over_the_whole_vocabulary(tiny_model):
-    log_probs, _ = tiny_model.read([tiny_model.encode("They walked to")])
-    total = log_probs[0].exp()
+    distribution = tiny_model.predict(tiny_model.extend([tiny_model.start], ["They walked to"]))[0]
+    total = distribution.log_probs.exp()
     for partial in "abcdefghijklmnopqrstuvwxyz":
         expected = {}
         for word, p, fine in zip(tiny_model.vocabulary.words, total.tolist(), tiny_model.vocabulary.is_word()):
             if fine and word.casefold().startswith(partial):
                 expected[word.casefold()] = expected.get(word.casefold(), 0) + p
-        found = tiny_model.rank(log_probs[0], 100, partial=partial)
+        found = tiny_model.rank(distribution, 100, partial=partial)
         assert {w.word.casefold(): w.probability for w in found} == pytest.approx(expected)
 
 
@@ -78,23 +79,55 @@ def test_spellings_in_another_case_are_one_suggestion():
     chances = dict.fromkeys(vocabulary.words, 0.0) | {"the": 0.2, "The": 0.1, "Lord": 0.25, "lo": 0.05, "don't": 0.28,
                                                       ".": 0.12}
     log_probs = torch.tensor([chances[word] for word in vocabulary.words]).log()
-    assert [w.word for w in ranking.best(log_probs, 4)] == ["the", "don't", "Lord", "lo"]
-    assert ranking.best(log_probs, 1)[0].probability == pytest.approx(0.3)
-    assert [w.word for w in ranking.best(log_probs, 4, partial="DON’")] == ["DON't"]
-    assert [w.word for w in ranking.best(log_probs, 4, partial="L")] == ["Lord", "Lo"]
+    given = Distribution(log_probs, {})
+    assert [w.word for w in ranking.best(given, 4)] == ["the", "don't", "Lord", "lo"]
+    assert ranking.best(given, 1)[0].probability == pytest.approx(0.3)
+    assert [w.word for w in ranking.best(given, 4, partial="DON’")] == ["DON't"]
+    assert [w.word for w in ranking.best(given, 4, partial="L")] == ["Lord", "Lo"]
     rank = ranking.rank(log_probs[None], torch.tensor([vocabulary.words.index("The")]))
     assert rank.tolist() == [0]
 
 
 def test_reading_on_is_reading_it_all(tiny_model):
-    ids = tiny_model.encode("I went to the store today. They ran to the")
-    whole, _ = tiny_model.read([ids])
-    _, state = tiny_model.read([ids[:5]])
-    rest, _ = tiny_model.read([ids[5:]], state)
-    torch.testing.assert_close(rest, whole)
-    batch, _ = tiny_model.read([ids, ids[:3], ids[:7]])
-    torch.testing.assert_close(batch[0], whole[0])
-    assert batch.exp().sum(1).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
+    parts = ["I went to the Zorblax today. They", " ran to the Zorblax ", "and\nto"]
+    context = tiny_model.start
+    for part in parts:
+        [context] = tiny_model.extend([context], [part])
+    whole, other, short = tiny_model.extend([tiny_model.start] * 3, ["".join(parts), "", "Thank you very"])
+    assert context.unknown == whole.unknown and "Zorblax" in whole.unknown.values()
+    assert context.tokens.tolist() == whole.tokens.tolist() and context.length == whole.length
+    assert other.length == 0 and other.state is tiny_model.start.state
+    for a, b in zip(tiny_model.predict([context, short]), tiny_model.predict([whole, short])):
+        torch.testing.assert_close(a.log_probs, b.log_probs)
+        assert a.unknown == pytest.approx(b.unknown)
+        assert float(a.log_probs.exp().sum()) + sum(a.unknown.values()) == pytest.approx(1, abs=1e-4)
+    last = tiny_model.extend([tiny_model.start], ["".join(parts)], limit=2)[0]
+    assert last.tokens.tolist() == whole.tokens.tolist()[-2:]
+
+
+def test_words_of_the_history_are_suggested_again(tiny_model):
+    history = "We met O’Zorblax. I went to the O’Zorblax. They ran to the O’Zorblax."
+    assert tiny_model.next_words("I went to the", partial="o") == []
+    found = {word.word: word.probability for word in tiny_model.next_words("I went to the", k=10, history=history)}
+    assert found["O’Zorblax"] > 0.005  # in its own spelling
+    assert [w.word for w in tiny_model.next_words("I went to the", partial="o'z", history=history)] == ["O’Zorblax"]
+    assert [w.word for w in tiny_model.next_words("O’Zorblax ran to the", partial="O")] == ["O’Zorblax"]
+    without = {word.word: word.probability for word in tiny_model.next_words("I went to the", k=10)}
+    more = {word.word: word.probability for word in tiny_model.next_words(
+        "I went to the", k=10, history="I went to the beach. We ran to the beach.")}
+    assert more["beach"] > 1.1 * without["beach"] and more.get("park", 0) <= without["park"]
+
+
+def test_scores_add_up_to_the_chain_of_predictions(tiny_model):
+    scores = tiny_model.score("I went to the zebra.\nThank")
+    assert [s.word for s in scores] == ["I", "went", "to", "the", "zebra", ".", "<eos>", "Thank"]
+    assert [s.known for s in scores] == [True] * 4 + [False] + [True] * 3
+    ids, state = [1, *tiny_model.vocabulary.encode("I went to the zebra.\nThank")], tiny_model.program.initial_state(1)
+    for before, after, scored in zip(ids, ids[1:], scores):
+        state = tiny_model.program.read(torch.tensor([[before]]), torch.tensor([1]), state)
+        log_probs = tiny_model.program.log_probs(tiny_model.program.output(state))
+        assert scored.logprob == pytest.approx(float(log_probs[0, after]), abs=1e-4)
+    assert tiny_model.score("") == []
 
 
 def test_k_below_one_is_refused(tiny_model):
@@ -105,7 +138,6 @@ def test_k_below_one_is_refused(tiny_model):
 def test_long_and_odd_texts_are_answered(tiny_model):
     for text in ("word " * 3000, "\u0000\ud7ff\U0010ffff", "🙂" * 50, "나는 학교에", "a\u0301" * 100, "\n" * 50):
         assert len(tiny_model.next_words(text, k=3)) == 3
-    assert tiny_model.encode("zebra")[-1] == UNK_ID
 
 
 def damage(folder, what):

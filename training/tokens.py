@@ -50,7 +50,7 @@ def encode_split(corpus: Corpus, split: str, vocabulary: Vocabulary) -> np.ndarr
             file.write(np.array([EOS_ID], kind).tobytes())
             documents = iter(corpus.documents(split))
             while batch := list(islice(documents, DOCUMENTS_A_BATCH)):
-                for ids in vocabulary.encode_paragraphs([document + "\n" for document in batch]):
+                for ids in vocabulary.encode_many([document + "\n" for document in batch]):
                     file.write(np.array(ids, kind).tobytes())
         part.replace(path)
     return np.memmap(path, kind, mode="r")
