@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 # Raised whenever the same text comes out of this module, or of those that read it, in another way.
-VERSION = 4
+VERSION = 5
 
 _WINDOWS = {byte: bytes([byte]).decode("cp1252", "ignore") for byte in range(0x80, 0xA0)}  # read as Latin-1
 _SPACES = dict.fromkeys([*range(0x09, 0x0E), *range(0x1C, 0x20), 0x2028, 0x2029], " ")
@@ -145,9 +145,10 @@ def _recoded(text: str) -> str:
         meant = {c: c.encode("mac_latin2").decode("cp1252") for c in foreign}
     except UnicodeError:
         return text
-    if all(c < "Ā" for c in foreign) or any(not (c.isalpha() and c < "Ā" or c in "‘’“”") for c in meant.values()):
-        return text
-    return text.translate(str.maketrans(meant))
+    misread = any(c > "ÿ" for c in foreign) and all(c.isalpha() for c in foreign)
+    if misread and all(c.isalpha() and c <= "ÿ" or c in "‘’“”" for c in meant.values()):
+        return text.translate(str.maketrans(meant))
+    return text
 
 
 # ---- Hard-wrapped lines.

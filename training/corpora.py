@@ -41,7 +41,7 @@ class Definition:
     clean_up: str = "plain"  # a function of training.cleaning
     licence: str | None = None
     train: tuple[str, ...] = ("train",)  # splits to train on; missing ones are cut from the first
-    drop_repeated: bool = False  # leave out of validation and test what also occurs in training text
+    drop_repeated: bool = False  # leave out of validation and test what an earlier split has too
 
 
 CORPORA = {
@@ -98,7 +98,8 @@ def _joined(parts: list[Corpus]) -> Corpus:
 def _load(spec: str, pretokenized: bool) -> Corpus:
     path = os.path.expanduser(spec)
     if os.path.isfile(path):
-        return _prepared(Path(path).name, Definition(), {"train": textfiles.read(Path(path), pretokenized)}, pretokenized)
+        file = Path(path)
+        return _prepared(file.name, Definition(), {"train": textfiles.read(file, pretokenized)}, pretokenized)
     folder, _, config = (path, "", "") if os.path.isdir(path) else path.partition(":")
     if os.path.isdir(folder):
         name = Path(folder).resolve().name
@@ -115,21 +116,15 @@ def _read_directory(folder: Path, config: str | None, by_line: bool) -> dict[str
         return {split: textfiles.read(file, by_line) for split, file in files.items()}
     try:
         return datasets.load_dataset(str(folder), config)
-    except (FileNotFoundError, datasets.exceptions.DatasetsError) as error:
-        if isinstance(error, datasets.exceptions.DatasetGenerationError):
-            found = _one_line(error.__cause__ or error)
-        else:
+    except hub.LOADING_ERRORS as error:
+        if isinstance(error, FileNotFoundError):
             found = "it has " + (", ".join(sorted(entry.name for entry in folder.iterdir())[:10]) or "no files")
-    except (OSError, ValueError, RuntimeError) as error:
-        found = _one_line(error)
+        else:
+            found = " ".join(str(error.__cause__ or error).split())
     raise CorpusError(
         f"{folder} is no corpus: {found}; accepted: a directory in the hub's layout (parquet, json or csv files with a "
         "column 'text'), or one with train.txt, valid.txt, test.txt"
     )
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def _from_hub(spec: str) -> tuple[Definition, dict[str, datasets.Dataset]]:
@@ -198,8 +193,14 @@ def _text(name: str, split: str, data: datasets.Dataset, clean_up: str | None) -
         raise CorpusError(f"corpus {name!r} has the columns {found}; accepted: 'text' (string), or one string column")
     data = data.select_columns(column)
     data = data if column == "text" else data.rename_column(column, "text")
-    key = {"clean_up": clean_up, "version": cleaning.VERSION}
-    cleaned = data.map(_clean, batched=True, batch_size=256, writer_batch_size=256, fn_kwargs=key, desc=f"Cleaning {name}")
+    cleaned = data.map(
+        _clean,
+        batched=True,
+        batch_size=256,
+        writer_batch_size=256,
+        fn_kwargs={"clean_up": clean_up, "version": cleaning.VERSION},  # both become part of the fingerprint
+        desc=f"Cleaning {name}",
+    )
     if not len(cleaned):
         raise CorpusError(f"corpus {name!r} has no text in {split} ({len(data)} rows, all empty)")
     return cleaned
@@ -215,13 +216,16 @@ def _clean(batch: dict[str, list[str | None]], clean_up: str | None, version: in
 
 
 def _drop_repeated(texts: dict[str, datasets.Dataset]) -> dict[str, int]:
-    """Leaves measured documents out, in place, that are training documents too; gives their number by split."""
-    trained = set(_hashes(texts["train"]))
+    """Leaves documents out, in place, that an earlier split has too: of validation those in train, of test those in
+    train or validation. Gives their number by split."""
+    earlier = set(_hashes(texts["train"]))
     left_out = {}
     for split in SPLITS[1:]:
-        keep = [number for number, digest in enumerate(_hashes(texts[split])) if digest not in trained]
-        left_out[split] = len(texts[split]) - len(keep)
+        digests = list(_hashes(texts[split]))
+        keep = [number for number, digest in enumerate(digests) if digest not in earlier]
+        left_out[split] = len(digests) - len(keep)
         texts[split] = texts[split].select(keep)
+        earlier.update(digests)
     return left_out
 
 

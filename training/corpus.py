@@ -25,7 +25,7 @@ class Source:
     licence: str | None  # None: not known
     clean_up: str | None  # a function of training.cleaning; None: the text was taken as it is
     documents: dict[str, int]  # by split
-    left_out: dict[str, int] = field(default_factory=dict)  # documents, by split, that also occur in training text
+    left_out: dict[str, int] = field(default_factory=dict)  # documents that an earlier split has too
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ import httpx
 
 from training.corpus import CorpusError, HubUnreachable
 
+# What `datasets` raises where it cannot load something.
+LOADING_ERRORS = (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError)
 PATIENCE = 8  # seconds for the hub to give any answer at all
 
 
@@ -22,7 +24,7 @@ def load(hub_id: str, config: str | None) -> datasets.DatasetDict:
             return datasets.load_dataset(hub_id, config)
     except datasets.exceptions.DatasetNotFoundError:
         raise CorpusError(f"the hub has no dataset {hub_id!r}, or not for everybody") from None
-    except (OSError, ValueError, RuntimeError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
+    except (*LOADING_ERRORS, ImportError, httpx.HTTPError) as error:
         if reachable and not isinstance(error, (ConnectionError, httpx.TransportError)):
             raise CorpusError(f"{name} cannot be loaded from the hub: {' '.join(str(error).split())}") from error
         raise HubUnreachable(

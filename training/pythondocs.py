@@ -42,13 +42,19 @@ def _rows(library: str, **_key: object) -> Iterator[dict[str, str]]:
 
 
 def _docstrings(file: Path) -> str:
-    """The docstrings of a module in their order, separated by blank lines; nothing runs."""
+    """The docstrings of a module in their order, separated by blank lines; nothing of it runs."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):  # deliberately broken samples
         return ""
-    documented = [node for node in ast.walk(tree) if isinstance(node, _DOCUMENTED)]
-    documented.sort(key=lambda node: getattr(node, "lineno", 0))
-    return "\n\n".join(filter(None, map(ast.get_docstring, documented)))
+    return "\n\n".join(filter(None, map(ast.get_docstring, _documented(tree))))
+
+
+def _documented(node: ast.AST) -> Iterator[ast.AST]:
+    if isinstance(node, _DOCUMENTED):
+        yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.stmt, ast.ExceptHandler)):
+            yield from _documented(child)

@@ -142,10 +142,11 @@ def _opened(path: Path) -> BinaryIO:
     if ending in _PACKED:
         return _PACKED[ending](path, "rb")
     if ending == ".zip":
-        members = [name for name in zipfile.ZipFile(path).namelist() if not name.endswith("/")]
+        archive = zipfile.ZipFile(path)
+        members = [name for name in archive.namelist() if not name.endswith("/")]
         if len(members) != 1:
             raise CorpusError(f"{path} holds {len(members)} files; one text file is accepted")
-        return zipfile.ZipFile(path).open(members[0])
+        return archive.open(members[0])
     if ending == ".zst":
         try:
             import zstandard
