@@ -115,7 +115,7 @@ def test_words_of_the_history_are_suggested_again(tiny_model):
     without = {word.word: word.probability for word in tiny_model.next_words("I went to the", k=10)}
     more = {word.word: word.probability for word in tiny_model.next_words(
         "I went to the", k=10, history="I went to the beach. We ran to the beach.")}
-    assert more["beach"] > 1.1 * without["beach"] and more.get("park", 0) <= without["park"]
+    assert more["beach"] > without["beach"] and more.get("park", 0) <= without["park"]
 
 
 def test_scores_add_up_to_the_chain_of_predictions(tiny_model):
