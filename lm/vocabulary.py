@@ -1,11 +1,11 @@
 """From text to token ids and back: a word-level tokenizer, kept as the `tokenizer.json` of the `tokenizers` library.
 
 What a token is
-    The text is brought to Unicode NFC, and curly quotes are made straight. Then every word is one token, with its inner
-    apostrophes and hyphens (`don't`, `to-morrow`), and so is every other visible character (`,`, `(`, `€`). Letters,
-    marks, digits and the underscore make words, so `1984` and `3rd` are words and `3.14` is three tokens; a number that
-    is not frequent enough for the vocabulary is `<unk>`, like any other word. Case is kept. Any script that separates
-    words by spaces works.
+    The text is brought to Unicode NFC; curly quotes are made straight, `--` and a hyphen between spaces a dash, and soft
+    hyphens are dropped. Then every word is one token, with its inner apostrophes and hyphens (`don't`, `to-morrow`), and
+    so is every other visible character (`,`, `(`, `€`). Letters, marks, digits and the underscore make words, so `1984`
+    and `3rd` are words and `3.14` is three tokens; a number that is not frequent enough for the vocabulary is `<unk>`,
+    like any other word. Case is kept. Any script that separates words by spaces works.
     Pretokenized text (the benchmarks') is only split at spaces.
 What the ids are
     0 is `<unk>`, 1 is `<eos>` (the end of a paragraph, and so the beginning of the next), then the words from the most
@@ -22,7 +22,13 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 UNK, EOS = "<unk>", "<eos>"
 UNK_ID, EOS_ID = 0, 1
 WORD = r"\w+(?:['-]\w+)*"
-_STRAIGHT = {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
+# Typed text is brought to the form that clean training text has.
+_REPLACED = {
+    "[\u2018\u2019]": "'",
+    "[\u201c\u201d]": '"',
+    "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]": "",  # soft hyphens and invisible marks
+    r"(?<!-)-{2,3}(?!-)|(?<=\s)[-\u2013](?=\s|$)": "\u2014",  # a dash, as it is typed
+}
 
 
 def _tokenizer(model, pretokenized: bool) -> Tokenizer:
@@ -31,7 +37,7 @@ def _tokenizer(model, pretokenized: bool) -> Tokenizer:
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         return tokenizer
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), *(normalizers.Replace(curly, straight) for curly, straight in _STRAIGHT.items())]
+        [normalizers.NFC(), *(normalizers.Replace(Regex(found), new) for found, new in _REPLACED.items())]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -22,6 +22,8 @@ def vocabulary():
     ("나는 학교에 갔다.", ["나는", "학교에", "갔다", "."]),
     ("हिन्दी में", ["हिन्दी", "में"]),
     ("cafe\u0301", ["caf\u00e9"]),
+    ("so--I said - well – no-one", ["so", "—", "I", "said", "—", "well", "—", "no-one"]),
+    ("co\u00adop\ufeff -----", ["coop", "-", "-", "-", "-", "-"]),
     (" \t ", []),
 ])
 def test_words_and_marks(vocabulary, text, tokens):

@@ -16,6 +16,7 @@ from lm import torchscript
 from lm.bundle import Bundle, write_bundle
 from lm.network import Network
 from lm.vocabulary import Vocabulary
+from training.cache_tuning import tune_cache
 from training.corpora import Corpus
 from training.recipe import Recipe
 from training.tokens import encode_split
@@ -33,6 +34,10 @@ def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict) -> Bundl
                          for split in ("train", "validation"))
     program = torchscript.script(network, train if recipe.quantized else None)
     check = compare(network, program, validation)
+    documents = corpus.split("validation").shuffle(seed=0)["text"]
+    if recipe.pretokenized:
+        documents = ["\n".join(corpus.split("validation")["text"][:100])]
+    cache = tune_cache(program, vocabulary, documents, recipe.calibration_tokens)
     metrics = {"validation": _row_of(run, best["step"])["validation"]}
     metadata = {
         "name": run.resolve().name,
@@ -45,7 +50,8 @@ def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict) -> Bundl
             "recipe": {**recipe.to_dict(), "corpus": corpus.name}, **result, "best_step": best["step"],
             "device": "cuda" if torch.cuda.is_available() else "cpu", "machine": platform.machine(),
         },
-        "metrics": metrics,
+        "metrics": {**metrics, "cache": {key: value for key, value in cache.items() if key != "settings"}},
+        "cache": cache["settings"],
         "export": check,
         "versions": {"nextword": version("nextword"), "torch": torch.__version__,
                      "tokenizers": tokenizers.__version__, "python": platform.python_version()},
