@@ -215,9 +215,10 @@ class Engine(LitServer):
                 announced = True
             workers = [worker.sentinel for worker in self.inference_workers]
             starting = ready < len(workers)
-            for event in connection.wait([stop, *vital, *workers], timeout=0.05 if starting else None):
-                if event is stop:
-                    return
+            events = connection.wait([stop, *vital, *workers], timeout=0.05 if starting else None)
+            if stop in events:  # first, as a signal to the whole group ends the HTTP process too
+                return
+            for event in events:
                 if event in vital:
                     raise ServiceFailure(f"the {vital[event]} process ended")
                 self._replace_worker(workers.index(event))
