@@ -74,13 +74,16 @@ class Model:
         return self.rank(self.predict(contexts[:1], contexts[1:])[0], k, partial=partial, punctuation=punctuation,
                          exclude=exclude)
 
-    @torch.no_grad()
     def extend(self, contexts: Sequence[Context], texts: Sequence[str], limit: int | None = None) -> list[Context]:
         """Read a text on from each context; `start` is the context of the empty text.
 
         limit: read no more than this many tokens of each, the last ones.
         """
-        encoded = [_last(limit, *self.vocabulary.encode_with_unknown(text)) for text in texts]
+        return self.read(contexts, [_last(limit, *self.vocabulary.encode_with_unknown(text)) for text in texts])
+
+    @torch.no_grad()
+    def read(self, contexts: Sequence[Context], encoded: Sequence[tuple[list[int], dict[int, str]]]) -> list[Context]:
+        """Read tokens on from each context: their ids, and by place the spelling of those that are `<unk>`."""
         tokens, lengths = padded([ids for ids, _ in encoded])
         states = torch.stack([context.state for context in contexts])
         outputs, states = self.program.read_all(tokens, lengths, states)

@@ -114,6 +114,17 @@ class Vocabulary:
             ids += encoding.ids + [EOS_ID] * ended
         return ids, unknown
 
+    def ends(self, text: str) -> list[int]:
+        """Where in the text each token of `encode` ends, in characters; a line break's is that of its first one."""
+        ends: list[int] = []
+        start = 0
+        for line, ended in self._lines(text):
+            start = text.index(line, start)
+            ends += [start + end for _, end in self._tokenizer.encode(line).offsets]
+            start += len(line) + ended
+            ends += [start] * ended
+        return ends
+
     def encode_many(self, texts: list[str]) -> list[list[int]]:
         """`encode` of many texts at once, in parallel (as `tokenizers` sees fit)."""
         lines = [(owner, *line) for owner, text in enumerate(texts) for line in self._lines(text)]
