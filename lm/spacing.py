@@ -1,0 +1,83 @@
+"""Tokens as natural text: where a space stands, given the tokens before.
+
+The rules, for the punctuation of English and its neighbours:
+
+    words                   a space between them
+    . , ; : ! ? … % ) ] }   nothing before
+    ( [ { $ £ € # @ ¿ ¡     nothing after
+    " '                     open a quotation (nothing after) or close the open one (nothing before); an apostrophe after
+                            a word in -s is a genitive's where no quotation is open
+    « „                     as ( ; » as )
+    — / \\                   nothing on either side
+    -                       nothing before
+    3 . 14   1 , 000        nothing within a number; nor within initials: U . S .
+    <eos>                   a line break; it also ends quotations
+"""
+from __future__ import annotations
+
+from lm.vocabulary import EOS
+
+CLOSING = frozenset(".,;:!?…%)]}»-")
+OPENING = frozenset("([{$£€#@¿¡«„")
+JOINING = frozenset("—–/\\")
+QUOTES = frozenset("\"'")
+BREAK = "\n"
+
+
+class Spacing:
+    """Writes tokens as text, one after the other; what it wrote is never changed by what comes later.
+
+    >>> spacing = Spacing()
+    >>> "".join(spacing.add(token) for token in ['"', "Well", ",", '"', "he", "said", "."])
+    '"Well," he said.'
+    """
+
+    def __init__(self, tokens: list[str] = (), spaced: bool = False):
+        """After `tokens`, which are written already; spaced: and white space after them."""
+        self._open: set[str] = set()
+        self._before = ["", ""]  # the last two tokens
+        self._joined = [True, True]  # whether the next token follows without a space; whether the last one did
+        for token in tokens:
+            self.add(token)
+        self._joined[0] |= spaced
+
+    def add(self, token: str) -> str:
+        """The text of the next token, with the space before it."""
+        text = self.spelled(token)
+        after = self._joins_after(token)
+        if token == EOS:
+            self._open.clear()
+        elif token in QUOTES and not self._is_genitive(token):
+            self._open ^= {token}
+        self._joined = [after, text == token]
+        self._before = [self._before[1], token]
+        return text
+
+    def spelled(self, token: str) -> str:
+        """What `add` would give, without adding it."""
+        if token == EOS:
+            return BREAK
+        return token if self._joined[0] or self._joins_before(token) else f" {token}"
+
+    def _joins_before(self, token: str) -> bool:
+        if token in QUOTES:
+            return token in self._open or self._is_genitive(token)
+        return token in CLOSING or token in JOINING or self._continues(token)
+
+    def _joins_after(self, token: str) -> bool:
+        if token in QUOTES:
+            return token not in self._open and not self._is_genitive(token)
+        return token == EOS or token in OPENING or token in JOINING
+
+    def _is_genitive(self, token: str) -> bool:
+        return token == "'" and not self._open and self._before[1][-1:] in ("s", "z") and not self._joined[0]
+
+    def _continues(self, token: str) -> bool:
+        """Whether the token goes on with a number or with initials that a mark has interrupted."""
+        first, mark = self._before
+        if not self._joined[1] or mark not in (".", ",", ":"):
+            return False
+        if first[-1:].isdigit() and token[:1].isdigit():
+            return mark == "." or len(token) == (3 if mark == "," else 2)
+        initials = len(first) == len(token) == 1 and first.isupper() and token.isupper()
+        return mark == "." and initials and token not in ("A", "I")
