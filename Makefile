@@ -10,7 +10,7 @@ run = @exec .venv/bin/python -m
 # $(call option,name,VARIABLE): --name 'value', or nothing where the variable is not set.
 option = $(if $(value $(2)),--$(1) '$(subst ','\'',$(value $(2)))')
 
-.PHONY: help serve test train predict evaluate constraints clean FORCE
+.PHONY: help serve test train predict evaluate bench-serve constraints clean FORCE
 .NOTPARALLEL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
@@ -20,6 +20,7 @@ help:
 	@echo "make train        train a model: CORPUS=name-or-path RECIPE=file OUT=runs/name"
 	@echo "make predict      next words of TEXT='I went to the': BUNDLE=folder"
 	@echo "make evaluate     perplexity and accuracy: BUNDLE=folder CORPUS=name-or-path"
+	@echo "make bench-serve  measure the service beside others: BUNDLE=folder ARGS=--quick"
 	@echo "make constraints  pin the dependencies of pyproject.toml in constraints.txt"
 	@echo "make clean        remove .venv and caches; runs/ stays"
 	@echo
@@ -43,6 +44,9 @@ predict: .venv/serve.stamp
 
 evaluate: .venv/train.stamp
 	$(run) lm evaluate $(call option,bundle,BUNDLE) $(call option,corpus,CORPUS) $(ARGS)
+
+bench-serve: .venv/bench.stamp
+	$(run) serve.bench $(call option,bundle,BUNDLE) $(ARGS)
 
 constraints: .venv/test.stamp
 	@$(pip) --quiet uv
