@@ -91,6 +91,22 @@ class Model:
                 for context, (ids, unknown), row, output, state in zip(contexts, encoded, tokens, outputs, states)]
 
     @torch.no_grad()
+    def before_each(self, ids: Sequence[int], unknown: dict[int, str]) -> list[Context]:
+        """The contexts of the tokens of a text, from its start: of each, what `read` would give for those before it.
+
+        They share their memory, and are for `predict`; their `state` is that of the whole text.
+        """
+        tokens, lengths = padded([ids])
+        outputs, states = self.program.read_all(tokens, lengths, self.start.state[None])
+        whole = self.start.read_on(tokens[0], unknown, outputs[0], states[0], size=len(ids))
+        contexts = []
+        for place, output in enumerate(whole.keys):
+            first = max(0, place - self.cache.size)
+            spellings = {at - first: word for at, word in unknown.items() if first <= at < place}
+            contexts.append(Context(states[0], output, whole.keys[first:place], whole.tokens[first:place], spellings, place))
+        return contexts
+
+    @torch.no_grad()
     def predict(self, contexts: Sequence[Context], histories: Sequence[Context | None] | None = None
                 ) -> list[Distribution]:
         """What comes after each context; the cache is over its own words, and over a history's where there is one."""

@@ -18,12 +18,12 @@ def draw(log_probs: Tensor, number: float, *, temperature: float = 1.0, top_p: f
     """The place of the token that a number in [0, 1) falls on: numbers that are spread evenly draw as the model says.
 
     log_probs: (n,), not all -inf; they need not sum to one. temperature: 0 takes the likeliest token, the first of
-    equals. top_p: in (0, 1].
+    equals. top_p: in [0, 1]; 0 takes the likeliest too.
     """
     if not 0 <= number < 1:
         raise ValueError(f"number is {number}; it must be in [0, 1)")
-    if temperature < 0 or not 0 < top_p <= 1:
-        raise ValueError(f"temperature {temperature} must be at least 0, top_p {top_p} above 0 and at most 1")
+    if not temperature >= 0 or not 0 <= top_p <= 1:
+        raise ValueError(f"temperature {temperature} must be at least 0, top_p {top_p} from 0 to 1")
     if temperature < NARROW:
         return int(log_probs.argmax())
     probabilities = torch.softmax(log_probs.double() / temperature, dim=0)
