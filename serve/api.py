@@ -1,17 +1,18 @@
 """What a worker computes: LitServe's hooks around the language model."""
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from litserve import LitAPI
 
 from serve.engine import DrainingLoop
-from serve.schemas import CONTEXT_LIMIT, NextWordsRequest, NextWordsResponse, SuggestedWord
 
 logger = logging.getLogger("litserve.serve")
 
@@ -19,8 +20,15 @@ MOST_TOGETHER = 32  # questions
 CHARACTERS_TOGETHER = 10_000  # of questions padded to the longest: about 0.2 s, which all that come after it wait
 
 
+class Operation(NamedTuple):
+    """Something that can be asked: `answer` takes questions of like cost, and gives bytes or JSON for each, in order."""
+
+    answer: Callable[[list[dict]], list]
+    cost: Callable[[dict], int]  # the characters that must be read for an answer
+
+
 class NextWordsAPI(LitAPI):
-    """Answers validated next-words questions.
+    """Answers questions (operation, fields), whose fields are validated already.
 
     Args:
         bundle: folder of the model; None is the one that comes with the package.
@@ -40,40 +48,55 @@ class NextWordsAPI(LitAPI):
 
         torch.set_num_threads(1)  # a worker is one thread: more would get in each other's way
         try:
-            self._model = load(self._bundle)
+            model = load(self._bundle)
         except BundleError as error:
             print(f"serve: {error}", file=sys.stderr)
             sys.exit(2)
-        self._answer([NextWordsRequest(text="").model_dump()])
+        self._operations = _operations(model)
+        model.next_words("A word")
 
-    def predict(self, questions: Sequence[dict]) -> Iterator[tuple[int, bytes | Exception]]:
-        """Yields for each question (the fields of a `NextWordsRequest`) its place and its answer as JSON.
+    def predict(self, questions: Sequence[tuple[str, dict]]) -> Iterator[tuple[int, bytes | Exception]]:
+        """Yields for each question its place and its answer.
 
-        Short texts come first. A question that fails has its exception as the answer.
+        What costs little comes first. A question that fails has its exception as the answer.
         """
-        for places in grouped([len(question["text"]) for question in questions]):
-            yield from zip(places, self._answer_safely([questions[place] for place in places]))
+        for name, operation in self._operations.items():
+            places = [place for place, question in enumerate(questions) if question[0] == name]
+            costs = [operation.cost(questions[place][1]) for place in places]
+            for group in grouped(costs):
+                asked = [questions[places[number]][1] for number in group]
+                yield from zip([places[number] for number in group], self._answer_safely(operation, asked))
 
-    def _answer_safely(self, questions: list[dict]) -> list[bytes | Exception]:
+    def _answer_safely(self, operation, questions: list[dict]) -> list[bytes | Exception]:
         try:
-            return self._answer(questions)
+            return [result if isinstance(result, bytes) else json.dumps(result, ensure_ascii=False, allow_nan=False).encode()
+                    for result in operation.answer(questions)]
         except Exception as error:
             if len(questions) > 1:
-                return [self._answer_safely([question])[0] for question in questions]
+                return [self._answer_safely(operation, [question])[0] for question in questions]
             # Without the exception's message, which may quote the user's text.
             frames = "".join(traceback.format_tb(error.__traceback__))
             logger.error("%s at a request:\n%s", type(error).__name__, frames)
             return [error]
 
-    def _answer(self, questions: list[dict]) -> list[bytes]:
-        texts = [question["text"] for question in questions]
-        contexts = self._model.extend([self._model.start] * len(texts), texts, limit=CONTEXT_LIMIT)
-        return [self._written(*pair) for pair in zip(self._model.predict(contexts), questions)]
 
-    def _written(self, distribution, question: dict) -> bytes:
-        wanted = {name: question[name] for name in ("k", "partial", "punctuation", "exclude")}
-        words = [SuggestedWord.model_construct(**word._asdict()) for word in self._model.rank(distribution, **wanted)]
-        return NextWordsResponse.model_construct(model=self._model.name, words=words).model_dump_json().encode()
+def _operations(model) -> dict[str, Operation]:
+    from serve.completion import Completions
+    from serve.next_words import NextWords
+    from serve.scoring import score
+    from serve.state_cache import StateCache
+
+    next_words, completions = NextWords(model, StateCache(model)), Completions(model)
+    return {
+        "next_words": Operation(next_words.answer, next_words.cost),
+        "score": Operation(lambda questions: [score(model, **question) for question in questions], _length("text")),
+        "write": Operation(completions.write, _length("prompt")),
+        "rate": Operation(lambda questions: [completions.rate(question) for question in questions], _length("prompt")),
+    }
+
+
+def _length(field: str) -> Callable[[dict], int]:
+    return lambda question: len(question[field])
 
 
 def grouped(lengths: Sequence[int], budget: int = CHARACTERS_TOGETHER) -> Iterator[list[int]]:

@@ -48,11 +48,11 @@ def _add_questions(app: FastAPI, engine: Engine) -> None:
         responses=errors.responses(400, 413, 415, 422, 500, 503, 504),
     )
     async def next_words(question: NextWordsRequest) -> Response:
-        return Response(await engine.ask(question.model_dump()), media_type="application/json")
+        return Response(await engine.ask(("next_words", question.model_dump())), media_type="application/json")
 
 
 def _add_health(app: FastAPI, engine: Engine, model: str) -> None:
-    question = NextWordsRequest(text="", k=1).model_dump()
+    question = ("next_words", NextWordsRequest(text="", k=1).model_dump())
 
     @app.get(
         "/health",
