@@ -14,6 +14,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 import torch
 
+pytest_plugins = ["tests.servers", "tests.browser"]
+
 torch.set_num_threads(1)  # two busy neighbours on two cores make two threads slower than one
 
 TINY = ["--embedding-size", "32", "--hidden-size", "48", "--batch-size", "16", "--epochs", "4", "--evaluate-every", "100",
