@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 TEXT_LIMIT = 100_000  # characters
 WORD_LIMIT = 100  # characters
 EXCLUDE_LIMIT = 1_000  # words
 CONTEXT_LIMIT = 1_000  # tokens at the end of the text; what is before them is not read
 SUGGESTION_LIMIT = 100
+
+# JSON Schema takes 5.0 for an integer, so the service must, or its OpenAPI document would not be true.
+Integer = Annotated[int, BeforeValidator(lambda v: int(v) if isinstance(v, float) and v.is_integer() else v)]
 
 
 class NextWordsRequest(BaseModel):
@@ -31,7 +34,7 @@ class NextWordsRequest(BaseModel):
         f"The last {CONTEXT_LIMIT:,} words and punctuation marks are read.",
         examples=["I went to the"],
     )
-    k: int = Field(
+    k: Integer = Field(
         5,
         ge=1,
         le=SUGGESTION_LIMIT,

@@ -51,6 +51,7 @@ def test_answer_has_the_model_and_words_best_first(http, tiny_model):
     [
         {"text": ""},
         {"text": "Thank you", "k": 1},
+        {"text": "Thank you", "k": 2.0},
         {"text": "I went to the London zoo", "k": 100, "punctuation": True},
         {"text": "I went to", "partial": "t"},
         {"text": "I went to", "partial": "T", "k": 3},
@@ -62,7 +63,7 @@ def test_answer_has_the_model_and_words_best_first(http, tiny_model):
     ids=str,
 )
 def test_answers_are_the_models_own(http, tiny_model, question):
-    expected = [word._asdict() for word in tiny_model.next_words(**question)]
+    expected = [word._asdict() for word in tiny_model.next_words(**{**question, "k": int(question.get("k", 5))})]
     answered = words(http, **question)
     assert [word["word"] for word in answered] == [word["word"] for word in expected]
     for mine, other in zip(answered, expected):
@@ -91,8 +92,8 @@ def test_questions_asked_together_get_the_answers_they_get_alone(http):
 def test_one_failing_question_does_not_fail_those_beside_it(tiny_bundle, caplog):
     api = NextWordsAPI(tiny_bundle)
     api.setup("cpu")
-    good, bad = (NextWordsRequest(text=text).model_dump() for text in ("I went", "a secret"))
-    bad["partial"] = None  # nothing that the service lets through
+    good, bad = (("next_words", NextWordsRequest(text=text).model_dump()) for text in ("I went", "a secret"))
+    bad[1]["partial"] = None  # nothing that the service lets through
     results = dict(api.predict([good, bad, good]))
     assert isinstance(results[1], Exception)
     assert results[0] == results[2] == dict(api.predict([good]))[0]
@@ -126,7 +127,8 @@ def error(response: httpx.Response) -> dict:
         ({"text": "\ud800"}, "text", "unicode"),
         ({"text": "", "k": "5"}, "k", "integer"),
         ({"text": "", "k": True}, "k", "integer"),
-        ({"text": "", "k": 5.0}, "k", "integer"),
+        ({"text": "", "k": 5.5}, "k", "integer"),
+        ({"text": "", "k": math.inf}, "k", "integer"),
         ({"text": "", "k": math.nan}, "k", "integer"),
         ({"text": "", "k": 0}, "k", "1"),
         ({"text": "", "k": 101}, "k", "100"),
