@@ -86,11 +86,12 @@ def _operations(model) -> dict[str, Operation]:
     from serve.scoring import score
     from serve.state_cache import StateCache
 
-    next_words, completions = NextWords(model, StateCache(model)), Completions(model)
+    states = StateCache(model)
+    next_words, completions = NextWords(model, states), Completions(model, states)
     return {
         "next_words": Operation(next_words.answer, next_words.cost),
         "score": Operation(lambda questions: [score(model, **question) for question in questions], _length("text")),
-        "write": Operation(completions.write, _length("prompt")),
+        "write": Operation(completions.write, completions.cost),
         "rate": Operation(lambda questions: [completions.rate(question) for question in questions], _length("prompt")),
     }
 

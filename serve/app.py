@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
-from serve import errors
+from serve import errors, openai
 from serve.engine import DeadlinePassed, Engine, Unavailable, WorkerFault
 from serve.limits import BodyLimit
 from serve.schemas import Health, NextWordsRequest, NextWordsResponse
@@ -33,6 +33,7 @@ def build_app(engine: Engine, model: str) -> FastAPI:
     app.add_middleware(BodyLimit)
     errors.install(app)
     _add_questions(app, engine)
+    app.include_router(openai.build_router(engine.ask, model))
     _add_health(app, engine, model)
     _add_pages(app)
     return app

@@ -19,6 +19,7 @@ from lm.sampling import draw, uniform
 from lm.spacing import BREAK, Spacing
 from lm.vocabulary import EOS, UNK_ID
 from serve.schemas import CONTEXT_LIMIT
+from serve.state_cache import StateCache
 
 PIECE = 8  # tokens written for one question at most
 RATED = 32  # tokens of a prompt rated for one question at most
@@ -63,27 +64,36 @@ class _Candidates:
 class Completions:
     """Writes texts on, and rates the tokens of prompts.
 
-    A question to `write` has: id (of the text in progress), prompt, written (the tokens so far, as spelled), count (of
-    tokens wanted; no more than PIECE come), temperature, top_p, seed, row (the text's number under this seed), top (how many
-    alternatives to tell, or None). Its answer: prompt_tokens (how many of the prompt were read), tokens (as spelled), texts
-    (of each, with the space before it), logprobs, top (for each token, text → logprob; empty where not asked for).
+    A question to `write` has: id (of the text in progress), prompt, written (the tokens so far, as spelled), count
+    (of tokens wanted; no more than PIECE come), temperature, top_p, seed, row (the text's number under this seed), top (how
+    many alternatives to tell, or None). Its answer: prompt_tokens (how many of the prompt were read), tokens (as spelled),
+    texts (of each, with the space before it), logprobs, top (for each token, text → logprob; empty where not asked for).
 
-    A question to `rate` has: prompt, first (the place of the token to begin with), top. Its answer: prompt_tokens, and of no
-    more than RATED tokens texts, logprobs, top. A prompt of more than CONTEXT_LIMIT tokens is not rated.
+    A question to `rate` has: prompt, first (the place of the token to begin with), top. Its answer: prompt_tokens, and of
+    no more than RATED tokens texts, logprobs, top. A prompt of more than CONTEXT_LIMIT tokens is not rated.
+
+    Args:
+        model: an `lm.Model`.
+        states: a `serve.state_cache.StateCache` of it.
     """
 
-    def __init__(self, model: Model):
-        self._model = model
+    def __init__(self, model: Model, states: StateCache):
+        self._model, self._states = model, states
         self._ids = {word: i for i, word in enumerate(model.vocabulary.words)}
         self._kept: OrderedDict[str, _Writing] = OrderedDict()
         self._prompt = functools.lru_cache(maxsize=8)(self._read_prompt)
+
+    def cost(self, question: dict) -> int:
+        """The characters that have to be read before a text can be written on, and five for each token to be written."""
+        known = question["id"] in self._kept
+        return 5 * min(PIECE, question["count"]) + (0 if known else self._states.unread(question["prompt"]))
 
     def write(self, questions: Sequence[dict]) -> list[dict]:
         texts = self._resumed(questions)
         answers = [{"prompt_tokens": text.prompt_tokens, "tokens": [], "texts": [], "logprobs": [], "top": []}
                    for text in texts]
         counts = [min(PIECE, question["count"]) for question in questions]
-        for step in range(max(counts)):
+        for step in range(max(counts, default=0)):
             active = [place for place, count in enumerate(counts) if count > step]
             self._read([texts[place] for place in active])
             distributions = self._model.predict([texts[place].context for place in active])
@@ -111,8 +121,7 @@ class Completions:
         different = list(dict.fromkeys(prompts))
         if not different:
             return []
-        contexts = self._model.extend([self._model.start] * len(different), different, limit=CONTEXT_LIMIT)
-        known = dict(zip(different, contexts))
+        known = dict(zip(different, self._states.read(different)))
         return [_Writing(known[prompt], known[prompt].length, self._spacing(prompt)) for prompt in prompts]
 
     def _spacing(self, prompt: str) -> Spacing:

@@ -1,0 +1,160 @@
+"""What goes over the wire on the routes that are like OpenAI's; pydantic alone is needed.
+
+The requests and answers are those of OpenAI's legacy completions. What this service cannot do is refused by name: such a
+field is there, but takes only the value that means "not used".
+"""
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from serve.schemas import CONTEXT_LIMIT, TEXT_LIMIT, Integer
+
+TOKEN_LIMIT = 1_000  # to write
+PROMPT_LIMIT = 16
+CHOICE_LIMIT = 16  # of a prompt
+ALTERNATIVES_LIMIT = 20
+STOP_LIMIT = 4
+STOP_LENGTH = 100  # characters
+
+Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
+Stop = Annotated[str, Field(min_length=1, max_length=STOP_LENGTH)]
+Zero = Annotated[float, Field(ge=0, le=0)]
+
+
+class StreamOptions(BaseModel):
+    """What a stream tells besides the text."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    include_usage: bool | None = Field(False, description="Whether a last event without choices tells the usage.")
+    include_obfuscation: Literal[False] | None = Field(None, description="Not supported.")
+
+
+class CompletionRequest(BaseModel):
+    """A text to be written on."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"prompt": "I went to the", "max_tokens": 20, "temperature": 0.7}]},
+    )
+
+    model: str | None = Field(None, description="The name of the model that is served; what is left out means it.")
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=PROMPT_LIMIT)] = Field(
+        "",
+        description="What has been written so far, or several such texts; the empty text is the start of one. "
+        f"The last {CONTEXT_LIMIT:,} words and punctuation marks are read.",
+        examples=["I went to the"],
+    )
+    max_tokens: Annotated[Integer, Field(ge=0, le=TOKEN_LIMIT)] | None = Field(
+        16, description="How many words and punctuation marks to write; a line break counts as one."
+    )
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
+        1.0, description="Below 1 likely words become likelier; 0 always takes the likeliest."
+    )
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        1.0, description="Only the likeliest words are drawn that have this probability together."
+    )
+    n: Annotated[Integer, Field(ge=1, le=CHOICE_LIMIT)] | None = Field(1, description="How many texts for each prompt.")
+    stop: Stop | Annotated[list[Stop], Field(max_length=STOP_LIMIT)] | None = Field(
+        None, description="The text ends before the first of these.", examples=["\n"]
+    )
+    seed: Annotated[Integer, Field(ge=-(2**63), le=2**63 - 1)] | None = Field(
+        None, description="The same question with the same seed gives the same text."
+    )
+    echo: bool | None = Field(False, description="Whether the text begins with the prompt.")
+    logprobs: Annotated[Integer, Field(ge=0, le=ALTERNATIVES_LIMIT)] | None = Field(
+        None,
+        description="Asks for the log-probability of each token, and of so many of the likeliest in its place. "
+        f"With `echo` those of the prompt too, which may then have {CONTEXT_LIMIT:,} tokens.",
+    )
+    stream: bool | None = Field(False, description="Whether the text comes in pieces, as server-sent events.")
+    stream_options: StreamOptions | None = None
+    user: str | None = Field(None, description="Taken, and not looked at.")
+    best_of: Annotated[Integer, Field(ge=1, le=1)] | None = Field(None, description="Not supported.")
+    frequency_penalty: Zero | None = Field(None, description="Not supported.")
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = Field(None, description="Not supported.")
+    presence_penalty: Zero | None = Field(None, description="Not supported.")
+    suffix: None = Field(None, description="Not supported.")
+
+    @model_validator(mode="after")
+    def _null_is_the_default(self) -> CompletionRequest:
+        for name, field in type(self).model_fields.items():
+            if getattr(self, name) is None:
+                setattr(self, name, field.default)
+        return self
+
+    @property
+    def prompts(self) -> list[str]:
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+    @property
+    def stops(self) -> list[str]:
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+
+UNSUPPORTED = frozenset(name for name, field in CompletionRequest.model_fields.items() if field.description == "Not supported.")
+
+
+class Logprobs(BaseModel):
+    """Of each token: its text, its log-probability, those of alternatives, and where it begins in prompt and text."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]] | None
+    text_offset: list[int] = Field(description="In characters; the completion begins behind the prompt.")
+
+
+class Choice(BaseModel):
+    text: str
+    index: int = Field(description="Prompts in their order, and for each its `n` texts.")
+    logprobs: Logprobs | None
+    finish_reason: Literal["stop", "length"] | None = Field(
+        description="`stop`: one of the request's `stop` texts came; `length`: `max_tokens` are written; null: more comes."
+    )
+
+
+class Usage(BaseModel):
+    prompt_tokens: int = Field(description="Words and punctuation marks of the prompts that were read.")
+    completion_tokens: int
+    total_tokens: int
+
+
+class Completion(BaseModel):
+    """Texts that go on from the prompts."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int = Field(description="Seconds since 1970.")
+    model: str
+    choices: list[Choice]
+    usage: Usage | None = None
+
+
+class ServedModel(BaseModel):
+    """A model that can be asked."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="When the service began to offer it, in seconds since 1970.")
+    owned_by: str = "nextword"
+
+
+class ServedModels(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ServedModel]
+
+
+class OpenAIErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None = Field(description="The field that is wrong, if it is one.")
+    code: str | None = Field(description="One word for programs.")
+
+
+class OpenAIErrorResponse(BaseModel):
+    """An error in OpenAI's shape."""
+
+    error: OpenAIErrorDetail
