@@ -131,6 +131,14 @@ def test_verdict_needs_every_load_to_reach_the_figure():
     assert first.met is True
 
 
+def test_percentiles_of_a_few_lucky_answers_are_not_believed():
+    few = Measurement(SERVICE, "typing", 5, 64, 1, p50=10.0, p99=20.0, rate=8.0, cpu=1.0, failed=0.0, requests=16)
+    verdict = next(each for each in wanted.verdicts([few], {}) if each.wanted.startswith("p99"))
+    assert verdict.measured == "8000.00 (5 words)" and verdict.met is False
+    shown = report.markdown("x", _machine(), [peer(SERVICE)], [few], {SERVICE: 1}, {SERVICE: 0.0}, [])
+    assert "| this service | 5 | ~8,000 | 8.00 |" in shown
+
+
 def test_ngram_probabilities_sum_to_one(tmp_path):
     words = "a b a c a b d a b a".split()
     arpa = tmp_path / "model.arpa"

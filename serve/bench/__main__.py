@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from lm import BundleError, open_bundle
@@ -40,9 +41,9 @@ def _run(asked, command: str) -> int:
     model = open_bundle(asked.bundle).name
     plan = QUICK if asked.quick else FULL
     peers, notes = _choose(asked)
-    busy = machine.load_average()
-    if busy > 0.5:
-        notes.append(f"The machine was busy with other things (load average {busy:.1f}): these figures mean little.")
+    busy = machine.busy_cores()
+    if busy > 0.2:
+        notes.append(f"{busy:.1f} cores of the machine were busy with other things: these figures mean little.")
         _say(notes[-1])
     with tempfile.TemporaryDirectory(prefix="nextword-bench-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
@@ -85,7 +86,7 @@ def _choose(asked) -> tuple[list[Peer], list[str]]:
     return [peer for peer in wished if not peer.missing()], notes
 
 
-def _rounds(peers: list[Peer], servers: dict[str, Server], texts: Texts, plan: dict):
+def _rounds(peers: list[Peer], servers: dict[str, Server], texts: Texts, plan: dict) -> Iterator[Measurement]:
     """Yields the measurements: in each round every load in turn, and each load on every server in turn."""
     cases = [
         Case(kind, words, connections)
@@ -100,7 +101,11 @@ def _rounds(peers: list[Peer], servers: dict[str, Server], texts: Texts, plan: d
             for peer in peers:
                 if peer.takes(case):
                     number += 1
-                    yield measure(servers[peer.name], case, texts, plan["seconds"] * peer.seconds, number, round)
+                    one = measure(servers[peer.name], case, texts, plan["seconds"] * peer.seconds, number, round)
+                    if one.requests:
+                        yield one
+                    else:
+                        _say(f"{peer.name} gave no answer in this time: left out")
 
 
 def _idle(servers: list[Server], seconds: int) -> dict[str, float]:

@@ -1,30 +1,23 @@
--- What wrk sends. Run as many threads as connections, so that each connection has a Lua state of its own.
--- Arguments: the file of texts (see text.py), "typing" or "unrelated", words a context, words a session, seed.
+-- What wrk sends, with one thread.
+-- Arguments: the file of texts (see text.py), "typing" or "unrelated", words a context, connections, words a session, seed.
 --
--- typing: behind its opening each connection types a session's words, each request one word longer than the last;
---   then it goes back to the opening and types other words.
+-- typing: behind its opening each session types words, each request one word longer than the last; then it goes back to
+--   the opening and types other words. There are as many sessions as connections. They take turns, since wrk does not
+--   tell which connection will send.
 -- unrelated: each request is the given number of words from a random place.
 
-local threads = 0
-
-function setup(thread)
-  threads = threads + 1
-  thread:set("number", threads)
-end
-
-local typing, length, session, opening, text, content, typed, place
+local typing, length, session, content, place
+local sessions, turn = {}, 0
 local headers = { ["Content-Type"] = "application/json" }
 
 function init(args)
-  typing, length, session = args[2] == "typing", tonumber(args[3]), tonumber(args[4])
-  math.randomseed(tonumber(args[5]) * 1000 + number)
-  local line = 0
-  for each in io.lines(args[1]) do
-    line = line + 1
-    if line == number then opening = each end
-    content = each
+  local connections = tonumber(args[4])
+  typing, length, session = args[2] == "typing", tonumber(args[3]), tonumber(args[5])
+  math.randomseed(tonumber(args[6]))
+  for line in io.lines(args[1]) do
+    if #sessions < connections then table.insert(sessions, { opening = line, typed = session }) end
+    content = line
   end
-  typed = session
 end
 
 -- A random place after a space, with enough words behind it: none has 100 letters.
@@ -41,15 +34,27 @@ local function read(count)
   return content:sub(start, stop - 1)
 end
 
+-- The next text of a session. Each goes on reading where its last word was.
+local function type_on(one)
+  if one.typed == session then
+    jump()
+    one.text, one.typed = one.opening, 0
+  else
+    place = one.place
+    one.text, one.typed = one.text .. " " .. read(1), one.typed + 1
+  end
+  one.place = place
+  return one.text
+end
+
 function request()
-  if not typing then
+  local text
+  if typing then
+    turn = turn % #sessions + 1
+    text = type_on(sessions[turn])
+  else
     jump()
     text = read(length)
-  elseif typed == session then
-    jump()
-    text, typed = opening, 0
-  else
-    text, typed = text .. " " .. read(1), typed + 1
   end
   return wrk.format("POST", nil, headers, '{"text": "' .. text .. '", "k": 5}')
 end

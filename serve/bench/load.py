@@ -53,8 +53,8 @@ def find_wrk() -> str:
 def run_wrk(url: str, texts: Path, case: Case, seconds: int, seed: int) -> Load:
     """Asks the server at `url` for `seconds`; another seed takes other words. Raises LoadError."""
     count = str(case.connections)
-    script = [str(texts), case.kind, str(case.words), str(SESSION), str(seed)]
-    command = ["wrk", "-t", count, "-c", count, "-d", f"{seconds}s", "--timeout", "60s", "-s", str(_SCRIPT)]
+    script = [str(texts), case.kind, str(case.words), count, str(SESSION), str(seed)]
+    command = ["wrk", "-t", "1", "-c", count, "-d", f"{seconds}s", "--timeout", "60s", "-s", str(_SCRIPT)]
     done = subprocess.run([*command, url + PATH, "--", *script], capture_output=True, text=True)
     return parse(done.stdout, done.stderr)
 

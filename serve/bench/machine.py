@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import time
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,13 @@ def describe(wrk: str) -> dict[str, str]:
     }
 
 
-def load_average() -> float:
-    """How many processes wanted a core in the last minute."""
-    return os.getloadavg()[0]
+def busy_cores(seconds: float = 1.0) -> float:
+    """Returns how many of the machine's cores are at work now."""
+    before = _working_ticks()
+    time.sleep(seconds)
+    return (_working_ticks() - before) / os.sysconf("SC_CLK_TCK") / seconds
+
+
+def _working_ticks() -> int:
+    user, nice, system, _idle, _waiting, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return user + nice + system + irq + softirq + steal

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import urllib.error
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,11 @@ class Measurement(NamedTuple):
     def brief(self) -> bool:
         """Whether so few answers came that the percentiles are those of the luckiest."""
         return self.requests < 3 * self.connections
+
+    @property
+    def mean(self) -> float:
+        """The mean latency in ms, from the rate (Little's law)."""
+        return 1000 * self.connections / self.rate if self.rate else math.inf
 
     @property
     def case(self) -> Case:

@@ -9,8 +9,8 @@ from serve.bench.peers import NOTHING, Peer
 from serve.bench.wanted import Verdict, middle, ratio
 
 _TITLES = {
-    "typing": f"**Typing**: each connection has a text of its own of so many words; it asks for the next word after that "
-    f"and after each of {SESSION} words typed behind it, then goes back and types other ones.",
+    "typing": "**Typing**: as many people as connections, each with a text of so many words, ask for the next word after "
+    f"it and after each of {SESSION} words that they type behind it, then go back and type other ones.",
     "unrelated": "**Unrelated texts** of so many words.",
 }
 
@@ -59,18 +59,17 @@ def _loads(kind: str, peers: list[Peer], chosen: list[Measurement], measured: li
             cells = [_latency(chosen, peer.name, case) for case in cases]
             cells += [_rate(measured, peer.name, case) for case in cases]
             rows.append([peer.label, str(words), *cells, _cpu(chosen, peer.name, cases)])
-    return _table(["Connections:", "words", *heads, "CPU-ms a request"], rows)
+    return _table(["Connections:", "words", *heads, f"CPU-ms a request at {' / '.join(map(str, counts))}"], rows)
 
 
 def _latency(measured: list[Measurement], server: str, case: Case) -> str:
     p50 = middle(measured, server, case, lambda one: one.p50)
     if p50 is None:
         return ""
-    if any(one.brief for one in measured if one.server == server and one.case == case):
-        rate = middle(measured, server, case, lambda one: one.rate)
-        return f"~{_short(1000 * case.connections / rate)}" if rate else ""
     failed = middle(measured, server, case, lambda one: one.failed)
     note = f" ({failed:.0%} refused)" if failed >= 0.005 else ""
+    if any(one.brief for one in measured if one.server == server and one.case == case):
+        return f"~{_short(middle(measured, server, case, lambda one: one.mean))}{note}"
     return f"{_short(p50)} / {_short(middle(measured, server, case, lambda one: one.p99))}{note}"
 
 
