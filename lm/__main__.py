@@ -13,11 +13,13 @@ import sys
 from importlib.metadata import entry_points
 
 from lm import BundleError, load
+from lm.interactive import converse
 
 
 def predict(parser: argparse.ArgumentParser):
     parser.description = "The words that most probably follow a text."
-    parser.add_argument("text", nargs="?", default="", help="the text so far; nothing: the start of a text")
+    parser.add_argument("text", nargs="?", help="the text so far; nothing: at a terminal, lines that are typed, "
+                                                "elsewhere the start of a text")
     parser.add_argument("-k", type=int, default=5, help="how many words (default: 5)")
     parser.add_argument("--partial", default="", help="beginning of the next word, as far as it is typed")
     parser.add_argument("--punctuation", action="store_true", help="offer punctuation and numbers too")
@@ -28,8 +30,13 @@ def predict(parser: argparse.ArgumentParser):
         if arguments.k < 1:
             parser.error(f"-k is {arguments.k}; it must be at least 1")
         model = load(arguments.bundle)
-        words = model.next_words(arguments.text, arguments.k, partial=arguments.partial,
-                                 punctuation=arguments.punctuation)
+
+        def suggest(text: str, partial: str):
+            return model.next_words(text, arguments.k, partial=partial, punctuation=arguments.punctuation)
+
+        if arguments.text is None and not arguments.partial and not arguments.json and _at_terminal():
+            return converse(suggest)
+        words = suggest(arguments.text or "", arguments.partial)
         if arguments.json:
             print(json.dumps({"model": model.name, "words": [word._asdict() for word in words]}, ensure_ascii=False))
             return
@@ -38,6 +45,10 @@ def predict(parser: argparse.ArgumentParser):
             print(f"{word.word:{width}}  {word.probability:7.2%}  {word.logprob:8.4f}")
 
     return run
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,51 @@
+"""`python -m lm predict` without a text, at a pseudo-terminal."""
+import os
+import select
+import subprocess
+import sys
+
+import pytest
+
+from tests.servers import PATIENCE
+
+pty = pytest.importorskip("pty")
+
+
+@pytest.fixture
+def terminal(tiny_bundle):
+    """Types a line (or what ends the input) and returns what comes until the next prompt (or the end)."""
+    user, side = pty.openpty()
+    command = [sys.executable, "-m", "lm", "predict", "-k", "2", "--bundle", str(tiny_bundle)]
+    process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, start_new_session=True)
+    os.close(side)
+
+    def type(keys: str = "") -> tuple[list[str], int | None]:
+        os.write(user, keys.encode())
+        shown = ""
+        try:
+            while not shown.endswith("> "):
+                assert select.select([user], [], [], PATIENCE)[0], f"nothing more comes after {shown!r}"
+                shown += os.read(user, 4096).decode()
+        except OSError:  # Linux's way to say that the other side is closed
+            return shown.splitlines(), process.wait(timeout=PATIENCE)
+        return [line for line in shown.splitlines() if line.startswith("  ")], None
+
+    yield type
+    os.close(user)
+    process.kill()
+    process.wait()
+
+
+def test_lines_are_answered_until_the_end(terminal, tiny_model):
+    def row(sign: str, text: str, partial: str = "") -> str:
+        words = tiny_model.next_words(text, 2, partial=partial)
+        return f"  {sign} " + "   ".join(f"{word.word} {word.probability:.1%}" for word in words)
+
+    terminal()
+    rows, _ = terminal("I went to the st\n")
+    assert rows == [row("…", "I went to the ", "st"), row("→", "I went to the st")]
+    assert "store" in rows[0] and "station" in rows[0]
+    assert terminal("I went to the \n")[0] == [row("→", "I went to the ")]
+    assert terminal("xyzzy\n")[0] == ["  … no such word", row("→", "xyzzy")]
+    assert terminal("\n")[0] == [row("→", "")]
+    assert terminal("\x04")[1] == 0
