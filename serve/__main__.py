@@ -40,6 +40,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="SECONDS",
         help="by when a request is answered or refused (default: %(default)s)",
     )
+    parser.add_argument(
+        "--cache",
+        type=_number(int, 0, 1_000_000),
+        default=64,
+        metavar="MB",
+        help="megabytes that each worker may use to remember recent texts (default: %(default)s)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -93,7 +100,7 @@ def _serve(options: argparse.Namespace, model: str, listener: socket.socket, sto
     host = f"[{options.host}]" if ":" in options.host else options.host
     url = f"http://{host}:{listener.getsockname()[1]}"
     engine = Engine(
-        NextWordsAPI(options.bundle),
+        NextWordsAPI(options.bundle, options.cache * 1_000_000),
         functools.partial(build_app, model=model),
         workers=options.workers,
         deadline=options.deadline,

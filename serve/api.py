@@ -13,6 +13,7 @@ from typing import NamedTuple
 from litserve import LitAPI
 
 from serve.engine import DrainingLoop
+from serve.metrics import BATCHES
 
 logger = logging.getLogger("litserve.serve")
 
@@ -32,11 +33,12 @@ class NextWordsAPI(LitAPI):
 
     Args:
         bundle: folder of the model; None is the one that comes with the package.
+        cache_bytes: what the states of recent texts may take in each worker.
     """
 
-    def __init__(self, bundle: Path | None = None):
+    def __init__(self, bundle: Path | None = None, cache_bytes: int = 64_000_000):
         super().__init__(max_batch_size=MOST_TOGETHER, loop=DrainingLoop(), api_path="/v1/next-words")
-        self._bundle = bundle
+        self._bundle, self._cache_bytes = bundle, cache_bytes
 
     def setup(self, device: str) -> None:
         """Loads the model and has it answer once, so that no request pays for what is done only once."""
@@ -52,7 +54,7 @@ class NextWordsAPI(LitAPI):
         except BundleError as error:
             print(f"serve: {error}", file=sys.stderr)
             sys.exit(2)
-        self._operations = _operations(model)
+        self._operations = _operations(model, self._cache_bytes)
         model.next_words("A word")
 
     def predict(self, questions: Sequence[tuple[str, dict]]) -> Iterator[tuple[int, bytes | Exception]]:
@@ -64,6 +66,7 @@ class NextWordsAPI(LitAPI):
             places = [place for place, question in enumerate(questions) if question[0] == name]
             costs = [operation.cost(questions[place][1]) for place in places]
             for group in grouped(costs):
+                BATCHES.labels(name).observe(len(group))
                 asked = [questions[places[number]][1] for number in group]
                 yield from zip([places[number] for number in group], self._answer_safely(operation, asked))
 
@@ -80,7 +83,7 @@ class NextWordsAPI(LitAPI):
             return [error]
 
 
-def _operations(model) -> dict[str, Operation]:
+def _operations(model, cache_bytes: int) -> dict[str, Operation]:
     from serve.completion import Completions
     from serve.next_words import NextWords
     from serve.scoring import score

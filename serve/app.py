@@ -1,16 +1,18 @@
 """The routes: what can be asked, the documentation, and the page."""
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
-from serve import errors, openai
-from serve.engine import DeadlinePassed, Engine, Unavailable, WorkerFault
+from serve import errors, health, openai
+from serve.engine import Engine
 from serve.limits import BodyLimit
-from serve.schemas import Health, NextWordsRequest, NextWordsResponse
+from serve.metrics import RequestMetrics
+from serve.schemas import NextWordsRequest, NextWordsResponse, NextWordsResults, ScoreRequest, ScoreResponse
 
 PAGE = Path(__file__).parent / "page"
 DESCRIPTION = """Suggests the words that may come next in a text.
@@ -31,46 +33,50 @@ def build_app(engine: Engine, model: str) -> FastAPI:
         redirect_slashes=False,
     )
     app.add_middleware(BodyLimit)
+    app.add_middleware(RequestMetrics)
     errors.install(app)
     _add_questions(app, engine)
     app.include_router(openai.build_router(engine.ask, model))
-    _add_health(app, engine, model)
+    app.include_router(health.build_router(engine, model))
     _add_pages(app)
     return app
 
 
 def _add_questions(app: FastAPI, engine: Engine) -> None:
+    refusals = errors.responses(400, 413, 415, 422, 500, 503, 504)
+
     @app.post(
         "/v1/next-words",
         operation_id="next_words",
         tags=["suggestions"],
         summary="The words that may come next",
-        response_model=NextWordsResponse,
-        responses=errors.responses(400, 413, 415, 422, 500, 503, 504),
+        response_model=NextWordsResponse | NextWordsResults,
+        responses=refusals,
     )
     async def next_words(question: NextWordsRequest) -> Response:
-        return Response(await engine.ask(("next_words", question.model_dump())), media_type="application/json")
+        """Answers one text by `NextWordsResponse`, and a list of texts by `NextWordsResults`."""
+        fields = question.model_dump()
+        if isinstance(question.text, str):
+            return _json(await engine.ask(("next_words", fields)))
+        # One question a text, so that other requests are answered between them.
+        results = await asyncio.gather(*(engine.ask(("next_words", {**fields, "text": text})) for text in question.text))
+        return _json(b'{"results":[' + b",".join(results) + b"]}")
 
-
-def _add_health(app: FastAPI, engine: Engine, model: str) -> None:
-    question = ("next_words", NextWordsRequest(text="", k=1).model_dump())
-
-    @app.get(
-        "/health",
-        operation_id="health",
-        tags=["operation"],
-        summary="Whether a request can be answered",
-        response_model=Health,
-        responses={503: {"model": Health, "description": "Not now"}},
+    @app.post(
+        "/v1/score",
+        operation_id="score",
+        tags=["suggestions"],
+        summary="How probable a text is",
+        response_model=ScoreResponse,
+        responses=refusals,
     )
-    async def health(response: Response) -> Health:
-        """Asks the model itself, on the way that every request goes."""
-        try:
-            await engine.ask(question)
-        except (Unavailable, DeadlinePassed, WorkerFault) as error:
-            response.status_code = 503
-            return Health(status=str(error) or "not answering", model=model)
-        return Health(status="ready", model=model)
+    async def score(question: ScoreRequest) -> Response:
+        """Gives the probability of each word, for choosing among candidates of speech or handwriting recognition."""
+        return _json(await engine.ask(("score", question.model_dump())))
+
+
+def _json(content: bytes) -> Response:
+    return Response(content, media_type="application/json")
 
 
 def _add_pages(app: FastAPI) -> None:

@@ -131,6 +131,21 @@ class Engine(LitServer):
         async with super().lifespan(app):
             yield
 
+    @property
+    def ready_workers(self) -> int:
+        return self._ready_workers.value
+
+    @property
+    def waiting(self) -> int:
+        """How many requests have no result yet."""
+        return len(self.response_buffer)
+
+    def unavailable(self) -> str | None:
+        """Returns why no request would be taken now."""
+        if not self.ready_workers:
+            return "the model is being loaded"
+        return "too many requests are waiting" if self.waiting >= self._most_waiting else None
+
     async def ask(self, request: Any) -> Any:
         """Has a worker answer a request (anything that pickles) and returns its result.
 
@@ -139,10 +154,8 @@ class Engine(LitServer):
             DeadlinePassed: no result came in time.
             WorkerFault: the worker failed at it.
         """
-        if not self._ready_workers.value:
-            raise Unavailable("the model is being loaded")
-        if len(self.response_buffer) >= self._most_waiting:
-            raise Unavailable("too many requests are waiting")
+        if reason := self.unavailable():
+            raise Unavailable(reason)
         item = ResponseBufferItem(asyncio.Event())
         uid = uuid.uuid4().hex
         self.response_buffer[uid] = item

@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from serve.engine import DeadlinePassed, Unavailable, WorkerFault
-from serve.schemas import ErrorDetail, ErrorResponse
+from serve.schemas import ONE_TEXT, SEVERAL_TEXTS, ErrorDetail, ErrorResponse
 
 STATUS_TYPES = {
     400: "invalid_json",
@@ -61,7 +61,7 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
         return answer(400, f"the body is not JSON: {fault['ctx']['error']} at {place}", place)
     if fault["loc"] == ("body",):
         return _no_object(request, fault)
-    where = ".".join(str(part) for part in fault["loc"][1:])
+    where = ".".join(str(part) for part in fault["loc"][1:] if part not in (ONE_TEXT, SEVERAL_TEXTS))
     if fault["type"] == "extra_forbidden":
         return answer(422, f"{where}: there is no such field; /docs lists the fields", where)
     if fault["type"] == "missing":

@@ -3,29 +3,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serve.schemas import NextWordsResponse, SuggestedWord
+from lm.context import Context, Distribution
+from lm.model import Model
+from lm.phrases import lengthened
+from serve.schemas import HISTORY_BLOCK, TEXT_BLOCK, UNKNOWN_LIMIT, NextWordsResponse, SuggestedWord
+from serve.state_cache import StateCache, recent
 
 
 class NextWords:
-    """Answers the fields of a `NextWordsRequest` with a `NextWordsResponse` as JSON.
+    """Answers the fields of a `NextWordsRequest`, with one text, by a `NextWordsResponse` as JSON."""
 
-    Args:
-        model: an `lm.Model`.
-        states: a `serve.state_cache.StateCache` of it.
-    """
-
-    def __init__(self, model, states):
+    def __init__(self, model: Model, states: StateCache):
         self._model, self._states = model, states
 
     def cost(self, question: dict) -> int:
         """The characters that have to be read for an answer."""
-        return self._states.unread(question["text"])
+        return sum(map(self._states.unread, _texts(question)))
 
     def answer(self, questions: Sequence[dict]) -> list[bytes]:
-        contexts = self._states.read([question["text"] for question in questions])
-        return [self._written(*pair) for pair in zip(self._model.predict(contexts), questions)]
+        read = iter(self._states.read([text for question in questions for text in _texts(question)]))
+        contexts, histories = zip(*zip(read, read))
+        distributions = self._model.predict(contexts, histories)
+        return [self._answer(*parts) for parts in zip(questions, contexts, histories, distributions)]
 
-    def _written(self, distribution, question: dict) -> bytes:
+    def _answer(self, question: dict, context: Context, history: Context, distribution: Distribution) -> bytes:
         wanted = {name: question[name] for name in ("k", "partial", "punctuation", "exclude")}
-        words = [SuggestedWord.model_construct(**word._asdict()) for word in self._model.rank(distribution, **wanted)]
-        return NextWordsResponse.model_construct(model=self._model.name, words=words).model_dump_json().encode()
+        words = self._model.rank(distribution, **wanted)
+        if question["max_words"] > 1:
+            words = lengthened(self._model, words, context, history, max_words=question["max_words"],
+                               exclude=question["exclude"])
+        return NextWordsResponse.model_construct(
+            model=self._model.name,
+            words=[SuggestedWord.model_construct(**word._asdict()) for word in words],
+            unknown=list(dict.fromkeys(context.unknown.values()))[:UNKNOWN_LIMIT],
+            context_used=context.length,
+        ).model_dump_json().encode()
+
+
+def _texts(question: dict) -> tuple[str, str]:
+    return recent(question["text"], TEXT_BLOCK), recent(question["history"], HISTORY_BLOCK)

@@ -5,22 +5,40 @@ Answers are read leniently, so that an older client understands a newer service.
 """
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Union
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 TEXT_LIMIT = 100_000  # characters
 WORD_LIMIT = 100  # characters
 EXCLUDE_LIMIT = 1_000  # words
-CONTEXT_LIMIT = 1_000  # tokens at the end of the text; what is before them is not read
+CONTEXT_LIMIT = 1_000  # tokens at the end of a prompt; what is before them is not read
+TEXT_BLOCK = 4_000  # characters at the end of a text that are read at least; at most it is twice as many
+HISTORY_BLOCK = 8_000  # the same of a history
 SUGGESTION_LIMIT = 100
+SCORE_LIMIT = 5_000  # characters
+TEXTS_LIMIT = 32
+PHRASE_LIMIT = 10  # words
+UNKNOWN_LIMIT = 100  # words
 
 # JSON Schema takes 5.0 for an integer, so the service must, or its OpenAPI document would not be true.
 Integer = Annotated[int, BeforeValidator(lambda v: int(v) if isinstance(v, float) and v.is_integer() else v)]
 
 
+# The tags say in an error's place which of the two it is about; `serve.errors` takes them out.
+ONE_TEXT, SEVERAL_TEXTS = "one text", "several texts"
+Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
+OneOrSeveralTexts = Annotated[
+    Union[
+        Annotated[Text, Tag(ONE_TEXT)],
+        Annotated[list[Text], Field(min_length=1, max_length=TEXTS_LIMIT), Tag(SEVERAL_TEXTS)],
+    ],
+    Discriminator(lambda value: SEVERAL_TEXTS if isinstance(value, list) else ONE_TEXT),
+]
+
+
 class NextWordsRequest(BaseModel):
-    """A question for the words that may follow a text."""
+    """A question for the words that may follow a text, or each of several texts."""
 
     model_config = ConfigDict(
         strict=True,
@@ -28,10 +46,10 @@ class NextWordsRequest(BaseModel):
         json_schema_extra={"examples": [{"text": "I went to the"}]},
     )
 
-    text: str = Field(
-        max_length=TEXT_LIMIT,
-        description=f"What has been written so far; the empty text is the start of one. "
-        f"The last {CONTEXT_LIMIT:,} words and punctuation marks are read.",
+    text: OneOrSeveralTexts = Field(
+        description="What has been written so far; the empty text is the start of one. Blanks at its end change "
+        f"nothing, and line breaks end a paragraph. Its end is read: the last {TEXT_BLOCK:,} to {2 * TEXT_BLOCK:,} "
+        f"characters. Also a list of 1 to {TEXTS_LIMIT} texts.",
         examples=["I went to the"],
     )
     k: Integer = Field(
@@ -47,6 +65,12 @@ class NextWordsRequest(BaseModel):
         "that begin so are suggested, first those that have its capitals.",
         examples=["st"],
     )
+    history: Text = Field(
+        "",
+        description="Earlier text of the same person. It makes its words likelier, and words are suggested from it that "
+        f"the vocabulary lacks. The last {HISTORY_BLOCK:,} to {2 * HISTORY_BLOCK:,} characters are read.",
+        examples=["We met Zorbulon at the market."],
+    )
     punctuation: bool = Field(False, description="Whether punctuation marks and numbers are suggested too.")
     exclude: list[Annotated[str, Field(max_length=WORD_LIMIT)]] = Field(
         [],
@@ -54,31 +78,104 @@ class NextWordsRequest(BaseModel):
         description="Words that are not wanted, in any letter case.",
         examples=[["store"]],
     )
+    max_words: Integer = Field(
+        1,
+        ge=1,
+        le=PHRASE_LIMIT,
+        description="How many words a suggestion may have. It is longer than one where the next word is sure, "
+        "with a probability of a half at least: \"New York\".",
+    )
 
 
 class SuggestedWord(BaseModel):
-    """A word that may come next."""
+    """A word that may come next, or a phrase."""
 
     word: str
     probability: float = Field(
-        description="Of this word among all that could come next, in whatever letter case; 0 to 1."
+        description="Of this word among all that could come next, in whatever letter case; 0 to 1. "
+        "Of a phrase, the product of its words'."
     )
     logprob: float = Field(description="The natural logarithm of that.")
 
 
 class NextWordsResponse(BaseModel):
-    """The words that may follow, likeliest first."""
+    """The words that may follow a text, likeliest first."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"model": "english", "words": [{"word": "store", "probability": 0.0625, "logprob": -2.7725887222397811}]}
+                {
+                    "model": "english",
+                    "words": [{"word": "store", "probability": 0.0625, "logprob": -2.7725887222397811}],
+                    "unknown": [],
+                    "context_used": 4,
+                }
             ]
         }
     )
 
     model: str = Field(description="Name of the model that answered.", examples=["english"])
     words: list[SuggestedWord]
+    unknown: list[str] = Field(
+        [],
+        description="Words of the text that the vocabulary lacks, each once, in their order; "
+        f"the first {UNKNOWN_LIMIT} that were read.",
+    )
+    context_used: int = Field(0, description="How many words and punctuation marks of the text were read.")
+
+
+class NextWordsResults(BaseModel):
+    """The answers for several texts."""
+
+    results: list[NextWordsResponse] = Field(description="One for each text, in their order.")
+
+
+class ScoreRequest(BaseModel):
+    """A question for the probability of a text."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"text": "I went to the store."}]},
+    )
+
+    text: str = Field(
+        max_length=SCORE_LIMIT,
+        description="The text, from its beginning; line breaks end a paragraph.",
+        examples=["I went to the store."],
+    )
+
+
+class ScoredWord(BaseModel):
+    """A word or punctuation mark of a text."""
+
+    word: str
+    logprob: float = Field(description="The natural logarithm of its probability, given those before it.")
+    known: bool = Field(description="Whether the vocabulary has it; else it has the probability of all such words.")
+
+
+class ScoreResponse(BaseModel):
+    """How probable a text is."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "english",
+                    "words": [{"word": "Hello", "logprob": -7.5, "known": True}],
+                    "logprob": -7.5,
+                    "perplexity": 1808.0424144560632,
+                }
+            ]
+        }
+    )
+
+    model: str = Field(description="Name of the model that answered.", examples=["english"])
+    words: list[ScoredWord] = Field(
+        description="The words and punctuation marks, in their order; `<eos>` is the end of a paragraph."
+    )
+    logprob: float = Field(description="The sum of theirs.")
+    perplexity: float | None = Field(description="exp(-logprob / number of words); null where there is no word.")
 
 
 class ErrorDetail(BaseModel):
@@ -96,6 +193,14 @@ class ErrorResponse(BaseModel):
     """The one shape of every error."""
 
     error: ErrorDetail
+
+
+class Readiness(BaseModel):
+    """Whether requests should be sent here."""
+
+    status: str = Field(examples=["ready"])
+    workers: int = Field(description="Processes that can compute.")
+    waiting: int = Field(description="Requests that have no answer yet.")
 
 
 class Health(BaseModel):
