@@ -88,7 +88,7 @@ class GrowingText:
                                     f"{CONTEXT_LIMIT:,}")
             for rating in zip(answer["texts"], answer["logprobs"], answer["top"]):
                 self._add(*rating)
-            if len(self._tokens) >= answer["prompt_tokens"]:
+            if not answer["texts"] or len(self._tokens) == answer["prompt_tokens"]:
                 break
         self._text, self._unrated = self._prompt, False
 

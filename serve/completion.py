@@ -180,7 +180,7 @@ class Completions:
         """The tokens of a prompt as they stand there, as they are spelled and as ids, and the contexts before each."""
         ids, unknown = self._model.vocabulary.encode_with_unknown(prompt)
         ends = self._model.vocabulary.ends(prompt)
-        texts = [prompt[start:end] for start, end in zip([0, *ends], [*ends[:-1], len(prompt)])]
+        texts = [prompt[start:end] for start, end in zip([0, *ends[:-1]], [*ends[:-1], len(prompt)])] if ends else []
         spellings = [unknown.get(place, self._model.vocabulary.words[i]) for place, i in enumerate(ids)]
         read = 0 < len(ids) <= CONTEXT_LIMIT
         return texts, spellings, ids, self._model.before_each(ids, unknown) if read else []

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -53,6 +54,21 @@ _EXPECTED = {
 }
 
 
+class _AnyName(Convertor[str]):
+    """Takes in a path what `path` does, and line breaks."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("any", _AnyName())
+
+
 class NoSuchModel(Exception):
     """The request names a model that is not served."""
 
@@ -71,7 +87,7 @@ def _responses(*statuses: int) -> dict:
 
 
 def _add_completions(router: APIRouter, ask: Ask, served: ServedModel) -> None:
-    streamed = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The texts; with "
+    streamed = {200: {"content": {"text/event-stream": {}}, "description": "The texts; with "
                       "`stream`, events with one `Completion` each and at last `data: [DONE]`"}}
 
     @router.post(
@@ -101,7 +117,7 @@ def _add_models(router: APIRouter, served: ServedModel) -> None:
     async def models() -> ServedModels:
         return ServedModels(data=[served])
 
-    @router.get("/v1/models/{name:path}", operation_id="model", summary="A served model", responses=_responses(404))
+    @router.get("/v1/models/{name:any}", operation_id="model", summary="A served model", responses=_responses(404))
     async def one_model(name: str) -> ServedModel:
         if name != served.id:
             raise NoSuchModel(name)

@@ -20,6 +20,7 @@ STOP_LENGTH = 100  # characters
 
 Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
 Stop = Annotated[str, Field(min_length=1, max_length=STOP_LENGTH)]
+WHOLE = Integer.__metadata__[0]  # behind the bounds, or pydantic leaves them out of the JSON Schema
 Zero = Annotated[float, Field(ge=0, le=0)]
 
 
@@ -29,7 +30,6 @@ class StreamOptions(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     include_usage: bool | None = Field(False, description="Whether a last event without choices tells the usage.")
-    include_obfuscation: Literal[False] | None = Field(None, description="Not supported.")
 
 
 class CompletionRequest(BaseModel):
@@ -48,7 +48,7 @@ class CompletionRequest(BaseModel):
         f"The last {CONTEXT_LIMIT:,} words and punctuation marks are read.",
         examples=["I went to the"],
     )
-    max_tokens: Annotated[Integer, Field(ge=0, le=TOKEN_LIMIT)] | None = Field(
+    max_tokens: Annotated[int, Field(ge=0, le=TOKEN_LIMIT), WHOLE] | None = Field(
         16, description="How many words and punctuation marks to write; a line break counts as one."
     )
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
@@ -57,15 +57,15 @@ class CompletionRequest(BaseModel):
     top_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
         1.0, description="Only the likeliest words are drawn that have this probability together."
     )
-    n: Annotated[Integer, Field(ge=1, le=CHOICE_LIMIT)] | None = Field(1, description="How many texts for each prompt.")
+    n: Annotated[int, Field(ge=1, le=CHOICE_LIMIT), WHOLE] | None = Field(1, description="How many texts for each prompt.")
     stop: Stop | Annotated[list[Stop], Field(max_length=STOP_LIMIT)] | None = Field(
         None, description="The text ends before the first of these.", examples=["\n"]
     )
-    seed: Annotated[Integer, Field(ge=-(2**63), le=2**63 - 1)] | None = Field(
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1), WHOLE] | None = Field(
         None, description="The same question with the same seed gives the same text."
     )
     echo: bool | None = Field(False, description="Whether the text begins with the prompt.")
-    logprobs: Annotated[Integer, Field(ge=0, le=ALTERNATIVES_LIMIT)] | None = Field(
+    logprobs: Annotated[int, Field(ge=0, le=ALTERNATIVES_LIMIT), WHOLE] | None = Field(
         None,
         description="Asks for the log-probability of each token, and of so many of the likeliest in its place. "
         f"With `echo` those of the prompt too, which may then have {CONTEXT_LIMIT:,} tokens.",
@@ -73,7 +73,7 @@ class CompletionRequest(BaseModel):
     stream: bool | None = Field(False, description="Whether the text comes in pieces, as server-sent events.")
     stream_options: StreamOptions | None = None
     user: str | None = Field(None, description="Taken, and not looked at.")
-    best_of: Annotated[Integer, Field(ge=1, le=1)] | None = Field(None, description="Not supported.")
+    best_of: Annotated[int, Field(ge=1, le=1), WHOLE] | None = Field(None, description="Not supported.")
     frequency_penalty: Zero | None = Field(None, description="Not supported.")
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = Field(None, description="Not supported.")
     presence_penalty: Zero | None = Field(None, description="Not supported.")

@@ -163,6 +163,14 @@ def test_tokens_and_offsets_make_up_the_text(complete, echo):
         assert logprob in top.values()
 
 
+@pytest.mark.parametrize("prompt", ["", " ", "\n", " \n\n "])
+def test_a_prompt_without_words_has_nothing_to_rate(complete, prompt):
+    choice = complete(prompt=prompt, max_tokens=2, echo=True, logprobs=0).choices[0]
+    assert choice.text == prompt + "".join(choice.logprobs.tokens)
+    assert choice.logprobs.text_offset[0] == len(prompt)
+    assert len(choice.logprobs.tokens) == 2
+
+
 def test_a_rated_prompt_has_the_ratings_with_which_it_was_written(complete):
     written = complete(max_tokens=60, logprobs=0).choices[0]
     rated = complete(prompt=PROMPT + written.text, max_tokens=0, echo=True, logprobs=0).choices[0]
