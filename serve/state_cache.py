@@ -19,6 +19,7 @@ STEP = 400  # characters read at a time, about 70 words: what an edit in the mid
 BLANKS = " \t"
 DEARER = 8  # tokens that are copied in less time than one is read, and in less memory than one's state
 ENTRY = 1_000  # bytes of Python objects that a known text takes, about
+SPELLING = 200  # the same of a word that the vocabulary lacks
 
 Key = tuple[int, int]  # length and hash of a text: the texts themselves are not kept
 
@@ -120,8 +121,8 @@ class StateCache:
             kept = 0
         elif (len(line.context.tokens) - kept) * DEARER > kept:
             return _Line(self._model.start)
-        for key in [key for key in line.users if self._known[key].remembered > kept]:
-            self._drop(key)
+        while line.users and self._known[line.users[-1]].remembered > kept:
+            self._drop(line.users[-1])
         return line
 
     def _drop(self, key: Key) -> None:
@@ -177,4 +178,4 @@ def _key(text: str) -> Key:
 
 
 def _memory(context: Context) -> int:
-    return context.bytes - context._replace(keys=context.keys[:0], tokens=context.tokens[:0], unknown={}).bytes
+    return context.keys.nbytes + context.tokens.nbytes + SPELLING * len(context.unknown)
