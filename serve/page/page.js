@@ -1,13 +1,19 @@
 // Suggestions for the word at the caret: asked for at each change, inserted by click or key.
 
 const COUNT = 5;
-const CONTEXT = 20_000; // characters before the caret that are sent; the service reads its last 1,000 words
+const MAX_WORDS = 4; // in a suggestion
+const BLOCK = 20_000; // characters; of a long text one to two blocks are sent, which the service does not read whole
 const RETRY = 2_000; // ms
 const SPEAK_AFTER = 700; // ms without typing
 const WORD_AT_END = /[\p{L}\p{M}\p{N}_]+(?:['’-][\p{L}\p{M}\p{N}_]+)*['’-]?$/u;
 
-const [text, words, notice, digits, model, cost, spoken, template] =
-  ["text", "words", "notice", "digits", "model", "cost", "spoken", "suggestion"].map((id) => document.getElementById(id));
+const EXAMPLE = `Dear Zofia, thank you very much for the walk along the Vistula last Sunday. Barnaby slept all the way home.
+Could you ask Doctor Okonkwo whether the physiotherapy can be moved to Thursday? Barnaby and I would come by tram.
+I will bring pierogi and the new crossword. See you on Thursday, Zofia. Barnaby sends his love.`;
+
+const [text, mirror, ghost, history, effect, example, words, notice, digits, model, read, cost, spoken, template] =
+  ["text", "mirror", "ghost", "history", "effect", "example", "words", "notice", "digits", "model", "read", "cost", "spoken",
+    "suggestion"].map((id) => document.getElementById(id));
 
 let asked; // the text before the caret that the last question was about
 let shown; // the text before the caret that the shown words are for
@@ -19,9 +25,12 @@ let timers = {};
 
 const before = () => text.value.slice(0, text.selectionStart);
 
+// Cut only at whole blocks, so that a text that grows keeps its beginning, which the service knows already.
+const recent = (string) => string.slice(Math.max(0, Math.floor(string.length / BLOCK) - 1) * BLOCK);
+
 function split(written) {
   const partial = written.match(WORD_AT_END)?.[0] ?? "";
-  return { text: written.slice(0, written.length - partial.length).slice(-CONTEXT), partial };
+  return { text: recent(written.slice(0, written.length - partial.length)), partial };
 }
 
 // Asking
@@ -29,6 +38,7 @@ function split(written) {
 async function ask(again = false) {
   const written = before();
   if (written === asked && !again) return;
+  haunt();
   asked = written;
   dismissed = false;
   clearTimeout(timers.retry);
@@ -37,19 +47,24 @@ async function ask(again = false) {
   const number = ++sequence;
   const started = performance.now();
   try {
-    const answer = await question(split(written), controller.signal);
-    if (number === sequence) show(answer, written, performance.now() - started);
+    let milliseconds;
+    const [answer, usual] = await Promise.all([
+      question({ ...split(written), history: recent(history.value) }, controller.signal)
+        .finally(() => (milliseconds = performance.now() - started)),
+      history.value.trim() && question(split(written), controller.signal), // tells what the own text changes
+    ]);
+    if (number === sequence) show(answer, usual || answer, written, milliseconds);
   } catch (error) {
     if (number === sequence) fail(error);
   }
 }
 
-async function question({ text, partial }, signal) {
-  if (partial.length > 100) return { words: [] };
+async function question(fields, signal) {
+  if (fields.partial.length > 100) return { words: [] };
   const response = await fetch("/v1/next-words", {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ text, partial, k: COUNT }),
+    body: JSON.stringify({ ...fields, k: COUNT, max_words: MAX_WORDS }),
     signal,
   });
   const answer = await response.json();
@@ -59,26 +74,50 @@ async function question({ text, partial }, signal) {
 
 // Showing
 
-function show(answer, written, milliseconds) {
+function show(answer, usual, written, milliseconds) {
   shown = written;
   const { partial } = split(written);
-  words.replaceChildren(...answer.words.map((word, index) => suggestion(word, index, partial)));
+  const first = ({ word }) => word.split(" ")[0];
+  const known = new Set(usual.words.map(first));
+  const own = answer.words.filter((word) => !known.has(first(word)));
+  words.replaceChildren(...answer.words.map((word, index) => suggestion(word, index, partial, own.includes(word))));
+  haunt(answer.words[0]?.word);
+  effect.textContent = history.value.trim() ? `${own.length || "None"} of ${answer.words.length} from your text` : "";
   say(answer.words.length ? "" : `No word that begins with “${partial}” is known.`);
   if (answer.model) model.textContent = answer.model;
+  const unknown = answer.unknown?.length ? `, new to the model: ${answer.unknown.slice(-3).join(", ")}` : "";
+  read.textContent = answer.model ? `${answer.context_used} ${answer.context_used === 1 ? "word" : "words"} read${unknown}` : "";
   cost.textContent = `${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms`;
   clearTimeout(timers.speak);
   timers.speak = setTimeout(() => (spoken.textContent = answer.words.map(({ word }) => word).join(", ")), SPEAK_AFTER);
 }
 
-function suggestion({ word, probability }, index, partial) {
+// The grey text after the caret: the first suggestion, as far as it is not typed. Without one, what is left of the last.
+let promised = ""; // the text up to the end of the grey text
+function haunt(word) {
+  const written = before();
+  const atEnd = written && written.length === text.value.length;
+  if (word !== undefined && atEnd) {
+    const { partial } = split(written);
+    promised = written + lead(written.slice(0, written.length - partial.length)) + word.slice(partial.length);
+  } else if (word !== undefined || !promised.startsWith(written)) {
+    promised = "";
+  }
+  mirror.firstChild.textContent = written;
+  ghost.textContent = atEnd ? promised.slice(written.length) : "";
+  mirror.scrollTop = text.scrollTop;
+}
+
+function suggestion({ word, probability }, index, partial, own) {
   const item = template.content.cloneNode(true);
   const percent = 100 * probability;
   const number = percent < 0.1 ? "< 0.1" : percent.toFixed(percent < 10 ? 1 : 0);
   const button = item.querySelector("button");
-  button.setAttribute("aria-label", `${word}, ${number} percent`);
+  button.setAttribute("aria-label", `${word}, ${number} percent${own ? ", from your text" : ""}`);
   button.dataset.word = word;
   item.querySelector("kbd").textContent = index + 1;
   item.querySelector(".word").append(typed(word.slice(0, partial.length)), word.slice(partial.length));
+  item.querySelector(".own").hidden = !own;
   item.querySelector(".bar i").style.width = `${percent}%`;
   item.querySelector(".percent").textContent = `${number} %`;
   return item;
@@ -97,6 +136,8 @@ function say(message, fault = false) {
 
 function clear() {
   shown = undefined;
+  haunt("");
+  effect.textContent = read.textContent = "";
   words.replaceChildren();
   clearTimeout(timers.speak);
 }
@@ -111,17 +152,18 @@ function fail(error) {
 
 // Inserting
 
+const lead = (context) => (/(^|\s|[([{“‘«¿¡—/]|(^|\s)["'])$/u.test(context) ? "" : " ");
+
 // A word goes in with one space on either side, none of them doubled.
 function insert(word) {
   const written = before();
   const { partial } = split(written);
   const context = written.slice(0, written.length - partial.length);
   const after = text.value.slice(text.selectionEnd);
-  const leading = /(^|\s|[([{“‘«¿¡—/]|(^|\s)["'])$/u.test(context) ? "" : " ";
   const spaced = /^\s/.test(after);
   text.focus();
   text.setSelectionRange(context.length, text.selectionEnd);
-  type(leading + word + (spaced ? "" : " "));
+  type(lead(context) + word + (spaced ? "" : " "));
   if (spaced) text.setSelectionRange(text.selectionStart + 1, text.selectionStart + 1);
   autoSpace = text.selectionStart;
   ask();
@@ -176,6 +218,16 @@ words.addEventListener("pointerdown", (event) => event.preventDefault()); // the
 words.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button) insert(button.dataset.word);
+});
+text.addEventListener("scroll", () => (mirror.scrollTop = text.scrollTop));
+function readHistory() {
+  example.textContent = history.value ? "Clear" : "Try an example";
+  ask(true);
+}
+history.addEventListener("input", readHistory);
+example.addEventListener("click", () => {
+  history.value = history.value ? "" : EXAMPLE;
+  readHistory();
 });
 digits.checked = localStorage.getItem("digits") !== "off";
 digits.addEventListener("change", () => localStorage.setItem("digits", digits.checked ? "on" : "off"));
