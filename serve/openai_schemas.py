@@ -61,7 +61,7 @@ class CompletionRequest(BaseModel):
     stop: Stop | Annotated[list[Stop], Field(max_length=STOP_LIMIT)] | None = Field(
         None, description="The text ends before the first of these.", examples=["\n"]
     )
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1), WHOLE] | None = Field(
+    seed: Integer | None = Field(
         None, description="The same question with the same seed gives the same text."
     )
     echo: bool | None = Field(False, description="Whether the text begins with the prompt.")
