@@ -1,13 +1,18 @@
 """The page at / in a real browser, asking a real service."""
 from __future__ import annotations
 
+import json
+import re
+import shutil
+
+import httpx
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.servers import PATIENCE
+from tests.servers import PATIENCE, serving
 
 # Answers come when the test lets them: window.answers[n](), or window.answers[n](true) for a failure.
 HOLD_ANSWERS = """
@@ -58,8 +63,38 @@ class Page:
     def offers(self, expected: list[str]) -> None:
         self.wait(lambda: self.words() == expected, f"the words {expected}")
 
+    def first_words(self) -> list[str]:
+        return [phrase.split()[0] for phrase in self.words()]
+
+    def ghost(self) -> str:
+        """The grey text after the caret."""
+        return self.browser.execute_script("return document.getElementById('ghost').textContent")
+
+    def remember(self, history: str) -> None:
+        """Writes the user's own text into its panel."""
+        self.browser.find_element(By.ID, "history").send_keys(history)
+        self.text.click()
+
     def notice(self) -> str:
         return self.browser.find_element(By.ID, "notice").text
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, tiny_bundle):
+    """A service of a model that learns from what is written: on the invented text alone that would not pay."""
+    folder = tmp_path_factory.mktemp("page")
+    bundle = shutil.copytree(tiny_bundle, folder / "bundle")
+    metadata = json.loads((bundle / "bundle.json").read_text())
+    metadata["cache"] = {"theta": 0.1, "weight": 0.3, "size": 2000}
+    (bundle / "bundle.json").write_text(json.dumps(metadata))
+    with serving(folder, bundle) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def http(server):
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
+        yield client
 
 
 @pytest.fixture
@@ -75,8 +110,8 @@ def page(chromium, server):
 def ask(http):
     """The words that the service has for a text."""
 
-    def ask(text: str, partial: str = "") -> list[str]:
-        answer = http.post("/v1/next-words", json={"text": text, "partial": partial})
+    def ask(text: str, partial: str = "", **fields) -> list[str]:
+        answer = http.post("/v1/next-words", json={"text": text, "partial": partial, "max_words": 4, **fields})
         return [word["word"] for word in answer.json()["words"]]
 
     return ask
@@ -136,6 +171,83 @@ def test_tab_inserts_the_first_word_in_place_of_what_is_typed_of_it(page, ask):
     assert page.value == f"I went to {words[0]} "
     page.press(Keys.CONTROL, "z")
     page.wait(lambda: page.value == "I went to t", "the undone insertion")
+
+
+def test_tab_accepts_the_grey_phrase(page, ask):
+    page.type("Thank ")
+    phrase = ask("Thank ")[0]
+    assert phrase.startswith("you very much")
+    page.wait(lambda: page.ghost() == phrase, "the grey text")
+    page.type("yo")
+    page.wait(lambda: page.ghost() == phrase[2:], "what is left of it")
+    page.offers(ask("Thank ", "yo"))
+    page.press(Keys.TAB)
+    assert page.value == f"Thank {phrase} "
+
+
+def test_grey_text_follows_the_typing_without_waiting_for_answers(page, ask):
+    page.type("Thank ")
+    phrase = ask("Thank ")[0]
+    page.wait(lambda: page.ghost() == phrase, "the grey text")
+    page.browser.execute_script(HOLD_ANSWERS)
+    page.type("you")
+    assert page.ghost() == phrase[3:]
+    page.type("x")
+    assert page.ghost() == ""
+
+
+def test_grey_text_lies_where_the_words_would_be(page, ask):
+    text = "I went to the store today. " * 3 + "Thank "
+    phrase = ask(text)[0]
+    place = """const node = document.querySelector(arguments[0]).firstChild, range = document.createRange();
+        range.setStart(node, arguments[1]); range.setEnd(node, arguments[1] + 1);
+        const {x, y} = range.getBoundingClientRect(); return [x, y]"""
+    page.type(text)
+    page.wait(lambda: page.ghost() == phrase, "the grey text")
+    grey = page.browser.execute_script(place, "#ghost", 0)
+    page.press(Keys.TAB)
+    page.offers(ask(page.value))
+    assert page.browser.execute_script(place, "#mirror span", len(text)) == pytest.approx(grey, abs=1)
+    width = "return ['text', 'mirror'].map((id) => document.getElementById(id).clientWidth)"
+    assert len(set(page.browser.execute_script(width))) == 1
+
+
+def test_there_is_no_grey_text_before_other_text(page, ask):
+    page.type("Thank today", *[Keys.ARROW_LEFT] * len("today"))
+    page.offers(ask("Thank "))
+    assert page.ghost() == ""
+
+
+def test_own_text_changes_the_suggestions(page, ask):
+    page.type("I went to Z")
+    page.offers(ask("I went to ", "Z"))
+    own = "I went to Zanzibar. We went to Zanzibar."
+    assert "Zanzibar" not in page.first_words()
+    page.remember(own)
+    page.offers(ask("I went to ", "Z", history=own))
+    assert "Zanzibar" in page.first_words()
+    marked = page.browser.find_elements(By.XPATH, "//ol//button[span[@class='own' and not(@hidden)]]")
+    assert "Zanzibar" in [button.get_attribute("data-word").split()[0] for button in marked]
+    assert all(button.accessible_name.endswith(", from your text") for button in marked)
+    assert page.browser.find_element(By.ID, "effect").text.startswith(f"{len(marked)} of ")
+    page.browser.find_element(By.ID, "example").click()
+    page.wait(lambda: "Zanzibar" not in page.first_words(), "the suggestions without it")
+    assert page.browser.find_element(By.ID, "history").get_property("value") == ""
+
+
+def test_example_of_own_text_can_be_tried(page, ask):
+    page.browser.find_element(By.ID, "example").click()
+    page.text.click()
+    page.type("Dear Z")
+    page.wait(lambda: page.first_words()[:1] == ["Zofia"], "a name of the example")
+
+
+def test_each_answer_tells_its_cost_and_what_was_read(page, ask):
+    page.type("I went to Zanzibar ")
+    page.offers(ask("I went to Zanzibar "))
+    footer = page.browser.find_element(By.TAG_NAME, "footer").text.split("\n")
+    assert footer[:2] == ["tiny", "4 words read, new to the model: Zanzibar"]
+    assert re.fullmatch(r"\d+(\.\d)? ms", footer[2])
 
 
 def test_number_keys_insert_where_a_word_begins(page, ask):
@@ -291,10 +403,11 @@ def test_it_fits_and_can_be_read(page, ask, width, scheme):
     try:
         page.type("I went to the ")
         page.offers(ask("I went to the "))
-        assert browser.execute_script("return document.documentElement.scrollWidth") == width
+        scrolls = "const page = document.documentElement; return page.scrollWidth > page.clientWidth"
+        assert not browser.execute_script(scrolls)
         for button in page.buttons():
             assert button.is_displayed() and button.rect["height"] >= 44
-        for selector in ("body", ".percent", "footer", "header a", "kbd"):
+        for selector in ("body", ".percent", "footer", "header a", "kbd", "#ghost", "#effect", "aside p"):
             assert contrast(browser, selector) >= 4.5, selector
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
