@@ -4,9 +4,11 @@ from __future__ import annotations
 import argparse
 import functools
 import logging
+import os
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 from lm import BundleError, open_bundle
@@ -20,7 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
         listener = _listen(options.host, options.port)
     except (BundleError, OSError) as error:
         return _fail(error)
-    return _serve(options, model, listener, stop)
+    with tempfile.TemporaryDirectory(prefix="nextword-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # where all processes count: see serve.metrics
+        return _serve(options, model, listener, stop)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

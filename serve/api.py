@@ -89,7 +89,7 @@ def _operations(model, cache_bytes: int) -> dict[str, Operation]:
     from serve.scoring import score
     from serve.state_cache import StateCache
 
-    states = StateCache(model)
+    states = StateCache(model, cache_bytes)
     next_words, completions = NextWords(model, states), Completions(model, states)
     return {
         "next_words": Operation(next_words.answer, next_words.cost),

@@ -1,25 +1,18 @@
-"""What the service counts, for Prometheus. The processes write into files of one folder, which a scrape adds up.
+"""What the service counts, for Prometheus. Its processes write into the files of one folder, which a scrape adds up.
 
-The folder must be known before prometheus_client is first imported: so this module is imported before it, in the main
-process, which makes the folder, and whose children inherit its name.
+The folder is PROMETHEUS_MULTIPROC_DIR of the environment, which must be set before this is imported, as `python -m serve`
+does. Without it a process counts for itself.
 """
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
-import tempfile
 import time
 from pathlib import Path
 
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-if multiprocessing.parent_process() is None:
-    _folder = tempfile.TemporaryDirectory(prefix="nextword-metrics-")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = _folder.name
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest  # noqa: E402
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead  # noqa: E402
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
@@ -61,7 +54,9 @@ class RequestMetrics:
 
 def exposition() -> bytes:
     """Everything counted, in Prometheus' text format."""
-    folder = os.environ["PROMETHEUS_MULTIPROC_DIR"]
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder is None:
+        return generate_latest(REGISTRY)
     for file in Path(folder).glob("gauge_live*.db"):
         _forget_if_dead(int(re.findall(r"\d+", file.name)[-1]), folder)
     registry = CollectorRegistry()

@@ -1,0 +1,141 @@
+"""What next words can be asked for over HTTP, beyond a text: history, phrases, several texts; and what the answer says."""
+from __future__ import annotations
+
+import json
+import shutil
+import time
+
+import httpx
+import pytest
+
+from serve.schemas import TEXTS_LIMIT, UNKNOWN_LIMIT
+from tests.servers import PATIENCE, serving
+
+PATH = "/v1/next-words"
+
+
+def answer(http: httpx.Client, **question) -> dict:
+    response = http.post(PATH, json=question)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def words(http: httpx.Client, **question) -> list[str]:
+    return [word["word"] for word in answer(http, **question)["words"]]
+
+
+@pytest.fixture(scope="module")
+def remembering(tiny_bundle, tmp_path_factory):
+    """Speaks to a service whose model has a continuous cache, which is of no use for the invented text."""
+    folder = tmp_path_factory.mktemp("remembering")
+    bundle = folder / "bundle"
+    shutil.copytree(tiny_bundle, bundle)
+    description = json.loads((bundle / "bundle.json").read_text())
+    description["cache"] = {"theta": 0.5, "weight": 0.3}
+    (bundle / "bundle.json").write_text(json.dumps(description))
+    with serving(folder, bundle) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
+        yield client
+
+
+def test_history_makes_its_words_likelier(remembering):
+    def probability(**question) -> float:
+        found = answer(remembering, text="I went to the", k=20, **question)["words"]
+        return next(word["probability"] for word in found if word["word"] == "beach")
+
+    assert probability(history="I went to the beach. You ran to the beach.\n" * 3) > 1.1 * probability()
+
+
+def test_history_brings_words_that_the_vocabulary_lacks(remembering):
+    assert "Zorbulon" in words(remembering, text="I went to the", k=20, history="I went to the Zorbulon today.\n" * 5)
+    fields = {"text": "I went to the", "partial": "zor", "max_words": 2}
+    assert words(remembering, **fields, history="I went to the Zorbulon.") == ["Zorbulon"]
+    assert words(remembering, **fields) == []
+
+
+def test_history_of_blanks_is_none(remembering):
+    assert answer(remembering, text="You ran to the") == answer(remembering, text="You ran to the", history=" \n")
+
+
+def test_phrases(http):
+    assert "London zoo" in words(http, text="I went to the", k=10, max_words=2)
+    assert "London" in words(http, text="I went to the", k=10)
+    assert "Thank you very much" in words(http, text="", max_words=10)
+
+
+def test_several_texts_get_an_answer_each_in_their_order(http):
+    texts = ["I went to the", "", "Thank you very", "I went to the Zorbulon"]
+    results = answer(http, text=texts, k=3, max_words=2)
+    assert results.keys() == {"results"}
+    assert results["results"] == [answer(http, text=text, k=3, max_words=2) for text in texts]
+    assert len(answer(http, text=["I"] * TEXTS_LIMIT)["results"]) == TEXTS_LIMIT
+    assert len(answer(http, text=["I"])["results"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"text": []}, "text"),
+        ({"text": ["I"] * (TEXTS_LIMIT + 1)}, "text"),
+        ({"text": ["I", 1]}, "text.1"),
+        ({"text": [["I"]]}, "text.0"),
+        ({"text": {"I": 1}}, "text"),
+        ({"text": ["x" * 100_001]}, "text.0"),
+        ({"text": "", "history": ["I"]}, "history"),
+        ({"text": "", "history": "x" * 100_001}, "history"),
+        ({"text": "", "max_words": 0}, "max_words"),
+        ({"text": "", "max_words": 11}, "max_words"),
+        ({"text": "", "max_words": "2"}, "max_words"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_wrong_fields_are_refused_by_name(http, fields, where):
+    response = http.post(PATH, json=fields)
+    error = response.json()["error"]
+    assert (response.status_code, error["type"], error["where"]) == (422, "invalid_request", where)
+    assert error["message"].startswith(f"{where}: ")
+
+
+def test_unknown_words_are_named_once_and_in_order(http):
+    text = "The Zorbulon, I went to the store with Zorbulon and Quux\n42 zorbulon"
+    assert answer(http, text=text)["unknown"] == ["The", "Zorbulon", "with", "and", "Quux", "42", "zorbulon"]
+    many = [f"q{number}" for number in range(UNKNOWN_LIMIT + 50)]
+    assert answer(http, text=" ".join(many))["unknown"] == many[:UNKNOWN_LIMIT]
+    assert answer(http, text="I went", history="Zorbulon")["unknown"] == []
+
+
+def test_the_used_context_is_counted(http):
+    assert answer(http, text="")["context_used"] == 0
+    assert answer(http, text="I went, to")["context_used"] == 4
+    assert answer(http, text="I went\nto  ")["context_used"] == 4
+    assert 700 <= answer(http, text="I went to the park. " * 5000)["context_used"] <= 2400
+
+
+def test_what_was_asked_before_changes_no_answer(http, tiny_model):
+    """The service knows the beginnings of these texts by then, and must answer as if it did not."""
+    text = "I went to the Zorbulon - you ran -- to the\nLondon zoo today. Thank"
+    for end in range(0, len(text)):
+        found = answer(http, text=text[:end], k=3)
+        fresh = tiny_model.next_words(text[:end], 3)
+        assert [word["word"] for word in found["words"]] == [word.word for word in fresh]
+        assert [word["logprob"] for word in found["words"]] == pytest.approx([word.logprob for word in fresh], abs=1e-4)
+
+
+def test_a_long_list_lets_others_through(http):
+    """Each text of a list waits for its own turn."""
+    long = ["I went to the park today. " * 300 + str(number) for number in range(TEXTS_LIMIT)]
+    start = time.monotonic()
+    assert len(answer(http, text=long)["results"]) == TEXTS_LIMIT
+    assert time.monotonic() - start < 30
+
+
+def test_examples_of_the_documentation_are_true(http):
+    schemas = http.get("/openapi.json").json()["components"]["schemas"]
+    for path, request, response in (
+        (PATH, "NextWordsRequest", "NextWordsResponse"),
+        ("/v1/score", "ScoreRequest", "ScoreResponse"),
+    ):
+        for example in schemas[request]["examples"]:
+            found = http.post(path, json=example)
+            assert found.status_code == 200
+            for shown in schemas[response]["examples"]:
+                assert json.dumps(sorted(shown)) == json.dumps(sorted(found.json()))

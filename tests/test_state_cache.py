@@ -1,0 +1,199 @@
+"""The state cache: it must change nothing but the time, and keep to its bytes."""
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import random
+
+import psutil
+import pytest
+import torch
+
+from lm import load, torchscript
+from lm.bundle import write_bundle
+from lm.network import Architecture, Network
+from lm.vocabulary import Vocabulary
+from serve.next_words import NextWords
+from serve.schemas import HISTORY_BLOCK, TEXT_BLOCK, NextWordsRequest
+from serve.state_cache import StateCache, recent
+
+WORDS = ["".join(letters) for letters in itertools.product("abcdefghi", repeat=2)] + ["-", "\u2014", ".", "3", "'s", "don't"]
+AWKWARD = ["Zorbulon ", " - ", "--", " -- ", "\n", "\n \n", "\r\n", " \n ", "  ", "\t", "\u200b", "\u3000", "\x85", "\x0b", "\u2028",
+           "\x1c", "caf\u0065\u0301", "\u0301", "\u2019s", "don't", "\u2013", "(x)", ". ", "3.14 ", "<unk> ", " " * 20]
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory):
+    """An untrained 8-bit model whose sizes are multiples of 32, so that its answers are the same to the last bit."""
+    torch.manual_seed(0)
+    vocabulary = Vocabulary.build([" ".join(WORDS)], size=64)
+    assert len(vocabulary) == 64
+    network = Network(Architecture(64, embedding_size=64, hidden_size=128, projection_size=64))
+    for weights in network.parameters():
+        torch.nn.init.uniform_(weights, -0.4, 0.4)
+    program = torchscript.save(torchscript.script(network, torch.randint(64, (4, 32))))
+    folder = tmp_path_factory.mktemp("exact") / "bundle"
+    write_bundle(folder, program, vocabulary.to_json(), {"name": "exact"})
+    return load(folder)
+
+
+class Counting:
+    """A model that counts the tokens it reads."""
+
+    def __init__(self, model):
+        self._model, self.read = model, 0
+
+    def __getattr__(self, name: str):
+        return getattr(self._model, name)
+
+    def extend(self, contexts, texts):
+        extended = self._model.extend(contexts, texts)
+        self.read += sum(new.length - old.length for new, old in zip(extended, contexts))
+        return extended
+
+
+def assert_same(a, b) -> None:
+    for mine, other in zip(a[:4], b[:4]):
+        assert torch.equal(mine, other)
+    assert a[4:] == b[4:]
+
+
+def typed(seed: int, keys: int) -> list[str]:
+    """The texts of a typing session: words and odd characters, backspaces, and edits in the middle."""
+    draw = random.Random(seed)
+    text, texts = "", []
+    for _ in range(keys):
+        deed = draw.random()
+        if deed < 0.15:
+            text = text[: -draw.randint(1, 12)]
+        elif deed < 0.2:
+            place = draw.randint(0, len(text))
+            text = text[:place] + draw.choice(AWKWARD) + text[place:]
+        else:
+            text += draw.choice(WORDS) + " " if deed < 0.7 else draw.choice(AWKWARD)
+        texts.append(text)
+    return texts
+
+
+@pytest.mark.parametrize("limit", [64_000_000, 200_000, 0], ids=["roomy", "narrow", "none"])
+def test_contexts_are_the_same_as_without(exact, limit):
+    cache = StateCache(exact, limit)
+    for text in typed(1, 160):
+        text = text.rstrip(" \t")
+        assert_same(cache.read([text])[0], exact.extend([exact.start], [text])[0])
+        assert cache.bytes <= limit
+
+
+def test_contexts_asked_for_together_are_the_same_as_without(exact):
+    cache = StateCache(exact, 400_000)
+    sessions = [[text.rstrip(" \t") for text in typed(seed, 60)] for seed in (2, 2, 3, 4)]
+    for texts in zip(*sessions):
+        for context, text in zip(cache.read(texts), texts):
+            assert_same(context, exact.extend([exact.start], [text])[0])
+
+
+def test_answers_are_the_same_as_without_to_the_last_digit(exact):
+    session = NextWords(exact, StateCache(exact))
+    for number, text in enumerate(typed(5, 120)):
+        question = NextWordsRequest(
+            text=text, k=20, punctuation=True, max_words=1 + number % 2, history=typed(6, 90)[-1 - number % 9]
+        ).model_dump()
+        fresh = NextWords(exact, StateCache(exact, 0)).answer([question])[0]
+        assert session.answer([question])[0] == fresh
+    assert json.loads(fresh)["context_used"] > 20
+
+
+def test_a_word_more_costs_a_word(exact):
+    model = Counting(exact)
+    cache = StateCache(model)
+    words = [random.Random(0).choice(WORDS[:60]) for _ in range(500)]
+    cache.read([" ".join(words)])
+    for _ in range(20):
+        words.append("ab")
+        model.read = 0
+        cache.read([" ".join(words)])
+        assert model.read == 1
+
+
+def test_backspace_costs_nothing_and_an_edit_in_the_middle_little(exact):
+    model = Counting(exact)
+    cache = StateCache(model)
+    words = ["ab"] * 5
+    for _ in range(20):
+        cache.read([" ".join(words)])
+        words.append("cd")
+    model.read = 0
+    cache.read([" ".join(words[:12])])
+    assert model.read == 0
+    cache.read([" ".join([*words[:12], "ef"])])
+    assert model.read == 1
+
+    long = ["ab"] * 1000
+    cache.read([" ".join(long)])
+    model.read = 0
+    cache.read([" ".join([*long[:900], "cd"])])
+    assert model.read <= 400 / len("ab ") + 1
+
+
+def test_words_being_typed_do_not_pile_up_copies(exact):
+    cache = StateCache(exact)
+    text = " ".join(["ab"] * 1500)
+    cache.read([text])
+    before = cache.bytes
+    for word in ("zorbulon", "zorbula", "zorn"):
+        for end in range(1, len(word) + 1):
+            cache.read([f"{text} {word[:end]}"])
+    assert cache.bytes - before < 20_000
+
+
+def test_sessions_share_what_they_begin_with(exact):
+    cache = StateCache(exact)
+    for count in range(1, 500):
+        cache.read([" ".join(["ab"] * count)])
+    assert len(cache) == 499
+    whole = exact.extend([exact.start], [" ".join(["ab"] * 499)])[0]
+    assert cache.bytes < 499 * 3_500 + whole.bytes
+
+
+def test_the_bytes_are_what_the_memory_grows_by(exact):
+    def texts(seed: int) -> list[str]:
+        draw = random.Random(seed)
+        return [" ".join(draw.choice(WORDS[:60]) for _ in range(1000)) for _ in range(8)]
+
+    StateCache(exact).read(texts(0))  # what torch takes once
+    gc.collect()
+    before = psutil.Process().memory_info().rss
+    cache = StateCache(exact)
+    for seed in range(1, 12):
+        cache.read(texts(seed))
+    grown = psutil.Process().memory_info().rss - before
+    assert cache.bytes > 20_000_000
+    assert 0.5 * cache.bytes < grown < 1.5 * cache.bytes
+
+
+def test_least_recently_used_texts_go_first(exact):
+    model = Counting(exact)
+    cache = StateCache(model, 100_000)
+    for number in range(200):
+        cache.read(["ab cd ef"])
+        cache.read([" ".join(WORDS[number % 80 :])])
+    model.read = 0
+    cache.read(["ab cd ef"])
+    assert model.read == 0
+    cache.read([" ".join(WORDS[9:])])
+    assert model.read > 0
+
+
+def test_the_part_that_is_read_begins_at_a_word_and_seldom_moves():
+    text = " ".join(f"word{number}" for number in range(20_000))
+    begins = set()
+    for end in range(40_000, 60_000, 7):
+        part = recent(text[:end], TEXT_BLOCK)
+        assert TEXT_BLOCK - 20 <= len(part) <= 2 * TEXT_BLOCK
+        assert text[:end].rstrip().endswith(part) and part.startswith(" word")
+        begins.add(end - len(part) if text[end - 1] != " " else end - 1 - len(part))
+    assert len(begins) <= 6
+    assert recent("", HISTORY_BLOCK) == recent(" \t", HISTORY_BLOCK) == ""
+    assert recent("short text ", TEXT_BLOCK) == "short text"
+    assert len(recent("x" * 50_000, TEXT_BLOCK)) <= 2 * TEXT_BLOCK
