@@ -18,8 +18,8 @@ from lm.model import Model
 from lm.sampling import draw, uniform
 from lm.spacing import BREAK, Spacing
 from lm.vocabulary import EOS, UNK_ID
-from serve.schemas import CONTEXT_LIMIT
-from serve.state_cache import StateCache
+from serve.schemas import CONTEXT_LIMIT, TEXT_BLOCK
+from serve.state_cache import StateCache, recent
 
 PIECE = 8  # tokens written for one question at most
 RATED = 32  # tokens of a prompt rated for one question at most
@@ -85,8 +85,8 @@ class Completions:
 
     def cost(self, question: dict) -> int:
         """The characters that have to be read before a text can be written on, and five for each token to be written."""
-        known = question["id"] in self._kept
-        return 5 * min(PIECE, question["count"]) + (0 if known else self._states.unread(question["prompt"]))
+        prompt = "" if question["id"] in self._kept else recent(question["prompt"], TEXT_BLOCK)
+        return 5 * min(PIECE, question["count"]) + self._states.unread(prompt)
 
     def write(self, questions: Sequence[dict]) -> list[dict]:
         texts = self._resumed(questions)
@@ -121,7 +121,7 @@ class Completions:
         different = list(dict.fromkeys(prompts))
         if not different:
             return []
-        known = dict(zip(different, self._states.read(different)))
+        known = dict(zip(different, self._states.read([recent(prompt, TEXT_BLOCK) for prompt in different])))
         return [_Writing(known[prompt], known[prompt].length, self._spacing(prompt)) for prompt in prompts]
 
     def _spacing(self, prompt: str) -> Spacing:

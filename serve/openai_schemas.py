@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from serve.schemas import CONTEXT_LIMIT, TEXT_LIMIT, Integer
+from serve.schemas import CONTEXT_LIMIT, TEXT_BLOCK, TEXT_LIMIT, Integer
 
 TOKEN_LIMIT = 1_000  # to write
 PROMPT_LIMIT = 16
@@ -45,7 +45,7 @@ class CompletionRequest(BaseModel):
     prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=PROMPT_LIMIT)] = Field(
         "",
         description="What has been written so far, or several such texts; the empty text is the start of one. "
-        f"The last {CONTEXT_LIMIT:,} words and punctuation marks are read.",
+        f"Its end is read: the last {TEXT_BLOCK:,} to {2 * TEXT_BLOCK:,} characters.",
         examples=["I went to the"],
     )
     max_tokens: Annotated[int, Field(ge=0, le=TOKEN_LIMIT), WHOLE] | None = Field(
