@@ -15,6 +15,7 @@ from serve.metrics import RequestMetrics
 from serve.schemas import NextWordsRequest, NextWordsResponse, NextWordsResults, ScoreRequest, ScoreResponse
 
 PAGE = Path(__file__).parent / "page"
+TOGETHER = 8  # texts of one request that are asked at the same time, so that others are answered between them
 DESCRIPTION = """Suggests the words that may come next in a text.
 
 Errors have one shape, whatever the status: `{"error": {"type": …, "message": …, "where": …}}`.
@@ -58,9 +59,16 @@ def _add_questions(app: FastAPI, engine: Engine) -> None:
         fields = question.model_dump()
         if isinstance(question.text, str):
             return _json(await engine.ask(("next_words", fields)))
-        # One question a text, so that other requests are answered between them.
-        results = await asyncio.gather(*(engine.ask(("next_words", {**fields, "text": text})) for text in question.text))
-        return _json(b'{"results":[' + b",".join(results) + b"]}")
+        return _json(b'{"results":[' + b",".join(await _each(question.text, fields)) + b"]}")
+
+    async def _each(texts: list[str], fields: dict) -> list[bytes]:
+        some = asyncio.Semaphore(TOGETHER)
+
+        async def ask(text: str) -> bytes:
+            async with some:
+                return await engine.ask(("next_words", {**fields, "text": text}))
+
+        return await asyncio.gather(*map(ask, texts))
 
     @app.post(
         "/v1/score",
