@@ -1,6 +1,8 @@
 """What a worker computes: LitServe's hooks around the language model."""
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import logging
 import os
@@ -44,6 +46,7 @@ class NextWordsAPI(LitAPI):
         """Loads the model and has it answer once, so that no request pays for what is done only once."""
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its warnings are about its own future
+        _keep_large_memory_apart()
         import torch
 
         from lm import BundleError, load
@@ -81,6 +84,12 @@ class NextWordsAPI(LitAPI):
             frames = "".join(traceback.format_tb(error.__traceback__))
             logger.error("%s at a request:\n%s", type(error).__name__, frames)
             return [error]
+
+
+def _keep_large_memory_apart() -> None:
+    """Has memory of 512 KiB and more given back when it is freed; of glibc's heap, half would stay lost in gaps."""
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(-3, 1 << 19)  # M_MMAP_THRESHOLD, which otherwise grows by itself
 
 
 def _operations(model, cache_bytes: int) -> dict[str, Operation]:

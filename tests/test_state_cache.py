@@ -1,12 +1,10 @@
 """The state cache: it must change nothing but the time, and keep to its bytes."""
 from __future__ import annotations
 
-import gc
 import itertools
 import json
 import random
 
-import psutil
 import pytest
 import torch
 
@@ -156,20 +154,21 @@ def test_sessions_share_what_they_begin_with(exact):
     assert cache.bytes < 499 * 3_500 + whole.bytes
 
 
-def test_the_bytes_are_what_the_memory_grows_by(exact):
-    def texts(seed: int) -> list[str]:
-        draw = random.Random(seed)
-        return [" ".join(draw.choice(WORDS[:60]) for _ in range(1000)) for _ in range(8)]
-
-    StateCache(exact).read(texts(0))  # what torch takes once
-    gc.collect()
-    before = psutil.Process().memory_info().rss
-    cache = StateCache(exact)
-    for seed in range(1, 12):
-        cache.read(texts(seed))
-    grown = psutil.Process().memory_info().rss - before
-    assert cache.bytes > 20_000_000
-    assert 0.5 * cache.bytes < grown < 1.5 * cache.bytes
+def test_the_bytes_are_those_of_all_that_is_kept(exact):
+    cache = StateCache(exact, 3_000_000)
+    draw = random.Random(0)
+    lines = [[draw.choice(WORDS[:60])] for _ in range(6)]
+    for number in range(200):
+        lines[number % 6] += draw.choices([*WORDS[:60], "Zorbulon", "\n"], k=draw.randint(1, 30))
+        if number % 10 == 0:
+            lines[draw.randrange(6)] = draw.choices(WORDS[:60], k=draw.randint(1, 500))
+        cache.read([" ".join(line).rstrip(" \t") for line in lines])
+    contexts = [context for known in cache._known.values() for context in (known.context, known.line.context)]
+    # Memory that is shared counts once, and of a slice all that it holds.
+    storages = [tensor.untyped_storage() for context in contexts for tensor in context[:4]]
+    tensors = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+    assert 2_500_000 < cache.bytes <= 3_000_000
+    assert cache.bytes - 2_500 * len(cache) < tensors < cache.bytes
 
 
 def test_least_recently_used_texts_go_first(exact):
