@@ -82,7 +82,7 @@ def mixed(log_probs: Tensor, context: Context, history: Context | None, settings
     remembered = [part for part in (history, context) if part is not None and len(part.tokens)]
     if not remembered or settings.weight == 0:
         return Distribution(log_probs, {})
-    keys = torch.cat([part.keys for part in remembered])
+    keys = torch.cat([part.keys for part in remembered]) if len(remembered) > 1 else remembered[0].keys
     weight = settings.weight * len(keys) / (len(keys) + HALF)
     shares = weight * torch.softmax(settings.theta * (keys @ context.output), dim=0)
     tokens = torch.cat([part.tokens for part in remembered])
