@@ -11,8 +11,7 @@ from itertools import islice
 import torch
 from tqdm import tqdm
 
-from lm.model import Model, load
-from lm.model import padded
+from lm.model import Model, load, padded
 from lm.vocabulary import EOS_ID, UNK_ID
 from training.corpora import load_corpus
 
