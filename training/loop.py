@@ -33,7 +33,7 @@ from training.measure import measure
 from training.progress import Progress
 from training.recipe import Recipe
 from training.stopping import Stopping
-from training.tokens import Windows, build_vocabulary, encode_split, write_atomically
+from training.tokens import Windows, build_vocabulary, encode_split, replacing, write_atomically
 
 
 class Interrupted(Exception):
@@ -226,12 +226,8 @@ def _lines(path: Path) -> list[str]:
 
 
 def _save(path: Path, content: dict) -> None:
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
+    with replacing(path) as file:
         torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _claim(out: Path, recipe: Recipe, corpus: Corpus) -> None:

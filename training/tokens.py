@@ -10,8 +10,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -56,14 +58,22 @@ def encode_split(corpus: Corpus, split: str, vocabulary: Vocabulary) -> np.ndarr
     return np.memmap(path, kind, mode="r")
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write the whole file or leave what was there: never a half-written one, whenever the process or machine stops."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that takes the place of `path` when all of it is on disk: never a half-written one is there,
+    whenever the process or the machine stops."""
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as file:
-        file.write(content)
+        yield file
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write the whole file or leave what was there."""
+    with replacing(path) as file:
+        file.write(content)
 
 
 def _digest(key) -> str:
