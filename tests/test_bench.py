@@ -82,7 +82,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
-        print(body.decode(), file=sys.stderr, flush=True)
+        print("asked", body.decode(), file=sys.stderr, flush=True)
         self.send_response(200); self.send_header("content-length", "0"); self.end_headers()
     def log_message(self, *_): pass
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[-1])), Echo).serve_forever()
@@ -91,7 +91,8 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[-1])), Echo).serve_fo
     with started("echo", [sys.executable, "-c", server], tmp_path) as echo:
         echo.wait_until_ready()
         measure(echo, Case("typing", 5, 1), texts, 1, number=3)
-    asked = [json.loads(line)["text"] for line in (tmp_path / "echo.log").read_text().splitlines()]
+    log = (tmp_path / "echo.log").read_text().splitlines()  # with the server's own words when wrk hangs up
+    asked = [json.loads(line.removeprefix("asked "))["text"] for line in log if line.startswith("asked ")]
     opening = texts.openings[5][0]
     sessions = asked[asked.index(opening) + 1 :]  # the opening itself is read before the measurement
     sessions = sessions[sessions.index(opening) :]  # wrk throws the very first request away
