@@ -7,7 +7,8 @@ A corpus is named by
     a directory with train.txt, valid.txt, test.txt    (validation.txt, dev.txt; also ptb.train.txt, train.txt.gz, …)
     a text file in UTF-8                               book.txt (.gz, .bz2, .xz, .zip, .zst)
     python-docs                                        the documentation inside this Python
-or several of these joined by commas, whose splits are then joined in that order. What exists as a file or directory is
+or several of these joined by commas, whose splits are then joined in that order. A name followed by *3 has its training
+text read three times an epoch, so that a small corpus is not lost among large ones. What exists as a file or directory is
 taken before a short name. A directory that has a short name for its own (imdb/) is cleaned like that corpus.
 
 Missing validation and test text is cut from the training text as `training.blocks` says.
@@ -72,7 +73,7 @@ def load_corpus(spec: str, *, pretokenized: bool = False) -> Corpus:
     if not names:
         raise CorpusError(f"no corpus is named; accepted: {_ACCEPTED}")
     with _quiet_datasets():
-        return _joined([_load(name, pretokenized) for name in names])
+        return _joined([_repeated(name, pretokenized) for name in names])
 
 
 def default_corpus() -> Corpus:
@@ -93,6 +94,17 @@ def _joined(parts: list[Corpus]) -> Corpus:
         raise CorpusError(f"these corpora have no split in common: {have}")
     splits = {split: datasets.concatenate_datasets([part.splits[split] for part in parts]) for split in common}
     return Corpus(",".join(part.name for part in parts), tuple(s for part in parts for s in part.sources), splits)
+
+
+def _repeated(spec: str, pretokenized: bool) -> Corpus:
+    name, star, times = spec.rpartition("*")
+    if not star or os.path.exists(os.path.expanduser(spec)):
+        return _load(spec, pretokenized)
+    if not times.isdecimal() or int(times) < 1:
+        raise CorpusError(f"in {spec!r}, {times!r} after the * is no whole number from 1: name*3 is read three times an epoch")
+    corpus = _load(name.strip(), pretokenized)
+    train = datasets.concatenate_datasets([corpus.splits["train"]] * int(times))
+    return Corpus(f"{corpus.name}*{times}", corpus.sources, {**corpus.splits, "train": train})
 
 
 def _load(spec: str, pretokenized: bool) -> Corpus:

@@ -57,9 +57,22 @@ def fit(recipe: Recipe, corpus: Corpus, out: Path) -> dict:
     _claim(out, recipe, corpus)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    vocabulary = build_vocabulary(corpus, recipe.vocabulary_size, recipe.minimum_count, recipe.pretokenized)
+    vocabulary = _vocabulary(recipe, corpus)
     write_atomically(out / "tokenizer.json", vocabulary.to_json().encode())
     return _Run(recipe, vocabulary, corpus, out).to_the_end()
+
+
+def _vocabulary(recipe: Recipe, corpus: Corpus) -> Vocabulary:
+    if not recipe.start_from:
+        return build_vocabulary(corpus, recipe.vocabulary_size, recipe.minimum_count, recipe.pretokenized)
+    path = Path(recipe.start_from) / "tokenizer.json"
+    if not path.exists() or not path.with_name("best.pt").exists():
+        raise RunError(f"start_from is {recipe.start_from!r}, which is not the folder of a finished run: it should have "
+                       "tokenizer.json and best.pt")
+    vocabulary = Vocabulary.from_file(path)
+    if vocabulary.pretokenized != recipe.pretokenized:
+        raise RunError(f"start_from: the run in {recipe.start_from} and this one do not have the same `pretokenized`")
+    return vocabulary
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
@@ -99,6 +112,8 @@ class _Run:
 
         torch.manual_seed(recipe.seed)
         self.network = Network(recipe.architecture(len(vocabulary)), recipe.dropout).to(self.device)
+        if recipe.start_from:
+            self._take_weights(Path(recipe.start_from) / "best.pt")
         self.optimizer = torch.optim.AdamW(self.network.parameters(), recipe.learning_rate,
                                            weight_decay=recipe.weight_decay, fused=True)
         self.stopping = Stopping(recipe.patience)
@@ -107,6 +122,13 @@ class _Run:
         if (out / "checkpoint.pt").exists():
             self._resume()
         self.metrics = _Metrics(out / "metrics.jsonl", self.step)
+
+    def _take_weights(self, path: Path) -> None:
+        weights = torch.load(path, map_location=self.device, weights_only=True)["network"]
+        try:
+            self.network.load_state_dict(weights)
+        except RuntimeError:
+            raise RunError(f"the network in {path} has another architecture than the recipe's") from None
 
     def to_the_end(self) -> dict:
         progress = Progress(self.steps, self.step)

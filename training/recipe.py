@@ -25,6 +25,7 @@ class Recipe:
     """The settings of a run. A file states only what differs from these.
 
     corpus              what to train on (see training.corpora); "": wikitext-2, or python-docs where the hub is away
+    start_from          folder of a finished run whose vocabulary and best weights this one begins with; "": from nothing
     pretokenized        the text is split at spaces already, a line a sentence (benchmarks)
     vocabulary_size     words at most, `<unk>` and `<eos>` included
     minimum_count       a word must occur this often in the training text
@@ -53,6 +54,7 @@ class Recipe:
     """
 
     corpus: str = ""
+    start_from: str = ""
     pretokenized: bool = False
     vocabulary_size: int = 32_000
     minimum_count: int = 2
