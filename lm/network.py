@@ -75,7 +75,7 @@ class Network(nn.Module):
     start. It is all that the network remembers, so a text can be continued from it.
     """
 
-    def __init__(self, architecture: Architecture, dropout: float = 0.0):
+    def __init__(self, architecture: Architecture):
         super().__init__()
         a = self.architecture = architecture
         self.embedding = nn.Embedding(a.vocabulary_size, a.embedding_size)
@@ -87,7 +87,6 @@ class Network(nn.Module):
         fits = a.output_size == a.embedding_size
         self.projection = nn.Identity() if fits else nn.Linear(a.output_size, a.embedding_size)
         self.bias = nn.Parameter(torch.zeros(a.vocabulary_size))
-        self.dropout = nn.Dropout(dropout)
         self._initialise()
 
     def _initialise(self):
@@ -106,20 +105,25 @@ class Network(nn.Module):
 
     def forward(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """tokens (time, batch) int64, state (batch, state) → output vectors (time, batch, embedding), new state."""
-        x = self.dropout(self.embedding(tokens))
+        x = self._embed(tokens)
         parts = [part.unsqueeze(0).contiguous() for part in state.split(self.architecture.state_sizes, dim=1)]
         new = []
         for layer in self.recurrent:
             if self.architecture.cell == "lstm":
                 h, c, *parts = parts
-                x, (h, c) = layer(x, (h, c))
+                x, (h, c) = self._recur(layer, x, (h, c))
                 new += [h, c]
             else:
                 h, *parts = parts
-                x, h = layer(x, h)
+                x, h = self._recur(layer, x, h)
                 new.append(h)
-            x = self.dropout(x)
         return self.projection(x), torch.cat([part.squeeze(0).to(state.dtype) for part in new], dim=1)
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        return self.embedding(tokens)
+
+    def _recur(self, layer: nn.RNNBase, x: Tensor, state):
+        return layer(x, state)
 
     def logits(self, outputs: Tensor) -> Tensor:
         """Output vectors (…, embedding) → unnormalised log-probabilities (…, vocabulary)."""

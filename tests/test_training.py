@@ -19,7 +19,8 @@ from training.recipe import Recipe, RecipeError, load_recipe, names
 from training.stopping import Stopping
 from training.tokens import Windows, encode_split
 
-SHORT = [*TINY, "--epochs", "1", "--evaluate-every", "15"]
+# Averaging is among them, so that a resumed run must bring the averaged weights back too.
+SHORT = [*TINY, "--epochs", "1", "--evaluate-every", "15", "--averaging", "0.9", "--weight-drop", "0.1"]
 
 
 def command(corpus, out, *options):
@@ -87,6 +88,26 @@ def test_a_finished_run_is_not_trained_again(finished, corpus_file):
     before = os.stat(finished[0] / "best.pt").st_mtime_ns
     run = subprocess.run(command(corpus_file, finished[0]), capture_output=True, text=True)
     assert run.returncode == 0 and os.stat(finished[0] / "best.pt").st_mtime_ns == before
+
+
+def test_the_averaged_weights_are_the_ones_kept(finished):
+    out, _ = finished
+    last = torch.load(out / "checkpoint.pt", weights_only=True)
+    assert same(weights(out), {key.removeprefix("module."): value for key, value in last["average"].items()
+                               if key.startswith("module.")})
+    assert not same(weights(out), last["network"])
+
+
+def test_a_run_begins_with_the_weights_of_another(finished, corpus_file, tmp_path, capsys):
+    out, _ = finished
+    arguments = ["train", "--corpus", f"{corpus_file}*2", *SHORT, "--start-from", str(out), "--learning-rate", "1e-9"]
+    assert main([*arguments, "--out", str(tmp_path / "second")]) == 0
+    for key, value in weights(tmp_path / "second").items():
+        assert torch.allclose(value, weights(out)[key], atol=1e-5)
+    assert main([*arguments, "--out", str(tmp_path / "third"), "--hidden-size", "56"]) == 2
+    assert "has another architecture than the recipe's" in capsys.readouterr().err
+    assert main([*arguments, "--out", str(tmp_path / "fourth"), "--start-from", str(tmp_path)]) == 2
+    assert "is not the folder of a finished run" in capsys.readouterr().err
 
 
 def test_another_seed_gives_other_weights(finished, corpus_file, tmp_path):

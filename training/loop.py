@@ -24,14 +24,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lm.network import Network
 from lm.vocabulary import Vocabulary
 from training.corpora import Corpus
 from training.loss import cross_entropy, sample_candidates
 from training.measure import measure
 from training.progress import Progress
 from training.recipe import Recipe
+from training.regularisation import RegularisedNetwork, activation_penalty
 from training.stopping import Stopping
 from training.tokens import Windows, build_vocabulary, encode_split, replacing, write_atomically
 
@@ -111,11 +112,16 @@ class _Run:
         self.steps = math.ceil(recipe.epochs * self.windows.steps)
 
         torch.manual_seed(recipe.seed)
-        self.network = Network(recipe.architecture(len(vocabulary)), recipe.dropout).to(self.device)
+        self.network = RegularisedNetwork(recipe.architecture(len(vocabulary)), recipe.dropout, recipe.word_dropout,
+                                          recipe.weight_drop).to(self.device)
         if recipe.start_from:
             self._take_weights(Path(recipe.start_from) / "best.pt")
         self.optimizer = torch.optim.AdamW(self.network.parameters(), recipe.learning_rate,
                                            weight_decay=recipe.weight_decay, fused=True)
+        self.average = None
+        if recipe.averaging:
+            self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging))
+        self.kept = self.average.module if self.average else self.network  # what is evaluated and saved as the best
         self.stopping = Stopping(recipe.patience)
         self.state = self.network.initial_state(recipe.batch_size)
         self.step, self.tokens, self.seconds, self.losses = 0, 0, 0.0, []
@@ -175,9 +181,14 @@ class _Run:
         loss = cross_entropy(outputs.flatten(0, 1), network.embedding.weight, network.bias,
                              targets.to(self.device).flatten(), candidates.to(self.device),
                              log_weights.to(self.device), self.dtype)
-        loss.backward()
+        objective = loss
+        if recipe.output_penalty or recipe.change_penalty:
+            objective = loss + activation_penalty(outputs, recipe.output_penalty, recipe.change_penalty)
+        objective.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
         self.optimizer.step()
+        if self.average:
+            self.average.update_parameters(network)
         self.optimizer.zero_grad(set_to_none=True)
         self.state = state.detach()
         self.step += 1
@@ -192,12 +203,12 @@ class _Run:
                "loss": sum(self.losses) / len(self.losses)}
         self.losses = []
         for name, windows in self.watched.items():
-            row[name] = measure(self.network, windows.epoch(0), windows.batch, self.recipe.evaluation_tokens,
+            row[name] = measure(self.kept, windows.epoch(0), windows.batch, self.recipe.evaluation_tokens,
                                 self.autocast)
         self.metrics.append(row)
         better = self.stopping.update(row["validation"]["loss"])
         if better:
-            _save(self.out / "best.pt", {"step": self.step, "network": self.network.state_dict()})
+            _save(self.out / "best.pt", {"step": self.step, "network": self.kept.state_dict()})
         validation = row["validation"]
         return (f"step {self.step}  epoch {row['epoch']:.2f}  loss {row['loss']:.3f}  validation perplexity "
                 f"{validation['perplexity']:.2f}  top-1 {validation['top1']:.1%}  top-3 {validation['top3']:.1%}"
@@ -216,12 +227,15 @@ class _Run:
         _save(self.out / "checkpoint.pt", {
             "step": self.step, "tokens": self.tokens, "seconds": self.seconds, "losses": self.losses,
             "stopping": [stopping.best, stopping.since, stopping.reason], "state": self.state,
-            "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()})
+            "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average else None})
 
     def _resume(self) -> None:
         saved = torch.load(self.out / "checkpoint.pt", map_location=self.device, weights_only=True)
         self.network.load_state_dict(saved["network"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        if self.average:
+            self.average.load_state_dict(saved["average"])
         self.step, self.tokens, self.seconds = saved["step"], saved["tokens"], saved["seconds"]
         self.losses, self.state = saved["losses"], saved["state"]
         self.stopping.best, self.stopping.since, self.stopping.reason = saved["stopping"]

@@ -31,6 +31,10 @@ class Recipe:
     minimum_count       a word must occur this often in the training text
     cell, embedding_size, hidden_size, layers, projection_size   see lm.network.Architecture
     dropout             share of the inputs, of what lies between layers and of the outputs that is dropped in training
+    word_dropout        share of the vocabulary's words that are dropped from the inputs (see training.regularisation)
+    weight_drop         share of the recurrent weights that is dropped
+    output_penalty      on the mean square of the outputs
+    change_penalty      on the mean square of their change from word to word
     batch_size          reading heads (see training.tokens.Windows)
     bptt                tokens through which the gradient goes back
     epochs              passes over the text; the learning rate's schedule spans them
@@ -38,6 +42,7 @@ class Recipe:
     warmup              share of all steps in which the rate rises to its peak; it then falls along a cosine
     final_rate          the rate's end, as a share of its peak
     weight_decay        AdamW's
+    averaging           decay a step of the moving average of the weights that is evaluated and kept; 0: the weights
     clip_norm           largest norm of a step's gradient
     samples             words in the softmax's normaliser (see training.loss); 0: all, the exact loss
     precision           "auto": bfloat16 where the processor computes in it, else float32; or one of the two by name
@@ -64,6 +69,10 @@ class Recipe:
     layers: int = 1
     projection_size: int = 0
     dropout: float = 0.2
+    word_dropout: float = 0.0
+    weight_drop: float = 0.0
+    output_penalty: float = 0.0
+    change_penalty: float = 0.0
     batch_size: int = 32
     bptt: int = 35
     epochs: float = 6.0
@@ -71,6 +80,7 @@ class Recipe:
     warmup: float = 0.02
     final_rate: float = 0.02
     weight_decay: float = 0.0
+    averaging: float = 0.0
     clip_norm: float = 1.0
     samples: int = 4096
     precision: str = "auto"
@@ -91,10 +101,12 @@ class Recipe:
         problems = [f"{name} is {getattr(self, name)}, but must be more than 0" for name in positive
                     if not getattr(self, name) > 0]
         problems += [f"{name} is {getattr(self, name)}, but must not be negative"
-                     for name in ("samples", "shuffle_block", "threads", "weight_decay", "seed")
+                     for name in ("samples", "shuffle_block", "threads", "weight_decay", "seed", "output_penalty",
+                                  "change_penalty")
                      if not getattr(self, name) >= 0]
         problems += [f"{name} is {getattr(self, name)}, but must be from 0 to below 1"
-                     for name in ("dropout", "warmup", "forget") if not 0 <= getattr(self, name) < 1]
+                     for name in ("dropout", "word_dropout", "weight_drop", "warmup", "forget", "averaging")
+                     if not 0 <= getattr(self, name) < 1]
         if not 0 <= self.final_rate <= 1:
             problems.append(f"final_rate is {self.final_rate}, but must be from 0 to 1")
         if self.precision not in ("auto", "float32", "bfloat16"):

@@ -1,0 +1,83 @@
+"""Each regulariser acts in training, in the way its papers say, and not at all in evaluation."""
+import pytest
+import torch
+
+from lm.network import Architecture, Network
+from training.regularisation import RegularisedNetwork, activation_penalty
+
+SHAPES = {"lstm": dict(hidden_size=24), "projected lstm": dict(hidden_size=24, projection_size=8),
+          "gru": dict(cell="gru", hidden_size=24), "two layers": dict(hidden_size=24, layers=2)}
+NOISE = ("dropout", "word_dropout", "weight_drop")
+
+
+def build(shape="lstm", **noise):
+    torch.manual_seed(1)
+    return RegularisedNetwork(Architecture(50, embedding_size=16, **SHAPES[shape]), **noise)
+
+
+def read(network, tokens, seed=0):
+    torch.manual_seed(seed)
+    return network(tokens, network.initial_state(tokens.shape[1]))[0]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("noise", NOISE)
+def test_noise_acts_in_training_and_not_in_evaluation(shape, noise):
+    network = build(shape, **{noise: 0.5})
+    tokens = torch.randint(50, (5, 2))
+    plain = Network(network.architecture)
+    plain.load_state_dict(network.state_dict())
+    expected = read(plain.eval(), tokens)
+    network.train()
+    assert not torch.equal(read(network, tokens, 1), read(network, tokens, 2))
+    assert not torch.equal(read(network, tokens, 1), expected)
+    network.eval()
+    assert torch.equal(read(network, tokens, 1), read(network, tokens, 2))
+    assert torch.equal(read(network, tokens), expected)
+
+
+def test_without_noise_training_computes_the_plain_network():
+    network = build().train()
+    tokens = torch.randint(50, (5, 2))
+    assert torch.equal(read(network, tokens), read(build().eval(), tokens))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_weight_drop_drops_recurrent_weights_and_their_gradient(shape):
+    network = build(shape, weight_drop=0.5).train()
+    tokens = torch.randint(50, (1, 2))
+    # The first step from a zero state uses no recurrent weight: so what differs can only be those.
+    assert torch.equal(read(network, tokens, 1), read(network, tokens, 2))
+    tokens = torch.randint(50, (6, 2))
+    read(network, tokens).pow(2).sum().backward()
+    for layer in network.recurrent:
+        dropped = (layer.weight_hh_l0.grad == 0).float().mean()
+        assert 0.35 < float(dropped) < 0.65
+        assert (layer.weight_ih_l0.grad == 0).float().mean() < 0.05
+
+
+def test_dropout_keeps_its_mask_for_a_whole_sequence():
+    network = build(dropout=0.5).train()
+    torch.manual_seed(0)
+    x = network._embed(torch.randint(50, (7, 3)))
+    zero = x == 0
+    assert torch.equal(zero, zero[:1].expand_as(zero))
+    assert not torch.equal(zero[0, 0], zero[0, 1])
+    weight = network.embedding.weight[0]
+    kept = network._embed(torch.zeros(1, 1, dtype=torch.long))[0, 0]
+    assert torch.allclose(kept[kept != 0], 2 * weight[kept != 0])
+
+
+def test_word_dropout_drops_a_word_in_all_places():
+    network = build(word_dropout=0.5).train()
+    tokens = torch.arange(50).repeat(2, 1).t()
+    gone = (network._embed(tokens) == 0).all(2)
+    assert torch.equal(gone[:, 0], gone[:, 1])
+    assert 0.2 < float(gone.float().mean()) < 0.8
+
+
+def test_penalties():
+    h = torch.tensor([[[1.0, 2.0]], [[1.0, 4.0]]])
+    assert float(activation_penalty(h, 2.0, 0.0)) == pytest.approx(2 * 22 / 4)
+    assert float(activation_penalty(h, 0.0, 3.0)) == pytest.approx(3 * 4 / 2)
+    assert float(activation_penalty(h[:1], 0.0, 3.0)) == 0

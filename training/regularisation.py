@@ -1,0 +1,60 @@
+"""What keeps a network from learning a small corpus by heart: noise in training, nothing in evaluation.
+
+    dropout        one mask a sequence, the same at each of its steps (Gal & Ghahramani 2016), over the embedded words
+                   and over the output of each layer
+    word_dropout   whole words are dropped from the embedding, in all places of the batch at once (Gal & Ghahramani 2016)
+    weight_drop    single weights of the recurrent matrix are dropped, the same at each step (Wan et al. 2013; for LSTM
+                   language models Merity et al. 2018, "AWD-LSTM")
+    penalties      on large outputs and on fast changing ones (Merity et al. 2017)
+
+What is kept is scaled by 1 / (1 - p), so that expected values stay as they are.
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from lm.network import Architecture, Network
+
+
+class RegularisedNetwork(Network):
+    """The network as it is trained. Its weights have the same names; in evaluation it computes the same."""
+
+    def __init__(self, architecture: Architecture, dropout: float = 0.0, word_dropout: float = 0.0,
+                 weight_drop: float = 0.0):
+        super().__init__(architecture)
+        self.dropout, self.word_dropout, self.weight_drop = dropout, word_dropout, weight_drop
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        x = super()._embed(tokens)
+        if self.training and self.word_dropout:
+            x = x * _mask(x, (len(self.bias), 1), self.word_dropout)[tokens]
+        return self._locked(x)
+
+    def _recur(self, layer: nn.RNNBase, x: Tensor, state):
+        if self.training and self.weight_drop:
+            # Handed over as an argument: writing to the layer's attribute has silently done nothing in many programs.
+            dropped = nn.functional.dropout(layer.weight_hh_l0, self.weight_drop)
+            x, state = functional_call(layer, {"weight_hh_l0": dropped}, (x, state))
+        else:
+            x, state = super()._recur(layer, x, state)
+        return self._locked(x), state
+
+    def _locked(self, x: Tensor) -> Tensor:
+        """x (time, batch, features): a feature of a sequence is kept or dropped at all its steps."""
+        return x * _mask(x, (1, *x.shape[1:]), self.dropout) if self.training and self.dropout else x
+
+
+def _mask(like: Tensor, shape: tuple[int, ...], p: float) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(1 - p).div_(1 - p)
+
+
+def activation_penalty(outputs: Tensor, size: float, change: float) -> Tensor:
+    """size * mean(h_t²) + change * mean((h_t - h_{t-1})²): activation and temporal activation regularisation.
+
+    outputs (time, batch, features): the network's, after dropout.
+    """
+    h = outputs.float()
+    penalty = size * h.pow(2).mean()
+    return penalty + change * (h[1:] - h[:-1]).pow(2).mean() if len(h) > 1 else penalty
