@@ -17,7 +17,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 help:
 	@echo "make serve        serve next words over HTTP: PORT=$(PORT) HOST=$(HOST) BUNDLE=folder WORKERS=n"
 	@echo "make test         run the tests: ARGS='-k client'"
-	@echo "make train        train a model: CORPUS=name-or-path RECIPE=file OUT=runs/name"
+	@echo "make train        train a model: CORPUS=name-or-path RECIPE=file OUT=runs/name NPROC=processes"
 	@echo "make predict      next words of TEXT='I went to the': BUNDLE=folder"
 	@echo "make evaluate     perplexity and accuracy: BUNDLE=folder CORPUS=name-or-path"
 	@echo "make bench-serve  measure the service beside others: BUNDLE=folder ARGS=--quick"
@@ -37,7 +37,7 @@ test: .venv/test.stamp
 	$(run) pytest $(ARGS)
 
 train: .venv/train.stamp
-	$(run) training train $(call option,corpus,CORPUS) $(call option,recipe,RECIPE) $(call option,out,OUT) $(ARGS)
+	$(run) training train $(call option,corpus,CORPUS) $(call option,recipe,RECIPE) $(call option,out,OUT) $(call option,processes,NPROC) $(ARGS)
 
 predict: .venv/serve.stamp
 	$(run) lm predict $(call option,bundle,BUNDLE) $(ARGS) $(if $(value TEXT),-- '$(subst ','\'',$(value TEXT))')

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from dataclasses import fields
@@ -20,6 +21,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", help="a name, a hub id, a folder or a file; several joined by commas")
     parser.add_argument("--recipe", help=f"a TOML file or one of: {', '.join(names())} (default: the defaults below)")
     parser.add_argument("--out", type=Path, help="the run's folder (default: runs/ and the corpus's name)")
+    parser.add_argument("--processes", type=int, default=1, help="on this machine, which share the work (default: 1)")
     settings = parser.add_argument_group("settings, which override the recipe's (see training/recipe.py)")
     for field in fields(Recipe):
         if field.name != "corpus":
@@ -29,27 +31,41 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=train)
 
 
-def train(arguments: argparse.Namespace) -> None:
+def train(arguments: argparse.Namespace) -> int:
     overrides = {name.removeprefix("set_"): value for name, value in vars(arguments).items()
                  if name.startswith("set_") and value is not None}
     if arguments.corpus:
         overrides["corpus"] = arguments.corpus
     recipe = load_recipe(arguments.recipe, overrides)
     # torch is imported after the settings are known to be good: a mistake is answered at once.
+    from training.distributed import Processes, joined, launch
+
+    if arguments.processes != 1 and "RANK" not in os.environ:
+        Processes(size=arguments.processes, local_size=arguments.processes).check(recipe.batch_size)
+        return launch(arguments.processes, arguments.given)
+    with joined() as processes:
+        return _train(recipe, arguments.out, processes)
+
+
+def _train(recipe: Recipe, out: Path | None, processes: Processes) -> int:
     from training.export import export_run
     from training.loop import fit
     from training.plots import plot_run
 
-    corpus = load_corpus(recipe.corpus, pretokenized=recipe.pretokenized) if recipe.corpus else default_corpus()
-    out = arguments.out or Path("runs") / (re.sub(r"[^\w.+-]+", "-", corpus.name).strip("-.") or "run")
+    with processes.in_turn():
+        corpus = load_corpus(recipe.corpus, pretokenized=recipe.pretokenized) if recipe.corpus else default_corpus()
+    out = out or Path("runs") / (re.sub(r"[^\w.+-]+", "-", corpus.name).strip("-.") or "run")
     print(f"Training on {corpus.name} in {out}", file=sys.stderr)
-    result = fit(recipe, corpus, out)
+    result = fit(recipe, corpus, out, processes)
+    if processes.rank:
+        return 0
     plot_run(out)
     bundle = export_run(out, recipe, corpus, result)
     validation, check = bundle.metadata["metrics"]["validation"], bundle.metadata["export"]
     print(f"Ended after {result['steps']} steps: {result['reason']}. Validation perplexity "
           f"{validation['perplexity']:.2f}; export lost {check['perplexity_lost']:.2%} of it.", file=sys.stderr)
     print(f"{bundle.path}  (make serve BUNDLE={bundle.path})")
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,8 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     add_train(commands.add_parser("train", help="train a model; the same command resumes a run that was stopped"))
     parsed = parser.parse_args(arguments)
+    parsed.given = sys.argv[1:] if arguments is None else arguments
     try:
-        parsed.run(parsed)
+        return parsed.run(parsed)
     except (CorpusError, RecipeError) as error:
         return _refuse(error)
     except KeyboardInterrupt:
@@ -68,17 +85,21 @@ def main(arguments: list[str] | None = None) -> int:
         from training.loop import Interrupted, RunError
 
         if isinstance(error, Interrupted):
-            print(error, file=sys.stderr)
+            _say(str(error))
             return 128 + error.number
         if isinstance(error, (RunError, ValueError)):
             return _refuse(error)
         raise
-    return 0
 
 
 def _refuse(error: Exception) -> int:
-    print(f"python -m training: {error}", file=sys.stderr)
+    _say(f"python -m training: {error}")
     return 2
+
+
+def _say(line: str) -> None:
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes on a machine one speaks
+        print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import json
 import math
 import os
 import signal
+import sys
 import time
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -28,6 +29,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lm.vocabulary import Vocabulary
 from training.corpora import Corpus
+from training.distributed import Processes
 from training.loss import cross_entropy, sample_candidates
 from training.measure import measure
 from training.progress import Progress
@@ -49,18 +51,24 @@ class RunError(ValueError):
     """The run's folder holds something else than this run."""
 
 
-def fit(recipe: Recipe, corpus: Corpus, out: Path) -> dict:
-    """Train to the end, or go on where an earlier call in the same folder stopped.
+def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = Processes()) -> dict:
+    """Train to the end, or go on where an earlier call in the same folder stopped, in however many processes.
 
     Returns {"steps", "seconds", "tokens", "reason"} of the finished run; `best.pt` in the folder has the weights.
     Raises Interrupted on SIGINT and SIGTERM, RunError where `out` holds a run with other settings.
     """
-    _claim(out, recipe, corpus)
+    processes.check(recipe.batch_size)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
+    vocabulary = processes.once(lambda: _begin(recipe, corpus, out))
+    return _Run(recipe, vocabulary, corpus, out, processes).to_the_end()
+
+
+def _begin(recipe: Recipe, corpus: Corpus, out: Path) -> Vocabulary:
+    _claim(out, recipe, corpus)
     vocabulary = _vocabulary(recipe, corpus)
     write_atomically(out / "tokenizer.json", vocabulary.to_json().encode())
-    return _Run(recipe, vocabulary, corpus, out).to_the_end()
+    return vocabulary
 
 
 def _vocabulary(recipe: Recipe, corpus: Corpus) -> Vocabulary:
@@ -98,14 +106,17 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
 
 
 class _Run:
-    def __init__(self, recipe: Recipe, vocabulary: Vocabulary, corpus: Corpus, out: Path):
-        self.recipe, self.out = recipe, out
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, recipe: Recipe, vocabulary: Vocabulary, corpus: Corpus, out: Path, processes: Processes):
+        self.recipe, self.out, self.processes = recipe, out, processes
+        self.device, self.heads = processes.device(), processes.share(recipe.batch_size)
         self.dtype = choose_precision(recipe.precision, self.device)
         self.autocast = nullcontext if self.dtype == torch.float32 else partial(
             torch.autocast, self.device.type, self.dtype)
-        train, validation = (encode_split(corpus, split, vocabulary) for split in ("train", "validation"))
-        self.windows = Windows(train, recipe.batch_size, recipe.bptt, recipe.shuffle_block, recipe.seed)
+        with processes.in_turn():
+            train, validation = (encode_split(corpus, split, vocabulary) for split in ("train", "validation"))
+        if any(processes.sums(len(train) != processes.once(lambda: len(train)))):
+            raise RunError("the corpus is not the same on all machines")
+        self.windows = Windows(train, recipe.batch_size, recipe.bptt, recipe.shuffle_block, recipe.seed, self.heads)
         # Few heads, so that short texts too are read with context; the same text at each evaluation.
         self.watched = {name: Windows(tokens, min(recipe.batch_size, max(1, len(tokens) // 200)), recipe.bptt)
                         for name, tokens in (("train", self._sample(train)), ("validation", self._sample(validation)))}
@@ -123,37 +134,41 @@ class _Run:
             self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging))
         self.kept = self.average.module if self.average else self.network  # what is evaluated and saved as the best
         self.stopping = Stopping(recipe.patience)
-        self.state = self.network.initial_state(recipe.batch_size)
+        self.state = self.network.initial_state(len(self.windows.heads))
         self.step, self.tokens, self.seconds, self.losses = 0, 0, 0.0, []
-        if (out / "checkpoint.pt").exists():
-            self._resume()
-        self.metrics = _Metrics(out / "metrics.jsonl", self.step)
+        self._resume()
+        self.synchronised = processes.synchronised(self.network)
+        self.metrics = processes.once(lambda: _Metrics(out / "metrics.jsonl", self.step))
 
     def _take_weights(self, path: Path) -> None:
-        weights = torch.load(path, map_location=self.device, weights_only=True)["network"]
+        weights = self.processes.once(lambda: torch.load(path, map_location="cpu", weights_only=True)["network"])
         try:
             self.network.load_state_dict(weights)
         except RuntimeError:
             raise RunError(f"the network in {path} has another architecture than the recipe's") from None
 
     def to_the_end(self) -> dict:
-        progress = Progress(self.steps, self.step)
+        progress = Progress(self.steps, self.step, sys.stderr)
         began = time.monotonic() - self.seconds
         with _signals() as received:
             for inputs, targets in self._windows_left():
                 loss = self._step(inputs, targets)
-                progress.step(loss, targets.numel())
+                loss, asked = self.processes.sums(loss / self.processes.size, len(received))  # all stop at the same step
+                self.losses.append(loss)
+                progress.step(loss, targets.numel() * self.processes.size)
                 self.seconds = time.monotonic() - began
                 last = self.step == self.steps
                 if self.step % self.recipe.evaluate_every == 0 or last:
-                    progress.say(self._evaluate())
-                if self.step % self.recipe.checkpoint_every == 0 or last or received or self.stopping.reason:
+                    line, self.stopping = self.processes.once(lambda: (self._evaluate(), self.stopping))
+                    self.losses = []
+                    progress.say(line)
+                if self.step % self.recipe.checkpoint_every == 0 or last or asked or self.stopping.reason:
                     self._checkpoint()
                 if self.stopping.reason:
                     break
-                if received and not last:
+                if asked and not last:
                     progress.close()
-                    raise Interrupted(received[0])
+                    raise Interrupted(received[0] if received else signal.SIGTERM)
         progress.close()
         return {"steps": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 1),
                 "reason": self.stopping.reason or f"all {self.recipe.epochs:g} epochs done"}
@@ -169,15 +184,15 @@ class _Run:
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor) -> float:
         recipe, network = self.recipe, self.network
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.step)
-        torch.manual_seed(recipe.seed * 1_000_003 + self.step)  # dropout
+        torch.manual_seed((recipe.seed * 1_000_003 + self.step) * self.processes.size + self.processes.rank)  # dropout
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, self.step, self.steps)
-        keep = torch.rand(recipe.batch_size, 1, generator=generator) >= recipe.forget
+        keep = torch.rand(recipe.batch_size, 1, generator=generator)[self.heads] >= recipe.forget
         candidates, log_weights = sample_candidates(
             network.architecture.vocabulary_size, recipe.samples or network.architecture.vocabulary_size, generator)
         network.train()
         with self.autocast():
-            outputs, state = network(inputs.to(self.device), self.state * keep.to(self.device))
+            outputs, state = self.synchronised(inputs.to(self.device), self.state * keep.to(self.device))
         loss = cross_entropy(outputs.flatten(0, 1), network.embedding.weight, network.bias,
                              targets.to(self.device).flatten(), candidates.to(self.device),
                              log_weights.to(self.device), self.dtype)
@@ -192,16 +207,13 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.state = state.detach()
         self.step += 1
-        self.tokens += targets.numel()
-        value = float(loss.detach())
-        self.losses.append(value)
-        return value
+        self.tokens += targets.numel() * self.processes.size
+        return float(loss.detach())
 
     def _evaluate(self) -> str:
         row = {"step": self.step, "epoch": self.step / self.windows.steps, "tokens": self.tokens,
                "seconds": round(self.seconds, 1), "learning_rate": learning_rate(self.recipe, self.step - 1, self.steps),
                "loss": sum(self.losses) / len(self.losses)}
-        self.losses = []
         for name, windows in self.watched.items():
             row[name] = measure(self.kept, windows.epoch(0), windows.batch, self.recipe.evaluation_tokens,
                                 self.autocast)
@@ -223,21 +235,25 @@ class _Run:
                                for start in np.linspace(0, len(tokens) - size, pieces).astype(int)])
 
     def _checkpoint(self) -> None:
-        stopping = self.stopping
-        _save(self.out / "checkpoint.pt", {
+        stopping, state = self.stopping, self.processes.gathered(self.state)
+        self.processes.once(lambda: _save(self.out / "checkpoint.pt", {
             "step": self.step, "tokens": self.tokens, "seconds": self.seconds, "losses": self.losses,
-            "stopping": [stopping.best, stopping.since, stopping.reason], "state": self.state,
+            "stopping": [stopping.best, stopping.since, stopping.reason], "state": state,
             "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state_dict() if self.average else None})
+            "average": self.average.state_dict() if self.average else None}))
 
     def _resume(self) -> None:
-        saved = torch.load(self.out / "checkpoint.pt", map_location=self.device, weights_only=True)
+        path = self.out / "checkpoint.pt"
+        saved = self.processes.once(
+            lambda: torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None)
+        if saved is None:
+            return
         self.network.load_state_dict(saved["network"])
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.average:
             self.average.load_state_dict(saved["average"])
         self.step, self.tokens, self.seconds = saved["step"], saved["tokens"], saved["seconds"]
-        self.losses, self.state = saved["losses"], saved["state"]
+        self.losses, self.state = saved["losses"], saved["state"][self.heads].to(self.device)
         self.stopping.best, self.stopping.since, self.stopping.reason = saved["stopping"]
 
 

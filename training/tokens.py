@@ -92,10 +92,14 @@ class Windows:
 
     With `shuffle_block` > 0 the text is first cut, at ends of paragraphs, into blocks of at least that many tokens,
     and they are read in an order drawn from `seed` and the epoch; so joined corpora are mixed. 0 keeps the text's order.
+
+    `share` leaves out all heads but some: those of one process among several.
     """
 
-    def __init__(self, tokens: np.ndarray, batch: int, bptt: int, shuffle_block: int = 0, seed: int = 0):
+    def __init__(self, tokens: np.ndarray, batch: int, bptt: int, shuffle_block: int = 0, seed: int = 0,
+                 share: slice = slice(None)):
         self.tokens, self.batch, self.bptt, self.seed = tokens, batch, bptt, seed
+        self.heads = range(batch)[share]
         self.row = (len(tokens) - 1) // batch
         if self.row < 1:
             raise ValueError(f"the text has {len(tokens) - 1:,} tokens, too few for batch_size {batch}")
@@ -110,7 +114,7 @@ class Windows:
         return np.append(0, starts[starts < len(self.tokens)]).astype(np.int64)
 
     def epoch(self, number: int, first_step: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The windows of an epoch from a step on: inputs and targets, each (time, batch) int64."""
+        """The windows of an epoch from a step on: inputs and targets, each (time, heads) int64."""
         order = np.arange(len(self.starts))
         if len(order) > 1:
             np.random.default_rng([self.seed, number]).shuffle(order)
@@ -118,7 +122,7 @@ class Windows:
         for step in range(first_step, self.steps):
             left = step * self.bptt
             right = min(left + self.bptt, self.row) + 1
-            rows = [self._read(starts, ends, i * self.row + left, i * self.row + right) for i in range(self.batch)]
+            rows = [self._read(starts, ends, i * self.row + left, i * self.row + right) for i in self.heads]
             window = torch.from_numpy(np.stack(rows, axis=1))
             yield window[:-1], window[1:]
 

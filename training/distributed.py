@@ -1,0 +1,146 @@
+"""Several processes, one run: `torchrun` starts them, `torch.distributed` joins them (gloo; NCCL between GPUs).
+
+    make train NPROC=2 …                                                     # on this machine
+    torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint host:29400 -m training train …   # on each
+
+The reading heads of a step are dealt out to the processes, so that a step reads the same tokens however many there are;
+gradients are averaged (DistributedDataParallel), so that all hold the same weights. The first one, rank 0, evaluates and
+writes, and it alone needs the run's folder.
+"""
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from dataclasses import dataclass
+from datetime import timedelta
+from io import StringIO
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+# None is waited for in vain: where one process ends, torchrun ends the others. Preparing a large corpus takes hours.
+TIMEOUT = timedelta(days=1)
+CPU = torch.device("cpu")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process is number `rank` of `size`, and `local_rank` of the `local_size` on its machine. Alone by default."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+    def check(self, batch_size: int) -> None:
+        """Raises ValueError where the heads or the GPUs cannot be shared out equally."""
+        if self.size < 1:
+            raise ValueError(f"{self.size} processes cannot train: at least 1 is needed")
+        if batch_size % self.size:
+            raise ValueError(f"batch_size is {batch_size}, and {self.size} processes cannot share that equally: "
+                             f"take a multiple of {self.size}, or another number of processes")
+        if torch.cuda.is_available() and self.local_size > torch.cuda.device_count():
+            raise ValueError(f"{self.local_size} processes cannot share this machine's {torch.cuda.device_count()} GPU: "
+                             "start one process a GPU")
+
+    def device(self) -> torch.device:
+        """A GPU of this process's own, or the CPU where there are none."""
+        if not torch.cuda.is_available():
+            return CPU
+        torch.cuda.set_device(self.local_rank)
+        return torch.device("cuda", self.local_rank)
+
+    def share(self, heads: int) -> slice:
+        """Which of the reading heads are this process's."""
+        share = heads // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def synchronised(self, network: nn.Module) -> nn.Module:
+        """The network with rank 0's weights; what it computes has gradients that are the mean of all processes'."""
+        if self.size == 1:
+            return network
+        devices = [self.local_rank] if torch.cuda.is_available() else None
+        return nn.parallel.DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True)
+
+    def sums(self, *values: float) -> list[float]:
+        """The sum over all processes of each value."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total)
+        return total.tolist()
+
+    def gathered(self, rows: Tensor) -> Tensor:
+        """The rows of all processes in the order of their ranks, on the CPU; all have equally many."""
+        if self.size == 1:
+            return rows.cpu()
+        parts = [torch.empty(rows.shape, dtype=rows.dtype) for _ in range(self.size)]
+        dist.all_gather(parts, rows.cpu())
+        return torch.cat(parts)
+
+    def once(self, function: Callable[[], Result]) -> Result:
+        """What rank 0 gets by calling the function, the exception too, in all processes."""
+        if self.size == 1:
+            return function()
+        outcome: list = [None, None]
+        if self.rank == 0:
+            try:
+                outcome = [function(), None]
+            except Exception as error:
+                outcome = [None, error]
+        dist.broadcast_object_list(outcome, device=CPU)
+        if outcome[1] is not None:
+            raise outcome[1]
+        return outcome[0]
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """One process of each machine runs the block, then the others, who find what it left in the cache."""
+        if self.local_rank:
+            self.sums(0)
+        try:
+            yield
+        finally:
+            if not self.local_rank:
+                self.sums(0)
+
+
+@contextmanager
+def joined() -> Iterator[Processes]:
+    """The processes that torchrun started, joined; or this one alone."""
+    if not dist.is_torchelastic_launched():
+        yield Processes()
+        return
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+    processes = Processes(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
+    try:
+        with redirect_stderr(StringIO()) if processes.rank else nullcontext():  # one of them reports
+            yield processes
+    finally:
+        dist.destroy_process_group()
+
+
+def launch(processes: int, arguments: list[str]) -> int:
+    """Run `python -m training` with these arguments in so many processes on this machine; gives its exit status.
+
+    It is `torchrun`, without the reports that follow on an error or a signal: rank 0 has said what there is to say.
+    """
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    logging.disable(logging.ERROR)
+    try:
+        run.run(run.parse_args(["--standalone", "--nproc-per-node", str(processes), "-m", "training", *arguments]))
+    except ChildFailedError as error:
+        status = error.get_first_failure()[1].exitcode
+        return status if status >= 0 else 128 - status
+    except SignalException as error:
+        return 128 + error.sigval
+    return 0
