@@ -4,8 +4,7 @@
     tokenizer.json  the vocabulary (see lm.vocabulary)
     bundle.json     what it is: format, name, architecture, training, metrics, versions, and size and sha256 of the others
 
-Loading TorchScript runs the program that the file holds, so only bundles from a source one trusts should be loaded. The
-check sums tell damage, not intent.
+The check sums tell damage, not intent: who changes a file can change its sum. What a program may do is lm.archive's matter.
 """
 from __future__ import annotations
 
@@ -45,6 +44,21 @@ class Bundle:
     def tokenizer_file(self) -> Path:
         return self.path / TOKENIZER
 
+    def read(self, file: str) -> bytes:
+        """The content of one of its files, with the sha256 of the description: what is used is what was checked.
+
+        Raises BundleError where it has not, or cannot be read.
+        """
+        try:
+            content = (self.path / file).read_bytes()
+        except FileNotFoundError:
+            raise BundleError(f"{self.path} is not whole: {file} is missing") from None
+        except OSError as error:
+            raise BundleError(f"{self.path} cannot be read: {file}: {error.strerror}") from None
+        if hashlib.sha256(content).hexdigest() != self.metadata["files"][file]["sha256"]:
+            raise BundleError(f"{self.path} is damaged: {file} does not have the sha256 that {DESCRIPTION} gives")
+        return content
+
 
 def open_bundle(path: str | os.PathLike | None = None) -> Bundle:
     """Check a bundle's files against its description. None: the English bundle that comes with the project.
@@ -59,19 +73,17 @@ def open_bundle(path: str | os.PathLike | None = None) -> Bundle:
     try:
         metadata = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         version, name, files = metadata["format"], metadata["name"], metadata["files"]
-        sums = {file: files[file]["sha256"] for file in (MODEL, TOKENIZER)}
-        if type(version) is not int or type(name) is not str:
-            raise TypeError("format is not a number or name is not text")
+        sums = [files[file]["sha256"] for file in (MODEL, TOKENIZER)]
+        if type(version) is not int or not all(type(text) is str for text in (name, *sums)):
+            raise TypeError("format is not a number, or name or a sha256 is not text")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{folder} is damaged: {DESCRIPTION} cannot be used ({type(error).__name__}: {error})") from None
     if version > FORMAT:
         raise BundleError(f"{folder} has bundle format {version}; this version of Nextword reads up to {FORMAT}: update it")
-    for file, expected in sums.items():
-        if not (folder / file).is_file():
-            raise BundleError(f"{folder} is not whole: {file} is missing")
-        if _sha256(folder / file) != expected:
-            raise BundleError(f"{folder} is damaged: {file} does not have the sha256 that {DESCRIPTION} gives")
-    return Bundle(folder, metadata)
+    bundle = Bundle(folder, metadata)
+    for file in (MODEL, TOKENIZER):
+        bundle.read(file)
+    return bundle
 
 
 def write_bundle(path: str | os.PathLike, model: bytes, tokenizer: str, metadata: dict) -> Bundle:
@@ -105,11 +117,3 @@ def write_bundle(path: str | os.PathLike, model: bytes, tokenizer: str, metadata
         shutil.rmtree(part, ignore_errors=True)
         raise
     return open_bundle(folder)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lm import torchscript
-from lm.bundle import Bundle, BundleError, open_bundle
+from lm.bundle import MODEL, TOKENIZER, Bundle, BundleError, open_bundle
 from lm.context import CacheSettings, Context, Distribution, mixed
 from lm.ranking import Ranking, Word
 from lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
@@ -22,7 +22,9 @@ def load(path: str | os.PathLike | None = None) -> Model:
     """
     bundle = open_bundle(path)
     try:
-        return Model(bundle, Vocabulary.from_file(bundle.tokenizer_file), torchscript.load(bundle.model_file))
+        return Model(bundle, Vocabulary.from_json(bundle.read(TOKENIZER).decode()), torchscript.load(bundle.read(MODEL)))
+    except BundleError:
+        raise
     except Exception as error:  # `tokenizers` raises plain Exceptions, torch several kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BundleError(f"{bundle.path} cannot be loaded: {reason}") from error

@@ -23,12 +23,12 @@ from __future__ import annotations
 
 import io
 import warnings
-from pathlib import Path
 from typing import List, Optional, Tuple  # TorchScript on Python 3.10 reads these, not `list[...]`
 
 import torch
 from torch import Tensor, nn
 
+from lm.archive import vetted
 from lm.cell import gru_cell, lstm_cell, rnn_cell
 from lm.network import Network
 
@@ -237,11 +237,12 @@ def save(module: torch.jit.ScriptModule) -> bytes:
     return buffer.getvalue()
 
 
-def load(path: Path) -> torch.jit.ScriptModule:
-    """The exported program in a file, on the CPU. Raises RuntimeError where the file is not one."""
+def load(archive: bytes) -> torch.jit.ScriptModule:
+    """The program that `save` gave, on the CPU. Raises ValueError or RuntimeError where it is none; see lm.archive."""
+    archive = vetted(archive)
     with _quiet():
         _pack(torch.zeros(1, 1, dtype=torch.int8), torch.ones(1), torch.zeros(1))  # warns once, here and not inside
-        return torch.jit.load(str(path), map_location="cpu").eval()
+        return torch.jit.load(io.BytesIO(archive), map_location="cpu").eval()
 
 
 class _quiet(warnings.catch_warnings):

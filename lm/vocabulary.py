@@ -85,6 +85,11 @@ class Vocabulary:
     def from_file(cls, path: str | Path) -> Vocabulary:
         return cls(Tokenizer.from_file(str(path)))
 
+    @classmethod
+    def from_json(cls, json: str) -> Vocabulary:
+        """The vocabulary that `to_json` gave."""
+        return cls(Tokenizer.from_str(json))
+
     def to_json(self) -> str:
         return self._tokenizer.to_str(pretty=False)
 

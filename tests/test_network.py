@@ -120,7 +120,7 @@ print(float(log_probs[0, 0]))
 """
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    program = torchscript.load(tmp_path / "model.pt")
+    program = torchscript.load((tmp_path / "model.pt").read_bytes())
     state = program.read(torch.tensor([[3, 4, 5]]), torch.tensor([3]), program.initial_state(1))
     assert float(run.stdout) == pytest.approx(float(program.log_probs(program.output(state))[0, 2:].max()))
 
