@@ -5,6 +5,7 @@ const MAX_WORDS = 4; // in a suggestion
 const BLOCK = 20_000; // characters; of a long text one to two blocks are sent, which the service does not read whole
 const RETRY = 2_000; // ms
 const SPEAK_AFTER = 700; // ms without typing
+const COMPARE_AFTER = 250; // the same
 const WORD_AT_END = /[\p{L}\p{M}\p{N}_]+(?:['’-][\p{L}\p{M}\p{N}_]+)*['’-]?$/u;
 
 const EXAMPLE = `Dear Zofia, thank you very much for the walk along the Vistula last Sunday. Barnaby slept all the way home.
@@ -14,6 +15,9 @@ I will bring pierogi and the new crossword. See you on Thursday, Zofia. Barnaby 
 const [text, mirror, ghost, history, effect, example, words, notice, digits, model, read, cost, spoken, template] =
   ["text", "mirror", "ghost", "history", "effect", "example", "words", "notice", "digits", "model", "read", "cost", "spoken",
     "suggestion"].map((id) => document.getElementById(id));
+
+// A balancer in front of several services can send all questions of a page to the one that knows its text.
+const SESSION = Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("");
 
 let asked; // the text before the caret that the last question was about
 let shown; // the text before the caret that the shown words are for
@@ -46,24 +50,30 @@ async function ask(again = false) {
   controller = new AbortController();
   const number = ++sequence;
   const started = performance.now();
+  clearTimeout(timers.compare);
   try {
-    let milliseconds;
-    const [answer, usual] = await Promise.all([
-      question({ ...split(written), history: recent(history.value) }, controller.signal)
-        .finally(() => (milliseconds = performance.now() - started)),
-      history.value.trim() && question(split(written), controller.signal), // tells what the own text changes
-    ]);
-    if (number === sequence) show(answer, usual || answer, written, milliseconds);
+    const own = recent(history.value);
+    const answer = await question({ ...split(written), history: own }, controller.signal);
+    if (number !== sequence) return;
+    show(answer, written, performance.now() - started);
+    if (own.trim()) timers.compare = setTimeout(() => compare(answer, written), COMPARE_AFTER);
   } catch (error) {
     if (number === sequence) fail(error);
   }
+}
+
+// What the own text changes is told when the typing rests: it takes a question more, the same without that text.
+async function compare(answer, written) {
+  const { signal } = controller;
+  const usual = await question(split(written), signal).catch(() => undefined);
+  if (usual && !signal.aborted) mark(answer, usual);
 }
 
 async function question(fields, signal) {
   if (fields.partial.length > 100) return { words: [] };
   const response = await fetch("/v1/next-words", {
     method: "POST",
-    headers: { "content-type": "application/json" },
+    headers: { "content-type": "application/json", "x-session": SESSION },
     body: JSON.stringify({ ...fields, k: COUNT, max_words: MAX_WORDS }),
     signal,
   });
@@ -74,15 +84,13 @@ async function question(fields, signal) {
 
 // Showing
 
-function show(answer, usual, written, milliseconds) {
+function show(answer, written, milliseconds) {
   shown = written;
   const { partial } = split(written);
-  const first = ({ word }) => word.split(" ")[0];
-  const known = new Set(usual.words.map(first));
-  const own = answer.words.filter((word) => !known.has(first(word)));
-  words.replaceChildren(...answer.words.map((word, index) => suggestion(word, index, partial, own.includes(word))));
+  const best = answer.words[0]?.probability;
+  words.replaceChildren(...answer.words.map((word, index) => suggestion(word, index, partial, best)));
   haunt(answer.words[0]?.word);
-  effect.textContent = history.value.trim() ? `${own.length || "None"} of ${answer.words.length} from your text` : "";
+  effect.textContent = "";
   say(answer.words.length ? "" : `No word that begins with “${partial}” is known.`);
   if (answer.model) model.textContent = answer.model;
   const unknown = answer.unknown?.length ? `, new to the model: ${answer.unknown.slice(-3).join(", ")}` : "";
@@ -90,6 +98,18 @@ function show(answer, usual, written, milliseconds) {
   cost.textContent = `${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms`;
   clearTimeout(timers.speak);
   timers.speak = setTimeout(() => (spoken.textContent = answer.words.map(({ word }) => word).join(", ")), SPEAK_AFTER);
+}
+
+function mark(answer, usual) {
+  const first = ({ word }) => word.split(" ")[0];
+  const known = new Set(usual.words.map(first));
+  const own = answer.words.map((word) => !known.has(first(word)));
+  words.querySelectorAll("button").forEach((button, index) => {
+    if (!own[index]) return;
+    button.querySelector(".own").hidden = false;
+    button.setAttribute("aria-label", `${button.getAttribute("aria-label")}, from your text`);
+  });
+  effect.textContent = `${own.filter(Boolean).length || "None"} of ${own.length} from your text`;
 }
 
 // The grey text after the caret: the first suggestion, as far as it is not typed. Without one, what is left of the last.
@@ -108,17 +128,16 @@ function haunt(word) {
   mirror.scrollTop = text.scrollTop;
 }
 
-function suggestion({ word, probability }, index, partial, own) {
+function suggestion({ word, probability }, index, partial, best) {
   const item = template.content.cloneNode(true);
   const percent = 100 * probability;
   const number = percent < 0.1 ? "< 0.1" : percent.toFixed(percent < 10 ? 1 : 0);
   const button = item.querySelector("button");
-  button.setAttribute("aria-label", `${word}, ${number} percent${own ? ", from your text" : ""}`);
+  button.setAttribute("aria-label", `${word}, ${number} percent`);
   button.dataset.word = word;
   item.querySelector("kbd").textContent = index + 1;
   item.querySelector(".word").append(typed(word.slice(0, partial.length)), word.slice(partial.length));
-  item.querySelector(".own").hidden = !own;
-  item.querySelector(".bar i").style.width = `${percent}%`;
+  item.querySelector(".bar i").style.width = `${(100 * probability) / best}%`;
   item.querySelector(".percent").textContent = `${number} %`;
   return item;
 }
@@ -136,6 +155,7 @@ function say(message, fault = false) {
 
 function clear() {
   shown = undefined;
+  clearTimeout(timers.compare);
   haunt("");
   effect.textContent = read.textContent = "";
   words.replaceChildren();
