@@ -60,18 +60,19 @@ class NextWordsAPI(LitAPI):
         self._operations = _operations(model, self._cache_bytes)
         model.next_words("A word")
 
-    def predict(self, questions: Sequence[tuple[str, dict]]) -> Iterator[tuple[int, bytes | Exception]]:
-        """Yields for each question its place and its answer.
-
-        What costs little comes first. A question that fails has its exception as the answer.
-        """
+    def groups(self, questions: Sequence[tuple[str, dict]]) -> Iterator[list[int]]:
+        """Yields the places of questions to be answered together; what costs little comes first."""
         for name, operation in self._operations.items():
             places = [place for place, question in enumerate(questions) if question[0] == name]
-            costs = [operation.cost(questions[place][1]) for place in places]
+            costs = [operation.cost(questions[place][1]) for place in places] if len(places) > 1 else [0] * len(places)
             for group in grouped(costs):
-                BATCHES.labels(name).observe(len(group))
-                asked = [questions[places[number]][1] for number in group]
-                yield from zip([places[number] for number in group], self._answer_safely(operation, asked))
+                yield [places[number] for number in group]
+
+    def predict(self, questions: Sequence[tuple[str, dict]]) -> list[bytes | Exception]:
+        """The answers to questions of one operation. One that fails has its exception as the answer."""
+        name = questions[0][0]
+        BATCHES.labels(name).observe(len(questions))
+        return self._answer_safely(self._operations[name], [fields for _, fields in questions])
 
     def _answer_safely(self, operation, questions: list[dict]) -> list[bytes | Exception]:
         try:

@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from serve import errors, health, openai
+from serve.departure import Departures
 from serve.engine import Engine
 from serve.limits import BodyLimit
 from serve.metrics import RequestMetrics
@@ -33,6 +34,7 @@ def build_app(engine: Engine, model: str) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.add_middleware(Departures)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestMetrics)
     errors.install(app)

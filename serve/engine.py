@@ -1,33 +1,36 @@
 """The parts of LitServe that are leaned on or replaced; no other module knows its inner side.
 
-LitServe gives the queues, the worker processes and the way back of an answer. Replaced
-are the loop in the workers, the waiting of a request and the supervision of the
-processes, each for the reason its class gives.
+LitServe gives the worker processes and what they run. Replaced are the loop in the workers,
+the way of a request to them and back, and the supervision of the processes, each for the
+reason its class gives.
 
 The processes: the main one only watches; one speaks HTTP (forked, without torch);
-`workers` compute (spawned); one holds the queues.
+`workers` compute (spawned).
 """
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import multiprocessing
+import pickle
 import signal
 import socket
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from multiprocessing import connection, resource_tracker
-from queue import Empty
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from litserve import LitAPI, LitServer
 from litserve.loops.base import LitLoop
-from litserve.utils import LitAPIStatus, LoopResponseType, ResponseBufferItem, WorkerSetupStatus
+from litserve.utils import WorkerSetupStatus
+
+from serve.departure import client_has_left
+from serve.links import Inbox, Lost, Questions
 
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
+LOOK = 0.1  # seconds after which it is looked, again and again, whether a client still waits
 
 
 class Unavailable(Exception):
@@ -42,6 +45,10 @@ class WorkerFault(Exception):
     """The worker failed at this one request; its log says how."""
 
 
+class ClientGone(Exception):
+    """Nobody waits for the answer."""
+
+
 class ServiceFailure(Exception):
     """The service cannot go on. `exit_code` is what the program should end with."""
 
@@ -53,38 +60,49 @@ class ServiceFailure(Exception):
 class DrainingLoop(LitLoop):
     """Takes the first request when it comes, and with it all that wait behind it.
 
-    LitServe's batching spins while idle, or makes a lone request wait for company.
-    Here `predict` gets a list of requests and yields, in any order, the place of each
-    and its result, which may be an exception, so that one bad request does not fail
-    its batch. Each result goes out as it comes.
+    LitServe's batching spins while idle, or makes a lone request wait for company, and its queues
+    cost more than a model's answer. Here the API says by `groups` which of the requests it would
+    answer together, in which order; `predict` gets one group and returns for each request its
+    answer as bytes, or an exception, so that one bad request does not fail those beside it.
     """
 
     def __call__(self, lit_api, device, worker_id, request_queue, transport, workers_setup_status, callback_runner):
-        with contextlib.suppress(EOFError, ConnectionError):  # the queues are gone: the service has ended
+        with contextlib.suppress(EOFError, ConnectionError):  # the HTTP process has ended
+            inbox = Inbox(transport)
             while True:
-                batch = self._take(request_queue, lit_api.max_batch_size, lit_api.request_timeout)
-                if batch:
-                    self._answer(lit_api, batch, transport)
+                batch = {number: pickle.loads(content) for number, content in inbox.first(lit_api.max_batch_size).items()}
+                self._answer(lit_api, batch, inbox)
 
     @staticmethod
-    def _take(queue, most: int, deadline: float) -> list[tuple]:
-        """Returns up to `most` requests that are not too late already."""
-        taken = []
-        with contextlib.suppress(Empty):
-            # Finite, because a worker killed while it waits loses what comes within this time.
-            taken.append(queue.get(timeout=1.0))
-            while len(taken) < most:
-                taken.append(queue.get_nowait())
-        return [item for item in taken if time.monotonic() - item[2] < deadline]
+    def _answer(lit_api: LitAPI, batch: dict[int, Any], inbox: Inbox) -> None:
+        numbers = list(batch)
+        for group in lit_api.groups(list(batch.values())):
+            inbox.update()
+            wanted = [numbers[place] for place in group if numbers[place] in inbox]
+            if wanted:
+                results = lit_api.predict([batch[number] for number in wanted])
+                inbox.answer((number, b"" if isinstance(result, Exception) else result)
+                             for number, result in zip(wanted, results))
 
-    @staticmethod
-    def _answer(lit_api: LitAPI, batch: list[tuple], transport) -> None:
-        for place, result in lit_api.predict([request for *_, request in batch]):
-            consumer, uid, *_ = batch[place]
-            failed = isinstance(result, Exception)
-            status = LitAPIStatus.ERROR if failed else LitAPIStatus.OK
-            message = (None if failed else result, status, LoopResponseType.REGULAR, None)
-            transport.send((uid, message), consumer_id=consumer)
+
+class _Readiness:
+    """Which workers are ready, for all processes to see; a worker writes it as LitServe has it do."""
+
+    def __init__(self, workers: int):
+        self._ready = multiprocessing.get_context("spawn").RawArray("b", workers)
+
+    def __setitem__(self, name: str, status: str) -> None:
+        self._ready[int(name.rpartition("_")[2])] = status == WorkerSetupStatus.READY
+
+    def __getitem__(self, worker_id: int) -> bool:
+        return bool(self._ready[worker_id])
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    @property
+    def count(self) -> int:
+        return sum(self._ready)
 
 
 class Engine(LitServer):
@@ -92,7 +110,8 @@ class Engine(LitServer):
 
     `LitServer.run` notices a dead worker after seconds and a dead HTTP process never,
     waits for ever for a worker that dies while it starts, leaves its children behind
-    on SIGTERM, and its requests have no deadline; so `serve` and `ask` stand in for it.
+    on SIGTERM, and its requests have no deadline and go through a process that only holds
+    queues; so `serve` and `ask` stand in for it.
 
     Args:
         api: computes in the workers; its loop must be a `DrainingLoop`.
@@ -114,13 +133,14 @@ class Engine(LitServer):
         self._build_app = build_app
         self._api = api
         self._most_waiting = most_waiting
-        self._ready_workers = multiprocessing.RawValue("i", 0)  # written by the main process, read by the HTTP one
+        self._questions = Questions()
         self.inference_workers = []
         super().__init__(api, accelerator="cpu", devices=1, workers_per_device=workers, timeout=deadline)
+        self.workers_setup_status = _Readiness(workers)
+        self.litapi_request_queues[api.api_path] = None
 
     def register_endpoints(self) -> None:
         self.app = self._build_app(self)
-        self.app.response_queue_id = 0
 
     # In the HTTP process
 
@@ -128,17 +148,26 @@ class Engine(LitServer):
     async def lifespan(self, app: FastAPI):
         # From here on uvicorn handles these; any that came while the process started are delivered now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        async with super().lifespan(app):
-            yield
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._workers_come.fileno(), self._connect_worker)
+        yield
+
+    def _connect_worker(self) -> None:
+        sent, sockets, *_ = socket.recv_fds(self._workers_come, 1, 1)
+        if not sent:  # the main process has ended
+            asyncio.get_running_loop().remove_reader(self._workers_come.fileno())
+            signal.raise_signal(signal.SIGTERM)
+        for number in sockets:
+            self._connecting = asyncio.ensure_future(self._questions.connect(socket.socket(fileno=number)))
 
     @property
     def ready_workers(self) -> int:
-        return self._ready_workers.value
+        return self.workers_setup_status.count
 
     @property
     def waiting(self) -> int:
         """How many requests have no result yet."""
-        return len(self.response_buffer)
+        return len(self._questions)
 
     def unavailable(self) -> str | None:
         """Returns why no request would be taken now."""
@@ -146,32 +175,39 @@ class Engine(LitServer):
             return "the model is being loaded"
         return "too many requests are waiting" if self.waiting >= self._most_waiting else None
 
-    async def ask(self, request: Any) -> Any:
+    async def ask(self, request: Any) -> bytes:
         """Has a worker answer a request (anything that pickles) and returns its result.
 
         Raises:
             Unavailable: no worker is ready, or too many requests wait.
             DeadlinePassed: no result came in time.
             WorkerFault: the worker failed at it.
+            ClientGone: whoever asked left before the result came.
         """
         if reason := self.unavailable():
             raise Unavailable(reason)
-        item = ResponseBufferItem(asyncio.Event())
-        uid = uuid.uuid4().hex
-        self.response_buffer[uid] = item
-        timer = asyncio.get_running_loop().call_later(self.timeout, item.event.set)
+        number, answer = self._questions.ask(pickle.dumps(request))
+        loop = asyncio.get_running_loop()
+        watch: list[asyncio.Task] = []
+        timer = loop.call_later(min(LOOK, self.timeout), lambda: watch.append(loop.create_task(self._watch(answer))))
         try:
-            self._get_request_queue(self._api.api_path).put((0, uid, time.monotonic(), request))
-            await item.event.wait()
+            return await answer
+        except Lost as error:
+            raise WorkerFault from error
         finally:
             timer.cancel()
-            del self.response_buffer[uid]
-        if item.response is None:
-            raise DeadlinePassed
-        result, status = item.response
-        if status != LitAPIStatus.OK:
-            raise WorkerFault
-        return result
+            for task in watch:
+                task.cancel()
+            self._questions.close(number)
+
+    async def _watch(self, answer: asyncio.Future) -> None:
+        """Ends the waiting for an answer that has taken LOOK seconds already, when it is of no use any more."""
+        end = time.monotonic() + self.timeout - LOOK
+        while not await client_has_left():
+            if (left := end - time.monotonic()) <= 0:
+                return answer.done() or answer.set_exception(DeadlinePassed())
+            await asyncio.sleep(min(LOOK, left))
+        answer.done() or answer.set_exception(ClientGone())
 
     # In the main process
 
@@ -186,19 +222,27 @@ class Engine(LitServer):
         Raises:
             ServiceFailure: a process died that cannot be replaced.
         """
-        manager = http = None
+        http = None
+        self._workers_go, self._workers_come = socket.socketpair()
         try:
             # Its start would unblock the signals in the middle of ours.
             resource_tracker.ensure_running()
             with _signals_blocked():
-                manager = self._init_manager(1)
                 http = self._start_http(listener)
-                self.inference_workers = self.launch_inference_worker(self._api)
-            self._watch({http.sentinel: "HTTP", manager._process.sentinel: "queue"}, stop, announce)
-        except (EOFError, ConnectionError) as error:
-            raise ServiceFailure("the queue process ended") from error
+                for worker_id in range(len(self.workers_setup_status)):
+                    self.inference_workers.append(self.launch_single_inference_worker(self._api, worker_id))
+            self._supervise(http, stop, announce)
+        except ConnectionError as error:
+            raise ServiceFailure("the HTTP process ended") from error
         finally:
-            self._stop(manager, http)
+            self._stop(http)
+
+    def launch_single_inference_worker(self, lit_api: LitAPI, worker_id: int) -> multiprocessing.Process:
+        link, self._transport = socket.socketpair()
+        with link, self._transport:
+            worker = super().launch_single_inference_worker(lit_api, worker_id)
+            socket.send_fds(self._workers_go, [b"w"], [link.fileno()])
+        return worker
 
     def _start_http(self, listener: socket.socket) -> multiprocessing.Process:
         config = uvicorn.Config(
@@ -212,45 +256,40 @@ class Engine(LitServer):
 
         def run() -> None:
             signal.set_wakeup_fd(-1)  # signals to this process are not for the main one
+            self._workers_go.close()
             _HTTPServer(config, listener.dup()).run(sockets=[listener])
 
         process = multiprocessing.get_context("fork").Process(target=run, name="http")
         process.start()
+        self._workers_come.close()
         return process
 
-    def _watch(self, vital: dict[int, str], stop: socket.socket, announce: Callable[[], None]) -> None:
-        """Counts the ready workers and replaces dead ones, until `stop` or the end of a vital process."""
+    def _supervise(self, http: multiprocessing.Process, stop: socket.socket, announce: Callable[[], None]) -> None:
+        """Replaces dead workers, until `stop` or the end of the HTTP process."""
         announced = False
         while True:
-            ready = self._count_ready_workers()
+            ready = self.ready_workers
             if ready and not announced:
                 announce()
                 announced = True
             workers = [worker.sentinel for worker in self.inference_workers]
-            starting = ready < len(workers)
-            events = connection.wait([stop, *vital, *workers], timeout=0.05 if starting else None)
+            events = connection.wait([stop, http.sentinel, *workers], timeout=0.05 if ready < len(workers) else None)
             if stop in events:  # first, as a signal to the whole group ends the HTTP process too
                 return
+            if http.sentinel in events:
+                raise ServiceFailure("the HTTP process ended")
             for event in events:
-                if event in vital:
-                    raise ServiceFailure(f"the {vital[event]} process ended")
                 self._replace_worker(workers.index(event))
-
-    def _count_ready_workers(self) -> int:
-        ready = list(self.workers_setup_status.values()).count(WorkerSetupStatus.READY)
-        self._ready_workers.value = ready
-        return ready
 
     def _replace_worker(self, worker_id: int) -> None:
         dead = self.inference_workers[worker_id]
         dead.join()
-        status = list(self.workers_setup_status.values())[worker_id]
-        if status != WorkerSetupStatus.READY:
+        if not self.workers_setup_status[worker_id]:
             raise ServiceFailure("a worker ended before it was ready", exit_code=2 if dead.exitcode == 2 else 1)
         with _signals_blocked():
             self.inference_workers[worker_id] = self.launch_single_inference_worker(self._api, worker_id)
 
-    def _stop(self, manager, http) -> None:
+    def _stop(self, http: multiprocessing.Process | None) -> None:
         if http:
             http.terminate()
             http.join(self.timeout + 5)
@@ -259,8 +298,6 @@ class Engine(LitServer):
         for worker in self.inference_workers:  # nothing is in flight any more
             worker.kill()
             worker.join()
-        if manager:
-            manager.shutdown()
 
 
 class _HTTPServer(uvicorn.Server):

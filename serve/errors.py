@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from serve.engine import DeadlinePassed, Unavailable, WorkerFault
+from serve.engine import ClientGone, DeadlinePassed, Unavailable, WorkerFault
 from serve.schemas import ONE_TEXT, SEVERAL_TEXTS, ErrorDetail, ErrorResponse
 
 STATUS_TYPES = {
@@ -51,6 +51,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Unavailable, _unavailable)
     app.add_exception_handler(DeadlinePassed, _deadline_passed)
     app.add_exception_handler(WorkerFault, _fault)
+    app.add_exception_handler(ClientGone, _client_gone)
     app.add_exception_handler(Exception, _fault)
 
 
@@ -101,6 +102,10 @@ async def _unavailable(request: Request, error: Unavailable) -> Response:
 
 async def _deadline_passed(request: Request, error: DeadlinePassed) -> Response:
     return answer(504, "no answer came in time; the service is busy, try again", headers={"Retry-After": "1"})
+
+
+async def _client_gone(request: Request, error: ClientGone) -> Response:
+    return Response(status_code=499)  # for the metrics: nobody reads it
 
 
 async def _fault(request: Request, error: Exception) -> Response:
