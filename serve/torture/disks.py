@@ -1,0 +1,127 @@
+"""A disk that is full, and one that cannot be written to, while training and exporting, and when serving."""
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from lm import BundleError
+from serve.torture.promise import Promise
+from serve.torture.service import SERVE
+from serve.torture.trainings import corpus, training, weights
+
+KILOBYTES = (4, 16, 32, 64, 128, 256, 512, 1024)  # a whole run takes some 300
+PROMISE = "A full or read-only disk: a clear message, nothing half-written that loads; with room again it goes on"
+
+
+def disks(bundle: Path | None, folder: Path, sizes: tuple[int, ...] = KILOBYTES) -> Iterator[Promise]:
+    """Trains on small disks of each size, then gives them room; and on disks that cannot be written to."""
+    if reason := _no_mount(folder):
+        yield Promise(PROMISE, "small and read-only disks", None, reason)
+        return
+    text = corpus(folder)
+    _, errors = (whole := training(text, folder / "whole", folder / "cache")).communicate()
+    assert whole.returncode == 0, errors
+    expected = weights(folder / "whole")
+    for what in ("the run's", "the cache's"):
+        yield _fill(text, folder, what, sizes, expected)
+    yield _read_only(text, folder, expected)
+    yield _serve_read_only(bundle, folder)
+
+
+def _fill(text: Path, folder: Path, what: str, sizes: tuple[int, ...], expected: str) -> Promise:
+    faults, full = [], 0
+    for size in sizes:
+        with _disk(folder / "disk", f"size={size}k") as disk:
+            place = [disk / "out", folder / "cache"] if what == "the run's" else [folder / f"out-{size}", disk / "cache"]
+            status, said = _train(text, *place)
+            full += bool(status)
+            if status and not _is_clear(status, said, "No space left"):
+                faults.append(f"{size} kB: {_end(said)}")
+            faults += _unsound(place[0], expected)
+            subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+            status, said = _train(text, *place)
+            if status:
+                faults.append(f"{size} kB, with room again: {_end(said)}")
+            elif weights(place[0]) != expected:
+                faults.append(f"{size} kB, with room again: other weights")
+    return Promise(PROMISE, f"{what} disk of {', '.join(map(str, sizes))} kB, then of 64 MB", not faults,
+                   f"{full} of {len(sizes)} were too small; " + ("; ".join(faults) or "each ended in one line, then went on"))  # fmt: skip
+
+
+def _read_only(text: Path, folder: Path, expected: str) -> Promise:
+    faults = []
+    with _disk(folder / "disk", "size=64m") as disk:
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for place in ([disk / "out", folder / "cache"], [folder / "out-read-only", disk / "cache"]):
+            status, said = _train(text, *place)
+            if not _is_clear(status, said, "Read-only"):
+                faults.append(_end(said) or "no message")
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        status, said = _train(text, disk / "out", disk / "cache")
+        if status or weights(disk / "out") != expected:
+            faults.append(f"writable again: {_end(said)}")
+    return Promise(PROMISE, "the run's and the cache's disk read-only, then not", not faults,
+                   "; ".join(faults) or "each ended in one line, then went on")  # fmt: skip
+
+
+def _serve_read_only(bundle: Path | None, folder: Path) -> Promise:
+    """Starts the service where it can write no temporary file: it serves, or says why not in one line."""
+    options = ("--bundle", str(bundle)) if bundle else ()
+    with _disk(folder / "disk", "size=64m") as disk:
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        # In a namespace of its own, whose temporary folders cannot be written to.
+        shell = f'for d in /tmp /var/tmp /dev/shm; do mount --bind {disk} $d 2>/dev/null; done; cd {disk}; exec "$@"'
+        environment = {**os.environ, "TMPDIR": str(disk), "PYTHONPATH": str(Path(__file__).parents[2])}
+        process = subprocess.Popen(["unshare", "--mount", "--kill-child", "sh", "-c", shell, "sh", *SERVE, *options, "--port", "0"],
+                                   env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+        first = process.stdout.readline()
+        process.terminate()
+        rest, _ = process.communicate(timeout=60)
+    serves = first.startswith("Serving") and process.returncode == 0
+    clear = process.returncode == 2 and not rest and first.startswith("serve:")
+    return Promise("Without a disk to write to the service runs, or says why not in one line", "all temporary folders read-only",
+                   serves or clear, "it serves and stops" if serves else _end(first + rest))  # fmt: skip
+
+
+def _train(text: Path, out: Path, cache: Path) -> tuple[int, str]:
+    process = training(text, out, cache)
+    _, errors = process.communicate()
+    return process.returncode, errors
+
+
+def _is_clear(status: int, said: str, reason: str) -> bool:
+    return status in (1, 2) and "Traceback" not in said and reason in _end(said)
+
+
+def _end(said: str) -> str:
+    return (said.strip().splitlines() or [""])[-1]
+
+
+def _unsound(out: Path, expected: str) -> list[str]:
+    """Returns what is wrong with the run's bundle, if it has one."""
+    try:
+        return [] if not (out / "bundle").exists() or weights(out) == expected else ["a bundle with other weights"]
+    except BundleError as error:
+        return [str(error)]
+
+
+@contextlib.contextmanager
+def _disk(place: Path, options: str) -> Iterator[Path]:
+    place.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=True, capture_output=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def _no_mount(folder: Path) -> str | None:
+    """Returns why no disk can be made here."""
+    try:
+        with _disk(folder / "disk", "size=1m"):
+            return None
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"no tmpfs can be mounted here, which needs root: {getattr(error, 'stderr', None) or error}"
