@@ -30,8 +30,10 @@ import itertools
 import json
 import random
 import time
+import uuid
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from typing import TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
@@ -157,19 +159,21 @@ class _Service:
 
     @staticmethod
     def _settings(base_url: str, api_key: str | None, timeout: float | None, transport) -> dict:
-        headers = {"content-type": "application/json"}
+        # By the session a balancer can send all questions of a client to the one service that knows its text.
+        headers = {"content-type": "application/json", "x-session": uuid.uuid4().hex}
         if api_key is not None:
             headers["authorization"] = f"Bearer {api_key}"
         return {"base_url": base_url, "headers": headers, "timeout": timeout, "transport": transport}
 
     @staticmethod
-    def _post(path: str, **fields) -> dict:
+    def _post(path: str, *, session: str | None = None, **fields) -> dict:
         """Only what is given is sent, so that older services understand it."""
         if isinstance(fields.get("exclude"), str):
             raise TypeError("exclude takes several words, such as ['store'], not one string")
         given = {name: value for name, value in fields.items() if value is not None}
         # ASCII, as a lone surrogate has no UTF-8: it is then the service that refuses it, and says where.
-        return {"method": "POST", "url": path, "content": json.dumps(given, default=list).encode()}
+        request = {"method": "POST", "url": path, "content": json.dumps(given, default=list).encode()}
+        return request if session is None else {**request, "headers": {"x-session": quote(session)}}
 
     @staticmethod
     def _read(response: httpx.Response, answer: type[Answer]) -> Answer:
@@ -288,6 +292,7 @@ class NextWords(_Service):
         punctuation: bool | None = None,
         exclude: Collection[str] | None = None,
         max_words: int | None = None,
+        session: str | None = None,
     ) -> NextWordsResponse:
         """Returns the likeliest words after `text`, best first; fewer than `k` where fewer fit.
 
@@ -299,6 +304,8 @@ class NextWords(_Service):
             punctuation: whether punctuation marks are suggested too.
             exclude: words that are never wanted.
             max_words: suggest phrases of up to so many words where they are likely enough; else single words.
+            session: names who writes, where this client asks for several people: with it a balancer in front of
+                several services can keep to the one that knows the text. By default all is of one session.
 
         Raises:
             NextWordsError: see the module's list.
@@ -312,7 +319,7 @@ class NextWords(_Service):
         >>> client.close()
         """
         request = self._post("/v1/next-words", text=text, k=k, partial=partial, history=history,
-                             punctuation=punctuation, exclude=exclude, max_words=max_words)
+                             punctuation=punctuation, exclude=exclude, max_words=max_words, session=session)
         return self._send(request, NextWordsResponse)
 
     def next_words_each(self, texts: Iterable[str], k: int | None = None, **wanted) -> list[NextWordsResponse]:
@@ -345,6 +352,8 @@ class NextWords(_Service):
         n: int | None = None,
         stop: str | Collection[str] | None = None,
         seed: int | None = None,
+        echo: bool | None = None,
+        logprobs: int | None = None,
     ) -> Completion:
         """Writes a text on. What is not given is as the service has it; /docs describes it.
 
@@ -356,6 +365,8 @@ class NextWords(_Service):
             n: how many texts for each prompt.
             stop: a text, or several, before which to end.
             seed: the same question with the same seed gives the same text.
+            echo: whether the text begins with the prompt.
+            logprobs: asks for the log-probability of each token, and of so many of the likeliest in its place.
 
         Raises:
             NextWordsError: see the module's list.
@@ -365,7 +376,7 @@ class NextWords(_Service):
         ' much'
         """
         request = self._post("/v1/completions", prompt=prompt, max_tokens=max_tokens, temperature=temperature,
-                             top_p=top_p, n=n, stop=stop, seed=seed)
+                             top_p=top_p, n=n, stop=stop, seed=seed, echo=echo, logprobs=logprobs)
         return self._send(request, Completion)
 
     def stream(
@@ -457,10 +468,11 @@ class AsyncNextWords(_Service):
         punctuation: bool | None = None,
         exclude: Collection[str] | None = None,
         max_words: int | None = None,
+        session: str | None = None,
     ) -> NextWordsResponse:
         """See `NextWords.next_words`."""
         request = self._post("/v1/next-words", text=text, k=k, partial=partial, history=history,
-                             punctuation=punctuation, exclude=exclude, max_words=max_words)
+                             punctuation=punctuation, exclude=exclude, max_words=max_words, session=session)
         return await self._send(request, NextWordsResponse)
 
     async def next_words_each(self, texts: Iterable[str], k: int | None = None, **wanted) -> list[NextWordsResponse]:
@@ -482,10 +494,12 @@ class AsyncNextWords(_Service):
         n: int | None = None,
         stop: str | Collection[str] | None = None,
         seed: int | None = None,
+        echo: bool | None = None,
+        logprobs: int | None = None,
     ) -> Completion:
         """See `NextWords.complete`."""
         request = self._post("/v1/completions", prompt=prompt, max_tokens=max_tokens, temperature=temperature,
-                             top_p=top_p, n=n, stop=stop, seed=seed)
+                             top_p=top_p, n=n, stop=stop, seed=seed, echo=echo, logprobs=logprobs)
         return await self._send(request, Completion)
 
     async def stream(

@@ -264,6 +264,34 @@ def test_the_key_is_sent(client_class):
     assert [request.headers.get("authorization") for request in script.requests] == ["Bearer secret", None]
 
 
+@both
+def test_echo_and_logprobs_are_the_services(client_class, server):
+    wanted = {"max_tokens": 2, "temperature": 0, "echo": True, "logprobs": 3}
+    choice = ask(client_class, server.url, "I went", method="complete", **wanted).choices[0]
+    assert choice.text.startswith("I went ")
+    assert "".join(choice.logprobs.tokens) == choice.text
+    assert all(len(likeliest) == 3 for likeliest in choice.logprobs.top_logprobs[-2:])
+
+
+def test_a_client_is_one_session_that_a_balancer_can_tell():
+    script = Script(*[(200, {})] * 4)
+    for _ in range(2):
+        with NextWords("http://service", transport=httpx.MockTransport(script)) as client:
+            client.next_words("I")
+            client.next_words("I went")
+    first, second = (request.headers["x-session"] for request in script.requests[1:3])
+    assert [request.headers["x-session"] for request in script.requests] == [first, first, second, second]
+    assert len(first) >= 16 and first != second
+
+
+@both
+def test_one_client_can_name_several_sessions(client_class):
+    script = Script((200, {}))
+    ask(client_class, "http://service", "I", transport=httpx.MockTransport(script), session="Zoë at 3:00")
+    assert script.requests[0].headers["x-session"] == "Zo%C3%AB%20at%203%3A00"
+    assert json.loads(script.requests[0].content) == {"text": "I"}
+
+
 def event(text: str) -> bytes:
     choice = {"text": text, "index": 0, "logprobs": None, "finish_reason": None}
     completion = {"id": "cmpl-1", "object": "text_completion", "created": 0, "model": "tiny", "choices": [choice]}
