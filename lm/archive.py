@@ -32,13 +32,17 @@ _GLOBALS = re.compile(
     r"|collections OrderedDict"
 )
 
-_OPERATORS = set(
-    "torch.__isnot__ torch._make_per_channel_quantized_tensor torch.add torch.any torch.append torch.bitwise_not torch.cat "
-    "torch.chunk torch.gt torch.index torch.linear torch.log_softmax torch.masked_fill torch.mul torch.ne torch.neg "
-    "torch.new_zeros torch.reshape torch.select torch.sigmoid torch.size torch.slice torch.stack torch.tanh torch.to "
-    "torch.topk torch.unsqueeze torch.where torch.zeros ops.quantized.linear_prepack "
-    "ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32".split()
-)
+# Of the exports, and others of their kind: they compute new tensors and numbers from given ones, and nothing else.
+_OPERATORS = {
+    *("torch." + name for name in """
+    __is__ __isnot__ __not__ _make_per_channel_quantized_tensor abs add addmm amax any append bitwise_not bmm cat chunk clamp
+    contiguous cumsum div eq exp expand flatten floor floordiv full gather ge gelu gt index index_select layer_norm le len
+    linear log log_softmax logsumexp lt masked_fill matmul max maximum mean min minimum mm mul narrow ne neg new_zeros ones
+    permute pow relu reshape round rsqrt select sigmoid size slice softmax split sqrt squeeze stack sub sum t tanh to topk
+    transpose unsqueeze view where zeros zeros_like""".split()),
+    "ops.quantized.linear_prepack",
+    "ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32",
+}
 _METHODS = {"forward", "initial_state", "log_probs", "output", "read", "read_all", "rows"}
 _BUILTINS = {"annotate", "bool", "getattr", "range", "unchecked_cast"}
 _ROOTS = {"torch", "ops", "CONSTANTS"}
