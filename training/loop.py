@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lm.network import Network
 from lm.vocabulary import Vocabulary
 from training.corpora import Corpus
 from training.distributed import Processes
@@ -51,7 +53,13 @@ class RunError(ValueError):
     """The run's folder holds something else than this run."""
 
 
-def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = Processes()) -> dict:
+def build_network(recipe: Recipe, vocabulary_size: int) -> Network:
+    """What `fit` trains: the recipe's architecture with its regularisers."""
+    return RegularisedNetwork(recipe.architecture(vocabulary_size), recipe.dropout, recipe.word_dropout, recipe.weight_drop)
+
+
+def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = Processes(),
+        build: Callable[[Recipe, int], Network] = build_network) -> dict:
     """Train to the end, or go on where an earlier call in the same folder stopped, in however many processes.
 
     Returns {"steps", "seconds", "tokens", "reason"} of the finished run; `best.pt` in the folder has the weights.
@@ -61,7 +69,7 @@ def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = Proces
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     vocabulary = processes.once(lambda: _begin(recipe, corpus, out))
-    return _Run(recipe, vocabulary, corpus, out, processes).to_the_end()
+    return _Run(recipe, vocabulary, corpus, out, processes, build).to_the_end()
 
 
 def _begin(recipe: Recipe, corpus: Corpus, out: Path) -> Vocabulary:
@@ -106,7 +114,8 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
 
 
 class _Run:
-    def __init__(self, recipe: Recipe, vocabulary: Vocabulary, corpus: Corpus, out: Path, processes: Processes):
+    def __init__(self, recipe: Recipe, vocabulary: Vocabulary, corpus: Corpus, out: Path, processes: Processes,
+                 build: Callable[[Recipe, int], Network] = build_network):
         self.recipe, self.out, self.processes = recipe, out, processes
         self.device, self.heads = processes.device(), processes.share(recipe.batch_size)
         self.dtype = choose_precision(recipe.precision, self.device)
@@ -123,8 +132,7 @@ class _Run:
         self.steps = math.ceil(recipe.epochs * self.windows.steps)
 
         torch.manual_seed(recipe.seed)
-        self.network = RegularisedNetwork(recipe.architecture(len(vocabulary)), recipe.dropout, recipe.word_dropout,
-                                          recipe.weight_drop).to(self.device)
+        self.network = build(recipe, len(vocabulary)).to(self.device)
         if recipe.start_from:
             self._take_weights(Path(recipe.start_from) / "best.pt")
         self.optimizer = torch.optim.AdamW(self.network.parameters(), recipe.learning_rate,
