@@ -10,7 +10,7 @@ run = @exec .venv/bin/python -m
 # $(call option,name,VARIABLE): --name 'value', or nothing where the variable is not set.
 option = $(if $(value $(2)),--$(1) '$(subst ','\'',$(value $(2)))')
 
-.PHONY: help serve test train predict evaluate bench-serve constraints clean FORCE
+.PHONY: help serve test train predict evaluate bench-serve bench-train constraints clean FORCE
 .NOTPARALLEL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
@@ -21,6 +21,7 @@ help:
 	@echo "make predict      next words of TEXT='I went to the': BUNDLE=folder"
 	@echo "make evaluate     perplexity and accuracy: BUNDLE=folder CORPUS=name-or-path"
 	@echo "make bench-serve  measure the service beside others: BUNDLE=folder ARGS=--quick"
+	@echo "make bench-train  measure training beside a straightforward loop: CORPUS=name-or-path ARGS=--quick"
 	@echo "make constraints  pin the dependencies of pyproject.toml in constraints.txt"
 	@echo "make clean        remove .venv and caches; runs/ stays"
 	@echo
@@ -47,6 +48,9 @@ evaluate: .venv/train.stamp
 
 bench-serve: .venv/bench.stamp
 	$(run) serve.bench $(call option,bundle,BUNDLE) $(ARGS)
+
+bench-train: .venv/train.stamp
+	$(run) training.bench $(call option,corpus,CORPUS) $(ARGS)
 
 constraints: .venv/test.stamp
 	@$(pip) --quiet uv

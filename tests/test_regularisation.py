@@ -39,7 +39,7 @@ def test_noise_acts_in_training_and_not_in_evaluation(shape, noise):
 def test_without_noise_training_computes_the_plain_network():
     network = build().train()
     tokens = torch.randint(50, (5, 2))
-    assert torch.equal(read(network, tokens), read(build().eval(), tokens))
+    torch.testing.assert_close(read(network, tokens), read(build().eval(), tokens))  # of another implementation
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lm.network import Architecture, Network
+from training.lstm import lstm
 
 
 class RegularisedNetwork(Network):
@@ -33,10 +34,16 @@ class RegularisedNetwork(Network):
         return self._locked(x)
 
     def _recur(self, layer: nn.RNNBase, x: Tensor, state):
-        if self.training and self.weight_drop:
+        if not self.training:
+            return super()._recur(layer, x, state)
+        weight = layer.weight_hh_l0
+        if self.weight_drop:
+            weight = nn.functional.dropout(weight, self.weight_drop)
+        if isinstance(layer, nn.LSTM) and x.device.type == "cpu":
+            x, state = lstm(layer, x, state, weight)
+        elif self.weight_drop:
             # Handed over as an argument: writing to the layer's attribute has silently done nothing in many programs.
-            dropped = nn.functional.dropout(layer.weight_hh_l0, self.weight_drop)
-            x, state = functional_call(layer, {"weight_hh_l0": dropped}, (x, state))
+            x, state = functional_call(layer, {"weight_hh_l0": weight}, (x, state))
         else:
             x, state = super()._recur(layer, x, state)
         return self._locked(x), state

@@ -1,0 +1,38 @@
+"""The LSTM layer of training against torch's."""
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from training.lstm import lstm
+
+
+@pytest.mark.parametrize("projection", [0, 8])
+def test_it_is_torchs_in_values_and_gradients(projection):
+    torch.manual_seed(0)
+    layer = nn.LSTM(12, 16, proj_size=projection)
+    leaves = [torch.randn(*shape, requires_grad=True) for shape in ((7, 5, 12), (1, 5, projection or 16), (1, 5, 16))]
+    found = []
+    for compute in (layer, lambda x, state: lstm(layer, x, state, layer.weight_hh_l0)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            outputs, (h, c) = compute(leaves[0], (leaves[1], leaves[2]))
+        weighted = (outputs * torch.linspace(-1, 1, outputs.numel()).view(outputs.shape)).sum()
+        objective = weighted + h.sin().sum() + c.pow(2).sum()
+        found.append([outputs, h, c, *torch.autograd.grad(objective, [*leaves, *layer.parameters()])])
+    for theirs, ours in zip(*found):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_in_bfloat16_it_is_as_near_as_that_allows():
+    torch.manual_seed(0)
+    layer, x, zero = nn.LSTM(64, 64), torch.randn(20, 8, 64), torch.zeros(1, 8, 64)
+    exact, _ = layer(x, (zero, zero))
+    wanted = torch.autograd.grad(exact.pow(2).sum(), layer.parameters())
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs, (_, c) = lstm(layer, x, (zero, zero), layer.weight_hh_l0)
+    assert outputs.dtype == torch.bfloat16 and c.dtype == torch.float32
+    assert (outputs - exact).abs().max() < 0.02
+    for ours, theirs in zip(torch.autograd.grad(outputs.float().pow(2).sum(), layer.parameters()), wanted):
+        assert ours.dtype == torch.float32 and (ours - theirs).norm() < 0.01 * theirs.norm()

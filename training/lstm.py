@@ -1,0 +1,89 @@
+"""An LSTM layer for training on a CPU: torch's equations and weights, at the speed of its matrix products.
+
+torch's own layer computes the forward pass twice in training (oneDNN's) or adds up the gradients of the weights step by
+step (the one with projections). Here the backward pass is written down: per step only the product with the recurrent
+weights is left, and the gradients of all weights are one product over all steps. The products are done in `dtype`; the
+cell state, the gates and their gradients are float32.
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def lstm(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor], w_recurrent: Tensor) -> tuple[Tensor, tuple]:
+    """What `layer(x, state)` gives, for a layer of one direction: x (time, batch, input), state h (1, batch, output) and
+    c (1, batch, hidden) → outputs (time, batch, output), new state; `w_recurrent` stands in for `layer.weight_hh_l0`.
+
+    Under autocast the products are done in its type, in which the outputs come too.
+    """
+    h, c = state
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    outputs, new_c = _LSTM.apply(
+        x, h[0], c[0], layer.weight_ih_l0, w_recurrent, layer.bias_ih_l0 + layer.bias_hh_l0,
+        layer.weight_hr_l0 if layer.proj_size else None, dtype)
+    return outputs, (outputs[-1:], new_c[None])
+
+
+class _LSTM(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, h, c, w_input, w_recurrent, bias, w_projection, dtype):
+        time, batch, hidden = len(x), x.shape[1], c.shape[1]
+        x, w_input, w_recurrent, bias = (tensor.detach().to(dtype) for tensor in (x, w_input, w_recurrent, bias))
+        w_projection = None if w_projection is None else w_projection.detach().to(dtype)
+        from_input = nn.functional.linear(x, w_input, bias)
+        gates = torch.empty(time, batch, 4 * hidden)
+        cells = torch.empty(time + 1, batch, hidden)
+        squashed = torch.empty(time, batch, hidden)  # tanh of the cells
+        inner = torch.empty(time, batch, hidden, dtype=dtype)  # what the projection reads
+        outputs = inner if w_projection is None else torch.empty(time, batch, len(w_projection), dtype=dtype)
+        first, cells[0] = h.to(dtype), c
+        last = first
+        for t in range(time):
+            gates[t] = torch.addmm(from_input[t], last, w_recurrent.t())
+            i, f, g, o = gates[t].chunk(4, 1)
+            g.mul_(2)
+            gates[t].sigmoid_()
+            g.mul_(2).sub_(1)  # tanh(z) = 2 σ(2 z) - 1: torch's sigmoid is several times as fast as its tanh
+            torch.mul(f, cells[t], out=cells[t + 1]).addcmul_(i, g)
+            torch.mul(cells[t + 1], 2, out=squashed[t]).sigmoid_().mul_(2).sub_(1)
+            torch.mul(o, squashed[t], out=inner[t])
+            if w_projection is not None:
+                torch.mm(inner[t], w_projection.t(), out=outputs[t])
+            last = outputs[t]
+        ctx.save_for_backward(x, first, outputs, inner, gates, cells, squashed, w_input, w_recurrent, w_projection)
+        return outputs, cells[-1].clone()
+
+    @staticmethod
+    def backward(ctx, d_outputs, d_c):
+        x, first, outputs, inner, gates, cells, squashed, w_input, w_recurrent, w_projection = ctx.saved_tensors
+        time, batch, hidden = squashed.shape
+        d_gates = torch.empty(gates.shape, dtype=x.dtype)
+        d_total = torch.empty_like(outputs)  # with what comes back from the step after
+        step = torch.empty(batch, 4 * hidden)
+        d_i, d_f, d_g, d_o = step.chunk(4, 1)
+        d_bias = torch.zeros(4 * hidden)
+        d_c, d_h = d_c.clone(), torch.zeros_like(first)
+        for t in reversed(range(time)):
+            i, f, g, o = gates[t].chunk(4, 1)
+            d_inner = torch.add(d_outputs[t], d_h, out=d_total[t])
+            d_inner = (d_inner if w_projection is None else d_inner @ w_projection).float()
+            d_c += _tanh_backward(d_inner * o, squashed[t])
+            _sigmoid_backward(d_inner.mul_(squashed[t]), o, grad_input=d_o)
+            _sigmoid_backward(d_c * g, i, grad_input=d_i)
+            _sigmoid_backward(d_c * cells[t], f, grad_input=d_f)
+            _tanh_backward_out(d_c * i, g, grad_input=d_g)
+            d_c *= f
+            d_bias += step.sum(0)
+            d_gates[t] = step
+            d_h = d_gates[t] @ w_recurrent
+        flat = d_gates.flatten(0, 1)
+        before = torch.cat([first[None], outputs[:-1]]).flatten(0, 1)
+        d_projection = None if w_projection is None else (d_total.flatten(0, 1).t() @ inner.flatten(0, 1)).float()
+        return (d_gates @ w_input if ctx.needs_input_grad[0] else None, d_h.float(), d_c,
+                (flat.t() @ x.flatten(0, 1)).float(), (flat.t() @ before).float(), d_bias, d_projection, None)
+
+
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+_tanh_backward = torch.ops.aten.tanh_backward
+_tanh_backward_out = torch.ops.aten.tanh_backward.grad_input
