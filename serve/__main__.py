@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from lm import BundleError, open_bundle
+from serve.scratch import scratch_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,9 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
         listener = _listen(options.host, options.port)
     except (BundleError, OSError) as error:
         return _fail(error)
-    with tempfile.TemporaryDirectory(prefix="nextword-metrics-") as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # where all processes count: see serve.metrics
-        return _serve(options, model, listener, stop)
+    try:
+        with scratch_folder() as folder:
+            # Where all processes count (see serve.metrics), and keep whatever else they need.
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+            return _serve(options, model, listener, stop)
+    except OSError as error:
+        return _fail(error)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -26,10 +26,13 @@ from litserve import LitAPI, LitServer
 from litserve.loops.base import LitLoop
 from litserve.utils import WorkerSetupStatus
 
-from serve.departure import client_has_left
+from serve.connections import Connection, HTTPServer
+from serve.departure import client_has_left, waited
 from serve.links import Inbox, Lost, Questions
+from serve.pace import Pace
 
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
+STARTS = 5  # of a worker that is killed each time before it is ready
 LOOK = 0.1  # seconds after which it is looked, again and again, whether a client still waits
 
 
@@ -133,7 +136,8 @@ class Engine(LitServer):
         self._build_app = build_app
         self._api = api
         self._most_waiting = most_waiting
-        self._questions = Questions()
+        self._questions, self._pace = Questions(), Pace()
+        self._failed_starts = 0
         self.inference_workers = []
         super().__init__(api, accelerator="cpu", devices=1, workers_per_device=workers, timeout=deadline)
         self.workers_setup_status = _Readiness(workers)
@@ -173,7 +177,8 @@ class Engine(LitServer):
         """Returns why no request would be taken now."""
         if not self.ready_workers:
             return "the model is being loaded"
-        return "too many requests are waiting" if self.waiting >= self._most_waiting else None
+        too_many = self.waiting >= min(self._most_waiting, self._pace.room(self.timeout))
+        return "too many requests are waiting" if too_many else None
 
     async def ask(self, request: Any) -> bytes:
         """Has a worker answer a request (anything that pickles) and returns its result.
@@ -186,12 +191,17 @@ class Engine(LitServer):
         """
         if reason := self.unavailable():
             raise Unavailable(reason)
+        if (left := self.timeout - waited()) <= 0:
+            raise DeadlinePassed
         number, answer = self._questions.ask(pickle.dumps(request))
+        self._pace.waits(self.waiting)
         loop = asyncio.get_running_loop()
         watch: list[asyncio.Task] = []
-        timer = loop.call_later(min(LOOK, self.timeout), lambda: watch.append(loop.create_task(self._watch(answer))))
+        timer = loop.call_later(min(LOOK, left), lambda: watch.append(loop.create_task(self._watch(answer, left - LOOK))))
         try:
-            return await answer
+            result = await answer
+            self._pace.answered()
+            return result
         except Lost as error:
             raise WorkerFault from error
         finally:
@@ -199,10 +209,11 @@ class Engine(LitServer):
             for task in watch:
                 task.cancel()
             self._questions.close(number)
+            self._pace.waits(self.waiting)
 
-    async def _watch(self, answer: asyncio.Future) -> None:
-        """Ends the waiting for an answer that has taken LOOK seconds already, when it is of no use any more."""
-        end = time.monotonic() + self.timeout - LOOK
+    async def _watch(self, answer: asyncio.Future, seconds: float) -> None:
+        """Ends the waiting for an answer when it is of no use any more, at the latest after `seconds`."""
+        end = time.monotonic() + seconds
         while not await client_has_left():
             if (left := end - time.monotonic()) <= 0:
                 return answer.done() or answer.set_exception(DeadlinePassed())
@@ -251,13 +262,14 @@ class Engine(LitServer):
             access_log=False,
             server_header=False,
             ws="none",
+            http=Connection,
             timeout_graceful_shutdown=round(self.timeout) + 1,
         )
 
         def run() -> None:
             signal.set_wakeup_fd(-1)  # signals to this process are not for the main one
             self._workers_go.close()
-            _HTTPServer(config, listener.dup()).run(sockets=[listener])
+            HTTPServer(config, listener.dup()).run(sockets=[listener])
 
         process = multiprocessing.get_context("fork").Process(target=run, name="http")
         process.start()
@@ -284,7 +296,8 @@ class Engine(LitServer):
     def _replace_worker(self, worker_id: int) -> None:
         dead = self.inference_workers[worker_id]
         dead.join()
-        if not self.workers_setup_status[worker_id]:
+        self._failed_starts = 0 if self.workers_setup_status[worker_id] else self._failed_starts + 1
+        if self._failed_starts == STARTS or self._failed_starts and dead.exitcode >= 0:
             raise ServiceFailure("a worker ended before it was ready", exit_code=2 if dead.exitcode == 2 else 1)
         with _signals_blocked():
             self.inference_workers[worker_id] = self.launch_single_inference_worker(self._api, worker_id)
@@ -298,22 +311,6 @@ class Engine(LitServer):
         for worker in self.inference_workers:  # nothing is in flight any more
             worker.kill()
             worker.join()
-
-
-class _HTTPServer(uvicorn.Server):
-    """Refuses new connections as soon as it stops; without this, the copies of the listening
-    socket in the other processes would go on taking them, for nobody to answer.
-    """
-
-    def __init__(self, config: uvicorn.Config, listener: socket.socket):
-        super().__init__(config)
-        self._listener = listener
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        await super().shutdown(sockets)
 
 
 @contextlib.contextmanager

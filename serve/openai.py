@@ -16,7 +16,9 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from serve import errors
 from serve.choice import Ask, GrowingText, PromptTooLong
+from serve.departure import some_was_sent
 from serve.engine import DeadlinePassed, Unavailable, WorkerFault
 from serve.openai_schemas import (
     PROMPT_LIMIT,
@@ -170,6 +172,7 @@ async def _events(request: Request, asked: _Asked, grown: list[GrowingText]) -> 
         for text in grown:
             for choice in text.take_each():
                 yield asked.event(choice)
+        some_was_sent()
         try:
             grown = asked.growing and await asked.grow()
         except ENGINE_FAULTS as error:  # the status is sent already
@@ -227,6 +230,13 @@ async def _reshaped(request: Request, error: Exception) -> Response:
     elif field in _EXPECTED:
         message = f"{field} must be {_EXPECTED[field]}"
     return _refusal(400, _error(400, message, None if field == "body" else field, fault["type"]))
+
+
+def refusal_at(path: str, status: int, message: str, kind: str, headers: dict) -> Response:
+    """A refusal before any route is reached, in the shape that the routes at `path` have."""
+    if path.startswith(("/v1/completions", "/v1/models")):
+        return _refusal(status, _error(status, message, code=kind), headers)
+    return errors.answer(status, message, headers=headers)
 
 
 def _error(status: int, message: str, param: str | None = None, code: str | None = None) -> OpenAIErrorResponse:

@@ -65,9 +65,9 @@ def kill_http(bundle: Path | None, folder: Path, connections: int = 64) -> Itera
             yield _ends(service, crowd, service.http(), f"SIGKILL to the HTTP process, {_loaded(crowd_size)}")
 
 
-def kill_main(bundle: Path | None, folder: Path, connections: int = 64) -> Iterator[Promise]:
+def kill_main(bundle: Path | None, folder: Path, crowds: tuple[int, ...] = (0, 64)) -> Iterator[Promise]:
     """Kills the main process, idle and under load; and the next start takes away what could not be."""
-    for crowd_size in (0, connections):
+    for crowd_size in crowds:
         with serving(folder, bundle) as service, load(service, crowd_size, typing) as crowd:
             yield _ends(service, crowd, service.main(), f"SIGKILL to the main process, {_loaded(crowd_size)}", files=False)
     left = len(list(service.temporary.iterdir()))
@@ -108,8 +108,7 @@ def _ends(service: Service, crowd: Crowd, process: psutil.Process, what: str, fi
     time.sleep(0.5)
     process.kill()
     status, seconds = service.ended(ENDED)
-    left = service.left_over()
-    left = [name for name in left if files or not (service.temporary / name).exists()]
+    left = service.left_over(ENDED, files)
     hanging = crowd.stop()
     return Promise(
         "Where it cannot go on, the whole service ends non-zero at once, for a supervisor to start it again",

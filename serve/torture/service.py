@@ -57,14 +57,13 @@ class Service:
         return [child for child in self.main().children() if child not in known]
 
     def group(self) -> list[psutil.Process]:
-        """Returns all its processes, zombies too but the one that this program has yet to wait for."""
+        """Returns all its processes; of ended ones those whose parent, one of them, has not noticed it."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(OSError, psutil.Error):
                 if os.getpgid(process.pid) == self._process.pid:
                     found.append(process)
-        ended = self._process.poll() is not None
-        return [process for process in found if not ended or process.pid != self._process.pid]
+        return [process for process in found if process.status() != psutil.STATUS_ZOMBIE or process.parent() in found]
 
     def memory(self) -> int:
         """Returns the bytes of memory that its processes take, what they share counted once."""
@@ -100,12 +99,12 @@ class Service:
             self._process.wait(seconds)
         return self._process.poll(), time.monotonic() - start
 
-    def left_over(self, seconds: float = 2) -> list[str]:
+    def left_over(self, seconds: float = 2, files: bool = True) -> list[str]:
         """Returns what is there of an ended service: processes, who listens at its port, temporary files."""
 
         def found() -> list[str]:
             listens = ["something that listens at its port"] if self.listens() else []
-            return [*map(str, self.group()), *listens, *(file.name for file in self.temporary.iterdir())]
+            return [*map(str, self.group()), *listens, *(file.name for file in self.temporary.iterdir() if files)]
 
         with contextlib.suppress(AssertionError):
             wait_until(lambda: not found(), "nothing left", seconds)

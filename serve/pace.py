@@ -1,0 +1,34 @@
+"""How many questions may wait, so that the last of them is still answered in time."""
+from __future__ import annotations
+
+import time
+from collections import deque
+
+ANSWERS = 64  # the last ones, which tell how long one takes
+LEAST = 8  # questions that may wait however slow the last answers were
+SHARE = 0.4  # of the deadline: what comes while others are answered together waits for all of them, and then as long again
+
+
+class Pace:
+    """Knows the time that passes from answer to answer while questions wait."""
+
+    def __init__(self):
+        self._busy = 0.0  # seconds in which questions waited, until `_since`
+        self._since: float | None = None
+        self._answers = deque([0.0], maxlen=ANSWERS + 1)  # what `_busy` was at each
+
+    def waits(self, questions: int) -> None:
+        """Takes note of how many questions wait now."""
+        now = time.monotonic()
+        if self._since is not None:
+            self._busy += now - self._since
+        self._since = now if questions else None
+
+    def answered(self) -> None:
+        """Takes note of an answer, before its question stops waiting."""
+        self._answers.append(self._busy + time.monotonic() - (self._since or 0))
+
+    def room(self, deadline: float) -> float:
+        """How many questions can be answered within the deadline, in seconds; without an answer yet, any number."""
+        seconds = (self._answers[-1] - self._answers[0]) / max(1, len(self._answers) - 1)
+        return max(LEAST, SHARE * deadline / seconds) if seconds else float("inf")

@@ -1,0 +1,77 @@
+"""The promises about faults and abuse, each broken for real in a small measure; `make torture` does it at length."""
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+
+import pytest
+
+from serve.torture import damage, deadlines, disks, fuzz, killing, overload, slow_connections, soak, stopping, trainings
+from serve.torture.__main__ import PARTS
+from serve.torture.promise import Promise, table
+
+
+def check(promises: Iterable[Promise]) -> None:
+    found = list(promises)
+    assert found
+    assert [promise for promise in found if promise.kept is False] == [], table(found)
+    if all(promise.kept is None for promise in found):
+        pytest.skip(found[0].figures)
+
+
+def test_a_killed_worker_is_replaced(tiny_bundle, tmp_path):
+    check(killing.kill_worker(tiny_bundle, tmp_path, times=2, connections=16))
+
+
+def test_a_killed_http_process_ends_the_service(tiny_bundle, tmp_path):
+    check(list(killing.kill_http(tiny_bundle, tmp_path, connections=16))[1:])
+
+
+def test_a_killed_main_process_leaves_nothing_for_long(tiny_bundle, tmp_path):
+    check(killing.kill_main(tiny_bundle, tmp_path, crowds=(16,)))
+
+
+@pytest.mark.parametrize("case", [
+    (signal.SIGTERM, "the process", True), (signal.SIGINT, "the group", True), (signal.SIGTERM, "PID 1", True),
+], ids=lambda case: f"{case[0].name} to {case[1]}")  # fmt: skip
+def test_stopping_answers_what_is_in_flight(tiny_bundle, tmp_path, case):
+    check(stopping.stop(tiny_bundle, tmp_path, cases=[case]))
+
+
+def test_overload_is_refused_at_once(tiny_bundle, tmp_path):
+    check(overload.overload(tiny_bundle, tmp_path, connections=100, seconds=4))
+
+
+def test_deadlines_hold(tiny_bundle, tmp_path):
+    check(deadlines.deadlines(tiny_bundle, tmp_path, settings=(0.5,)))
+
+
+def test_no_input_is_a_fault_of_the_service(tiny_bundle, tmp_path):
+    check(fuzz.fuzz(tiny_bundle, tmp_path, inputs=1500))
+
+
+def test_slow_connections_are_given_up(tiny_bundle, tmp_path):
+    check(slow_connections.slow_connections(tiny_bundle, tmp_path, each=10))
+
+
+def test_memory_and_files_stay_flat(tiny_bundle, tmp_path):
+    check(soak.soak(tiny_bundle, tmp_path, requests=2000))
+
+
+def test_a_damaged_bundle_is_refused(tiny_bundle, tmp_path):
+    check(damage.damage(tiny_bundle, tmp_path, bits=30, started=1))
+
+
+def test_a_killed_training_goes_on(tmp_path):
+    check(trainings.kill_training(None, tmp_path, times=2))
+
+
+def test_a_full_or_read_only_disk_is_one_line(tmp_path, tiny_bundle):
+    check(disks.disks(tiny_bundle, tmp_path, sizes=(64,)))
+
+
+def test_the_table_names_what_is_broken():
+    promises = [Promise("a", "b", kept, "d") for kept in (True, False, None)]
+    rows = table(promises).splitlines()[2:]
+    assert [row.split(" | ")[2] for row in rows] == ["kept", "**broken**", "not tested"]
+    assert set(PARTS) >= {"kill-worker", "stop", "overload", "fuzz", "soak", "damage", "disks", "kill-training"}
