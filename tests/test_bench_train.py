@@ -1,12 +1,15 @@
 """The benchmark of training: it compares like with like, and says what it found."""
 import json
+import sys
 
 import pytest
 import torch
 
 from lm.network import Architecture, Network
+from training.bench import memory
 from training.bench.__main__ import main
 from training.bench.straightforward import StraightforwardModel
+from training.recipe import Recipe
 
 
 @pytest.mark.parametrize("shape", [{"layers": 3, "hidden_size": 12}, {"hidden_size": 16, "projection_size": 8}])
@@ -36,3 +39,11 @@ def test_a_corpus_that_cannot_be_had_is_refused_at_once(capsys):
     assert main(["--corpus", "no-such-corpus"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("bench: there is no corpus 'no-such-corpus'") and error.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc says what a process holds")
+def test_memory_does_not_grow_with_the_text(corpus_file):
+    recipe = Recipe(vocabulary_size=1000, hidden_size=32, embedding_size=32, shuffle_block=100, threads=1)
+    small, large = memory.measure(str(corpus_file), [4, 16], recipe)
+    assert large["tokens"] > 3.5 * small["tokens"] > 3e6
+    assert large["anonymous"] - small["anonymous"] < 60e6  # the text alone, as Python's strings, would be 12 MB; its ids 100

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -226,6 +227,15 @@ def test_shuffled_blocks_hold_every_token_once():
     assert len(epochs[0]) == len(tokens) - 1
     text = " ".join(map(str, epochs[0]))
     assert sum(" ".join(map(str, line)) in text for line in lines) >= 198  # lines are never cut, but the last one
+
+
+def test_blocks_are_found_piece_by_piece(monkeypatch):
+    tokens = np.random.default_rng(0).integers(0, 30, 5000)  # <eos> is 1
+    ends = np.flatnonzero(tokens == 1) + 1
+    wanted = sorted({0, *(next(iter(ends[ends >= at]), 5000) for at in range(100, 5000, 100))} - {5000})
+    for scanned in (7, 1000, 2**22):
+        monkeypatch.setattr("training.tokens.SCANNED", scanned)
+        assert Windows(tokens, 1, 10, shuffle_block=100).starts.tolist() == wanted
 
 
 def test_changed_text_is_noticed(tmp_path):

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +20,8 @@ import torch
 from lm.vocabulary import EOS_ID, Vocabulary
 from training.corpora import Corpus
 
-DOCUMENTS_A_BATCH = 256
+CHARACTERS = 2**20  # of documents that are encoded at once
+SCANNED = 2**22  # tokens that are looked through at once
 
 
 def cache_folder() -> Path:
@@ -50,12 +50,24 @@ def encode_split(corpus: Corpus, split: str, vocabulary: Vocabulary) -> np.ndarr
         part = path.with_name(f"{path.name}.{os.getpid()}")
         with part.open("wb") as file:
             file.write(np.array([EOS_ID], kind).tobytes())
-            documents = iter(corpus.documents(split))
-            while batch := list(islice(documents, DOCUMENTS_A_BATCH)):
+            for batch in _batches(corpus.documents(split)):
                 for ids in vocabulary.encode_many([document + "\n" for document in batch]):
                     file.write(np.array(ids, kind).tobytes())
         part.replace(path)
     return np.memmap(path, kind, mode="r")
+
+
+def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
+    """Documents in lists of some `CHARACTERS`: enough for all threads of the tokenizer, whatever a document's length."""
+    batch, length = [], 0
+    for document in documents:
+        batch.append(document)
+        length += len(document)
+        if length >= CHARACTERS:
+            yield batch
+            batch, length = [], 0
+    if batch:
+        yield batch
 
 
 @contextmanager
@@ -108,10 +120,14 @@ class Windows:
         self.lengths = np.diff(np.append(self.starts, len(tokens)))
 
     def _block_starts(self, size: int) -> np.ndarray:
-        ends = np.flatnonzero(np.asarray(self.tokens) == EOS_ID) + 1
-        first = np.searchsorted(ends, np.arange(size, len(self.tokens), size))
-        starts = np.unique(ends[first[first < len(ends)]])
-        return np.append(0, starts[starts < len(self.tokens)]).astype(np.int64)
+        """A block begins after the first end of a paragraph at or behind each multiple of `size`."""
+        starts, last = [np.zeros(1, np.int64)], 0
+        for begin in range(0, len(self.tokens), SCANNED):
+            ends = begin + 1 + np.flatnonzero(self.tokens[begin : begin + SCANNED] == EOS_ID)
+            starts.append(ends[np.diff(ends // size, prepend=last) > 0])
+            last = int(ends[-1]) // size if len(ends) else last
+        starts = np.concatenate(starts)
+        return starts[starts < len(self.tokens)]
 
     def epoch(self, number: int, first_step: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The windows of an epoch from a step on: inputs and targets, each (time, heads) int64."""

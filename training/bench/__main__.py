@@ -7,6 +7,7 @@ trained on, after all rounds. The vocabulary is filled up to 32,000 words where 
     python -m training.bench                       # python-docs; under 12 minutes on two cores
     python -m training.bench --quick               # one or two minutes, for a first look
     python -m training.bench --corpus my-texts/ --steps 500 --json bench.json
+    python -m training.bench --memory 5 1000       # MB of text: memory and time of preparation, and of a few steps
 """
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ import time
 from pathlib import Path
 from statistics import median
 
+from training.bench import memory
 from training.bench.rivals import Job, Size, started
 from training.corpora import CorpusError, load_corpus
 from training.recipe import Recipe
@@ -45,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     command = shlex.join(["python", "-m", "training.bench", *(sys.argv[1:] if arguments is None else arguments)])
     try:
         load_corpus(asked.corpus)  # read once, or refused, before anything is timed
+        if asked.memory:
+            print(memory.markdown(memory.measure(asked.corpus, asked.memory, _recipe(SIZES[0], asked))))
+            return 0
         rows = [_compared(size, asked) for size in SIZES if size.name.partition(":")[0] in asked.sizes]
     except CorpusError as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -70,7 +75,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="of each (default: as torch decides)")
     parser.add_argument("--quick", action="store_true", help="4 steps in 2 rounds, the large network left out")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    parser.add_argument("--memory", type=int, nargs="+", metavar="MB", help="instead: measure memory, for texts so large")
     asked = parser.parse_args(arguments)
+    if asked.memory and sys.platform != "linux":
+        parser.error("--memory needs Linux, whose /proc says what a process holds")
     if asked.quick:
         asked.steps, asked.rounds = asked.steps or 4, min(asked.rounds, 2)
         asked.sizes = [name for name in asked.sizes if name != "large"] or asked.sizes
@@ -79,10 +87,14 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return asked
 
 
-def _compared(size: Size, asked: argparse.Namespace) -> dict:
+def _recipe(size: Size, asked: argparse.Namespace) -> Recipe:
     given = {"samples": asked.samples, "learning_rate": asked.learning_rate}
-    recipe = Recipe(corpus=asked.corpus, threads=asked.threads, evaluate_every=10**9, checkpoint_every=10**9,
-                    **{**COMMON, **size.settings, **{key: value for key, value in given.items() if value is not None}})
+    return Recipe(corpus=asked.corpus, threads=asked.threads, shuffle_block=1000,
+                  **{**COMMON, **size.settings, **{key: value for key, value in given.items() if value is not None}})
+
+
+def _compared(size: Size, asked: argparse.Namespace) -> dict:
+    recipe = _recipe(size, asked)
     rounds = asked.rounds
     steps = (asked.steps or STEPS[size.name.partition(":")[0]]) // rounds * rounds
     job = Job(recipe, steps, recipe.evaluation_tokens)
