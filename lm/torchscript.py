@@ -14,10 +14,12 @@ in 32-bit floats or with 8-bit weights:
 Rows may differ in length: those of `tokens` are padded at the right with anything, and `lengths` says how much counts.
 `allowed` restricts the answers of `forward` to some tokens, without changing their probabilities.
 
-8-bit weights are int8 with a scale for each output; the inputs of each matrix product are rounded to 8 bits on a fixed
-grid, found from the largest values met in real text. The products are sums of integers, so an answer depends neither on
-what else is in its batch nor on how a text was cut into calls: to the last bit, where the layers' sizes are multiples of
-32, which the processor's vectors divide. The embedding and the output layer are one matrix, stored once.
+8-bit weights are int8 with a scale for each output, rounded so that the products with real inputs change least (GPTQ:
+Frantar et al. 2023). The inputs of each matrix product go through it as two numbers of 7 bits, a coarse one and what
+that leaves: together they are as good as exact, and 7 bits by 8 bits do not overflow in the instructions of processors
+without VNNI. The products are sums of integers, so an answer depends neither on what else is in its batch nor on how a
+text was cut into calls: to the last bit, where the layers' sizes are multiples of 32, which the processor's vectors
+divide. The embedding and the output layer are one matrix, stored once.
 """
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ from lm.archive import vetted
 from lm.cell import gru_cell, lstm_cell, rnn_cell
 from lm.network import Network
 
-INPUT_LEVELS = 255  # of an 8-bit input
+HEADROOM = 2.0  # inputs up to so many times the largest one met in real text are not cut off
+DAMPING = 0.01  # share of the mean square of the inputs that is added to each, where real text says too little
 
 
 class _FloatLinear(nn.Module):
@@ -51,20 +54,27 @@ class _FloatLinear(nn.Module):
 
 
 class _QuantizedLinear(nn.Module):
-    """y = W x + b with int8 weights (a scale an output) and 8-bit inputs in ±largest."""
+    """y = W x + b with int8 weights (a scale an output) and inputs in ±largest, each in two parts of 7 bits."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, largest: float):
+    __constants__ = ["levels", "fine"]
+
+    def __init__(self, weight: Tensor, bias: Tensor, largest: float, moments: Tensor):
         super().__init__()
-        scales = weight.abs().amax(dim=1).clamp(min=1e-8) / 127
-        self.scales = scales
-        self.weight = (weight / scales[:, None]).round().clamp(-127, 127).to(torch.int8)
-        self.bias = bias.clone()
-        self.step = 2 * largest / INPUT_LEVELS
+        self.levels = 63  # the largest number of 7 bits
+        self.fine = 126  # steps of the fine part in one of the coarse part
+        self.scales = weight.abs().amax(dim=1).clamp(min=1e-8) / 127
+        self.weight = _rounded(weight, self.scales, moments)
+        self.bias = bias / (1 + 1 / self.fine)  # it is added to the products of both parts
+        self.largest = largest
         self.packed = _pack(self.weight, self.scales, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        flat = x.reshape(-1, x.size(-1))
-        y = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(flat, self.step, 128, self.packed)
+        step = self.largest / self.levels
+        flat = x.reshape(-1, x.size(-1)).clamp(-self.largest, self.largest)
+        coarse = (flat / step).round() * step
+        parts = torch.cat([coarse, (flat - coarse) * self.fine])
+        y = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(parts, step, self.levels + 1, self.packed)
+        y = torch.add(y[: flat.size(0)], y[flat.size(0) :], alpha=1 / self.fine)
         return y.reshape(x.shape[:-1] + [y.size(1)])
 
     @torch.jit.export
@@ -73,12 +83,30 @@ class _QuantizedLinear(nn.Module):
 
     @torch.jit.export
     def __getstate__(self) -> Tuple[Tensor, Tensor, Tensor, float, bool]:
-        return self.weight, self.scales, self.bias, self.step, self.training
+        return self.weight, self.scales, self.bias, self.largest, self.training
 
     @torch.jit.export
     def __setstate__(self, state: Tuple[Tensor, Tensor, Tensor, float, bool]) -> None:
-        self.weight, self.scales, self.bias, self.step, self.training = state
+        self.weight, self.scales, self.bias, self.largest, self.training = state
         self.packed = _pack(self.weight, self.scales, self.bias)
+
+
+def _rounded(weight: Tensor, scales: Tensor, moments: Tensor) -> Tensor:
+    """int8 numbers (out, in) whose products with scales (out,) stand for `weight`.
+
+    moments: the mean of x xᵀ over real inputs x, (in, in). One column is rounded after the other, and the columns to
+    come take up what that changes in the products, as far as the inputs go together.
+    """
+    damping = DAMPING * moments.diagonal().mean().clamp(min=1e-8)
+    factor = torch.linalg.cholesky(torch.linalg.inv(moments.double() + damping * torch.eye(len(moments))), upper=True)
+    factor = (factor / factor.diagonal()[:, None]).float()
+    left = weight.t().clone()
+    rounded = torch.empty_like(left)
+    for column, row in enumerate(left):
+        rounded[column] = (row / scales).round().clamp(-127, 127)
+        missed = row - rounded[column] * scales
+        left[column + 1 :] -= factor[column, column + 1 :, None] * missed
+    return rounded.t().to(torch.int8).contiguous()
 
 
 def _pack(weight: Tensor, scales: Tensor, bias: Tensor):
@@ -199,35 +227,40 @@ def script(network: Network, calibration: Optional[Tensor] = None) -> torch.jit.
     calibration: real text, token ids (batch, time) int64, from which the grids of the 8-bit inputs are found.
     """
     network = network.cpu().eval()
-    largest = {} if calibration is None else _largest_inputs(network, calibration)
+    inputs = {} if calibration is None else _inputs(network, calibration)
 
     def linear(name, weight, bias):
         if calibration is None:
             return _FloatLinear(weight.detach(), bias.detach())
-        return _QuantizedLinear(weight.detach(), bias.detach(), largest[name])
+        return _QuantizedLinear(weight.detach(), bias.detach(), *inputs[name])
 
     with _quiet():
         return torch.jit.script(_Inference(network, linear).eval())
 
 
-def _largest_inputs(network: Network, tokens: Tensor) -> dict:
-    """The largest |input| that each linear map meets when the float forward pass reads real text (batch, time)."""
+def _inputs(network: Network, tokens: Tensor) -> dict:
+    """What each linear map meets when the float forward pass reads real text (batch, time): by name, the largest |x|
+    with some headroom, and the mean of x xᵀ."""
     largest: dict = {}
+    moments: dict = {}
+    met: dict = {}
 
     def linear(name, weight, bias):
         def note(_, inputs):
-            largest[name] = max(largest.get(name, 0.0), float(inputs[0].abs().max()))
+            x = inputs[0].reshape(-1, weight.shape[1])
+            largest[name] = max(largest.get(name, 1e-3), float(x.abs().max()))
+            moments[name] = moments.get(name, 0) + x.t() @ x
+            met[name] = met.get(name, 0) + len(x)
 
         module = _FloatLinear(weight.detach(), bias.detach())
         module.register_forward_pre_hook(note)
         return module
 
     inference = _Inference(network, linear)
-    for part in tokens.split(1):
-        outputs, _ = inference.read_all(part, torch.tensor([part.shape[1]]), inference.initial_state(1))
-        for output in outputs[0].split(256):
-            inference.log_probs(output)
-    return largest
+    outputs, _ = inference.read_all(tokens, torch.full((len(tokens),), tokens.shape[1]), inference.initial_state(len(tokens)))
+    for output in outputs.flatten(0, 1).split(256):
+        inference.log_probs(output)
+    return {name: (HEADROOM * largest[name], moments[name] / met[name]) for name in largest}
 
 
 def save(module: torch.jit.ScriptModule) -> bytes:
