@@ -2,7 +2,8 @@
 
     model.pt        the TorchScript program (see lm.torchscript)
     tokenizer.json  the vocabulary (see lm.vocabulary)
-    bundle.json     what it is: format, name, architecture, training, metrics, versions, and size and sha256 of the others
+    bundle.json     what it is: format, name, architecture, training, metrics, versions, size and sha256 of the others, and
+                    its own sha256 (see `seal`; empty where it was edited by hand)
 
 The check sums tell damage, not intent: who changes a file can change its sum. What a program may do is lm.archive's matter.
 """
@@ -14,9 +15,10 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
-FORMAT = 1
+FORMAT = 2
 MODEL, TOKENIZER, DESCRIPTION = "model.pt", "tokenizer.json", "bundle.json"
 ENGLISH = Path(__file__).parent / "bundles" / "english"
 
@@ -80,16 +82,24 @@ def open_bundle(path: str | os.PathLike | None = None) -> Bundle:
         raise BundleError(f"{folder} is damaged: {DESCRIPTION} cannot be used ({type(error).__name__}: {error})") from None
     if version > FORMAT:
         raise BundleError(f"{folder} has bundle format {version}; this version of Nextword reads up to {FORMAT}: update it")
+    if version != 1 and metadata.get("sha256") not in ("", seal(metadata)):
+        raise BundleError(f'{folder} is damaged: {DESCRIPTION} does not have its own sha256; who edits it sets that to ""')
     bundle = Bundle(folder, metadata)
     for file in (MODEL, TOKENIZER):
         bundle.read(file)
     return bundle
 
 
+def seal(metadata: dict) -> str:
+    """The sha256 of a description: of its JSON with sorted keys, without blanks, in ASCII, and without this sum."""
+    bare = {key: value for key, value in metadata.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(bare, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def write_bundle(path: str | os.PathLike, model: bytes, tokenizer: str, metadata: dict) -> Bundle:
     """Write a bundle, whole or not at all: a bundle that was there before is replaced in the end.
 
-    metadata: everything of `bundle.json` but `format` and `files`, which are added here; it needs a `name`.
+    metadata: everything of `bundle.json` but `format`, `files` and `sha256`, which are added here; it needs a `name`.
     """
     folder = Path(path)
     if folder.exists() and not (folder / DESCRIPTION).exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -97,7 +107,10 @@ def write_bundle(path: str | os.PathLike, model: bytes, tokenizer: str, metadata
     folder.parent.mkdir(parents=True, exist_ok=True)
     content = {MODEL: model, TOKENIZER: tokenizer.encode()}
     files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in content.items()}
-    content[DESCRIPTION] = json.dumps({"format": FORMAT, **metadata, "files": files}, indent=1).encode() + b"\n"
+    description = {"format": FORMAT, **metadata, "files": files}
+    content[DESCRIPTION] = json.dumps({**description, "sha256": seal(description)}, indent=1).encode() + b"\n"
+    for left in folder.parent.glob(f".{escape(folder.name)}.*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         part.chmod(0o755)

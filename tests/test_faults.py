@@ -55,7 +55,7 @@ def test_slow_connections_are_given_up(tiny_bundle, tmp_path):
 
 
 def test_memory_and_files_stay_flat(tiny_bundle, tmp_path):
-    check(soak.soak(tiny_bundle, tmp_path, requests=2000))
+    check(soak.soak(tiny_bundle, tmp_path, requests=2000, cache=1))
 
 
 def test_a_damaged_bundle_is_refused(tiny_bundle, tmp_path):

@@ -281,6 +281,7 @@ def test_unusable_bundle_is_one_line(tiny_bundle, tmp_path, fault):
         (bundle / "model.pt").write_bytes(b"no TorchScript")
     if fault == "unloadable":
         description = json.loads((bundle / "bundle.json").read_text())
+        description["sha256"] = ""
         description["files"]["model.pt"]["sha256"] = hashlib.sha256(b"no TorchScript").hexdigest()
         (bundle / "bundle.json").write_text(json.dumps(description))
     status, message = run("--bundle", str(bundle), "--port", "0")

@@ -89,10 +89,13 @@ def main(arguments: list[str] | None = None) -> int:
             return 128 + error.number
         if isinstance(error, (RunError, ValueError)):
             return _refuse(error)
+        if isinstance(error, OSError) and error.strerror:
+            place = f"{error.filename}: " if error.filename else ""
+            return _refuse(f"{place}{error.strerror}. Once that is mended, the same command goes on from here")
         raise
 
 
-def _refuse(error: Exception) -> int:
+def _refuse(error: object) -> int:
     _say(f"python -m training: {error}")
     return 2
 

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -286,8 +287,10 @@ def _lines(path: Path) -> list[str]:
 
 
 def _save(path: Path, content: dict) -> None:
+    buffer = BytesIO()
+    torch.save(content, buffer)  # into a file, it would hide why that cannot be written
     with replacing(path) as file:
-        torch.save(content, file)
+        file.write(buffer.getbuffer())
 
 
 def _claim(out: Path, recipe: Recipe, corpus: Corpus) -> None:

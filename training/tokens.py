@@ -10,9 +10,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import BinaryIO
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -47,13 +49,11 @@ def encode_split(corpus: Corpus, split: str, vocabulary: Vocabulary) -> np.ndarr
     path = cache_folder() / f"tokens-{_digest([corpus.fingerprint(split), vocabulary.to_json()])}.{kind.__name__}"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}")
-        with part.open("wb") as file:
+        with replacing(path) as file:
             file.write(np.array([EOS_ID], kind).tobytes())
             for batch in _batches(corpus.documents(split)):
                 for ids in vocabulary.encode_many([document + "\n" for document in batch]):
                     file.write(np.array(ids, kind).tobytes())
-        part.replace(path)
     return np.memmap(path, kind, mode="r")
 
 
@@ -73,13 +73,20 @@ def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that takes the place of `path` when all of it is on disk: never a half-written one is there,
-    whenever the process or the machine stops."""
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    whenever the process or the machine stops. What such a stop left is taken away by the next who writes the same."""
+    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        for other in path.parent.glob(f"{escape(path.name)}.*.part"):
+            if other != part:
+                other.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process has just written the same
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -3,13 +3,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from lm import BundleError
+from lm.bundle import ENGLISH
 from serve.torture.promise import Promise
-from serve.torture.service import SERVE
+from serve.torture.service import ROOT, SERVE
 from serve.torture.trainings import corpus, training, weights
 
 KILOBYTES = (4, 16, 32, 64, 128, 256, 512, 1024)  # a whole run takes some 300
@@ -69,13 +71,13 @@ def _read_only(text: Path, folder: Path, expected: str) -> Promise:
 
 def _serve_read_only(bundle: Path | None, folder: Path) -> Promise:
     """Starts the service where it can write no temporary file: it serves, or says why not in one line."""
-    options = ("--bundle", str(bundle)) if bundle else ()
     with _disk(folder / "disk", "size=64m") as disk:
+        shutil.copytree(bundle or ENGLISH, disk / "bundle")
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         # In a namespace of its own, whose temporary folders cannot be written to.
-        shell = f'for d in /tmp /var/tmp /dev/shm; do mount --bind {disk} $d 2>/dev/null; done; cd {disk}; exec "$@"'
-        environment = {**os.environ, "TMPDIR": str(disk), "PYTHONPATH": str(Path(__file__).parents[2])}
-        process = subprocess.Popen(["unshare", "--mount", "--kill-child", "sh", "-c", shell, "sh", *SERVE, *options, "--port", "0"],
+        shell = f'cd {disk}; for d in /var/tmp /dev/shm /tmp; do mount --bind . $d 2>/dev/null; done; cd /tmp; exec "$@"'
+        environment = {**os.environ, "TMPDIR": "/tmp", "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(["unshare", "--mount", "--kill-child", "sh", "-c", shell, "sh", *SERVE, "--bundle", "bundle", "--port", "0"],
                                    env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
         first = process.stdout.readline()
         process.terminate()

@@ -31,9 +31,12 @@ class Sample(NamedTuple):
     files: int
 
 
-def soak(bundle: Path | None, folder: Path, requests: int = 500_000, clients: int = 4) -> Iterator[Promise]:
-    """Asks so many questions of all kinds, in sessions of people who type, and notes what the service takes."""
-    with serving(folder, bundle, "--deadline", "30", workers=1) as service:
+def soak(bundle: Path | None, folder: Path, requests: int = 500_000, clients: int = 4, cache: int = 64) -> Iterator[Promise]:
+    """Asks so many questions of all kinds, in sessions of people who type, and notes what the service takes.
+
+    cache: megabytes that it may remember texts in; memory grows until they are used.
+    """
+    with serving(folder, bundle, "--deadline", "30", "--cache", str(cache)) as service:
         answers, samples = _ask(service, requests, clients)
         faults = len(service.log.read_text().splitlines()) - 1
     warm = [sample for sample in samples if sample.requests >= WARM * requests] or samples
@@ -106,7 +109,7 @@ def _drawn(draw: random.Random, text: str) -> tuple[str, int, Request]:
     if kind < 0.85:
         return "refused", 422, ("POST", "/v1/next-words", {"text": text, "k": draw.randint(101, 999)})
     if kind < 0.88:
-        return "refused", 400, ("POST", "/v1/next-words", text.encode())
+        return "refused", 400, ("POST", "/v1/next-words", f"not JSON {text}".encode())
     if kind < 0.90:
         return "refused", 404, ("GET", f"/nothing/{draw.randrange(10**6)}", None)
     paths = ("/", "/page/page.js", "/docs", "/v1/models", "/openapi.json", "/metrics")
