@@ -304,6 +304,57 @@ def test_fingerprints_follow_the_text(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+# ---- Streaming.
+
+
+def write_shards(folder, rows):
+    """Two data files of training text."""
+    for number, part in enumerate((rows[: len(rows) // 2], rows[len(rows) // 2 :])):
+        datasets.Dataset.from_dict({"text": part}).to_parquet(str(folder / f"train-{number:05}-of-00002.parquet"))
+    return str(folder)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2")  # where there is one core
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_streamed_corpus_is_read_as_it_comes(tmp_path, monkeypatch, cores):
+    monkeypatch.setattr("training.streaming.cores", lambda: cores)
+    rows = [f"{text} It&amp;s" for text in sentences(3000)]
+    corpus = load_corpus("stream:" + write_shards(tmp_path, rows + rows[:100]))
+    splits = {split: texts(corpus, split) for split in corpus.splits}
+    assert sorted(sum(splits.values(), [])) == sorted(rows + rows[:100])
+    assert all(15 <= len(splits[split]) <= 50 for split in ("validation", "test"))
+    assert not set(splits["train"]) & {*splits["validation"], *splits["test"]}  # also of what occurs twice
+    again = load_corpus(f"stream:{tmp_path}")
+    assert len({again.fingerprint(split) for split in splits}) == 3
+    assert [again.fingerprint(split) for split in splits] == [corpus.fingerprint(split) for split in splits]
+    write_shards(tmp_path, list(sentences(3000, seed=1)))
+    assert load_corpus(f"stream:{tmp_path}").fingerprint("train") != corpus.fingerprint("train")
+
+
+def test_a_streamed_corpus_keeps_its_splits_and_joins_others(tmp_path):
+    for name in ("imdb", "other"):
+        (tmp_path / name).mkdir()
+        write_hub_layout(tmp_path / name, **{split: [f"{name}<br />{split}"] for split in ("train", "validation", "test")})
+    corpus = load_corpus(f"stream:{tmp_path}/imdb*2,{tmp_path}/other")
+    assert texts(corpus, "train") == ["imdb\ntrain", "imdb\ntrain", "other<br />train"]
+    assert texts(corpus, "test") == ["imdb\ntest", "other<br />test"]
+
+
+def test_tokens_of_a_streamed_corpus_are_made_once(tmp_path, monkeypatch):
+    from training.streaming import Streamed
+    from training.tokens import build_vocabulary, encode_split
+
+    spec = "stream:" + write_shards(tmp_path, list(sentences(2000)))
+
+    def prepared():
+        corpus = load_corpus(spec)
+        return encode_split(corpus, "train", build_vocabulary(corpus, 100, 1, False))
+
+    first = prepared()
+    monkeypatch.setattr(Streamed, "iter", None)  # the second time nothing is read
+    assert prepared().tolist() == first.tolist() and len(first) > 15_000
+
+
 # ---- Python's own documentation.
 
 
@@ -342,6 +393,9 @@ def test_python_docs():
     ("{}/columns", r"has the columns title \(string\), body \(string\), n \(int64\); accepted: 'text' \(string\)"),
     ("{}/broken", "broken is no corpus: .*[Pp]arquet"),
     ("{}/extra", "corpus 'extra' has the splits more; accepted: train, validation, test"),
+    ("stream:{}/train.txt", "train.txt cannot be streamed; accepted after stream: is a hub id or a directory"),
+    ("stream:{}/void", "void cannot be streamed: "),
+    ("stream:imbd", "no corpus 'imbd'; did you mean 'imdb'"),
     ("{}/twice", "train.raw and train.txt are train text"),
 ])
 def test_errors(tmp_path, spec, message):

@@ -11,6 +11,10 @@ or several of these joined by commas, whose splits are then joined in that order
 text read three times an epoch, so that a small corpus is not lost among large ones. What exists as a file or directory is
 taken before a short name. A directory that has a short name for its own (imdb/) is cleaned like that corpus.
 
+With `stream:` before it (stream:allenai/c4:en), a hub id, short name or directory in the hub's layout is never held as a
+whole, neither in memory nor on disk: its text is read as it comes and only its token ids are kept (see
+`training.streaming`). It is for corpora too large to hold; others start sooner without it.
+
 Missing validation and test text is cut from the training text as `training.blocks` says.
 """
 from __future__ import annotations
@@ -21,13 +25,13 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
 
-from training import blocks, cleaning, hub, pythondocs, textfiles
+from training import blocks, cleaning, hub, pythondocs, streaming, textfiles
 from training.corpus import SPLITS, Corpus, CorpusError, HubUnreachable, Source
 
 __all__ = ["CORPORA", "Corpus", "CorpusError", "HubUnreachable", "Source", "default_corpus", "load_corpus"]
@@ -92,7 +96,7 @@ def _joined(parts: list[Corpus]) -> Corpus:
     if not common:
         have = "; ".join(f"{part.name} has {', '.join(part.splits)}" for part in parts)
         raise CorpusError(f"these corpora have no split in common: {have}")
-    splits = {split: datasets.concatenate_datasets([part.splits[split] for part in parts]) for split in common}
+    splits = {split: _concatenated([part.splits[split] for part in parts]) for split in common}
     return Corpus(",".join(part.name for part in parts), tuple(s for part in parts for s in part.sources), splits)
 
 
@@ -103,11 +107,19 @@ def _repeated(spec: str, pretokenized: bool) -> Corpus:
     if not times.isdecimal() or int(times) < 1:
         raise CorpusError(f"in {spec!r}, {times!r} after the * is no whole number from 1: name*3 is read three times an epoch")
     corpus = _load(name.strip(), pretokenized)
-    train = datasets.concatenate_datasets([corpus.splits["train"]] * int(times))
+    train = _concatenated([corpus.splits["train"]] * int(times))
     return Corpus(f"{corpus.name}*{times}", corpus.sources, {**corpus.splits, "train": train})
 
 
+def _concatenated(texts: list) -> datasets.Dataset | streaming.Streamed:
+    if any(isinstance(text, streaming.Streamed) for text in texts):
+        return streaming.joined(texts)
+    return datasets.concatenate_datasets(texts)
+
+
 def _load(spec: str, pretokenized: bool) -> Corpus:
+    if spec.startswith(_STREAM):
+        return _streamed(spec.removeprefix(_STREAM), pretokenized)
     path = os.path.expanduser(spec)
     if os.path.isfile(path):
         file = Path(path)
@@ -120,6 +132,49 @@ def _load(spec: str, pretokenized: bool) -> Corpus:
     if spec.lower() == "python-docs":
         return _prepared("python-docs", CORPORA["python-docs"], {"train": pythondocs.read()}, pretokenized)
     return _prepared(spec, *_from_hub(spec), pretokenized)
+
+
+_STREAM = "stream:"
+
+
+def _streamed(spec: str, pretokenized: bool) -> Corpus:
+    path = os.path.expanduser(spec)
+    folder, _, config = (path, "", "") if os.path.isdir(path) else path.partition(":")
+    if os.path.isdir(folder):
+        name = Path(folder).resolve().name
+        known = CORPORA.get(name.lower(), Definition())
+        try:
+            builder = datasets.load_dataset_builder(folder, config or None)
+        except hub.LOADING_ERRORS as error:
+            raise CorpusError(f"{folder} cannot be streamed: {' '.join(str(error).split())}; accepted after {_STREAM} is "
+                              "a hub id or a directory in the hub's layout") from None
+    elif os.path.exists(path) or spec.lower() == "python-docs":
+        raise CorpusError(f"{spec} cannot be streamed; accepted after {_STREAM} is a hub id or a directory in the hub's "
+                          f"layout. Without {_STREAM} it is read in bounded memory too")
+    else:
+        name, (known, builder) = spec, _from_hub(spec, datasets.load_dataset_builder)
+    clean_up = None if pretokenized else known.clean_up
+    texts: dict[str, streaming.Streamed] = {}
+    for found, data in builder.as_streaming_dataset().items():
+        split = found if found in known.train else textfiles.SPLIT_NAMES.get(found.lower())
+        if split:
+            cleaned = _text_column(name, data).map(
+                _clean, batched=True, batch_size=256, fn_kwargs={"clean_up": clean_up, "version": cleaning.VERSION})
+            texts[split] = streaming.Streamed([cleaned], _files(builder), found, clean_up, cleaning.VERSION)
+    train = [texts[split] for split in known.train if split in texts]
+    if not train:
+        raise CorpusError(f"corpus {name!r} has no training text to stream: it has {', '.join(texts) or 'no known splits'}")
+    measured = {split: texts[split] for split in SPLITS[1:] if split in texts}
+    whole = train[0] if len(train) == 1 else streaming.joined(train)
+    splits = {**streaming.hold_out(whole, [split for split in SPLITS[1:] if split not in measured]), **measured}
+    return Corpus(_STREAM + name, (Source(name, known.licence, clean_up, {}),), {s: splits[s] for s in SPLITS})
+
+
+def _files(builder: datasets.DatasetBuilder) -> list:
+    """The data files of each split, with the revision (on the hub) or the time (in a folder) of each. The name of the
+    builder's cache has neither where a README lists the files."""
+    return [[split, [*map(str, files)], [*map(list, files.origin_metadata)]] for split, files in
+            (builder.config.data_files or {}).items()]
 
 
 def _read_directory(folder: Path, config: str | None, by_line: bool) -> dict[str, datasets.Dataset]:
@@ -139,7 +194,8 @@ def _read_directory(folder: Path, config: str | None, by_line: bool) -> dict[str
     )
 
 
-def _from_hub(spec: str) -> tuple[Definition, dict[str, datasets.Dataset]]:
+def _from_hub(spec: str, loader: Callable = datasets.load_dataset) -> tuple:
+    """What is known about the corpus, and its splits or what else the loader gives."""
     name, _, config = spec.partition(":")
     known = CORPORA.get(spec.lower())
     if known is None:
@@ -147,10 +203,10 @@ def _from_hub(spec: str) -> tuple[Definition, dict[str, datasets.Dataset]]:
             raise CorpusError(_unknown(spec))
         same = [known for known in CORPORA.values() if known.hub and known.hub.lower() == name.lower()]
         known = next((k for k in same if k.config == config), same[0] if same else Definition())
-        return known, hub.load(name, config or (known.config if len(same) == 1 else None))
+        return known, hub.load(name, config or (known.config if len(same) == 1 else None), loader)
     if known.hub is None:
         raise CorpusError(f"{spec} is on no hub; name the directory where you have it")
-    return known, hub.load(known.hub, known.config)
+    return known, hub.load(known.hub, known.config, loader)
 
 
 def _unknown(spec: str) -> str:
@@ -198,13 +254,7 @@ def _with_all_splits(
 
 def _text(name: str, split: str, data: datasets.Dataset, clean_up: str | None) -> datasets.Dataset:
     """One column, `text`, cleaned."""
-    strings = [column for column, kind in data.features.items() if kind in _STRINGS]
-    column = "text" if "text" in strings else strings[0] if len(strings) == 1 else None
-    if column is None:
-        found = ", ".join(f"{column} ({getattr(kind, 'dtype', 'list')})" for column, kind in data.features.items())
-        raise CorpusError(f"corpus {name!r} has the columns {found}; accepted: 'text' (string), or one string column")
-    data = data.select_columns(column)
-    data = data if column == "text" else data.rename_column(column, "text")
+    data = _text_column(name, data)
     cleaned = data.map(
         _clean,
         batched=True,
@@ -216,6 +266,18 @@ def _text(name: str, split: str, data: datasets.Dataset, clean_up: str | None) -
     if not len(cleaned):
         raise CorpusError(f"corpus {name!r} has no text in {split} ({len(data)} rows, all empty)")
     return cleaned
+
+
+def _text_column(name: str, data):
+    """The data set with its column of text alone, named `text`."""
+    features = data.features or data._resolve_features().features
+    strings = [column for column, kind in features.items() if kind in _STRINGS]
+    column = "text" if "text" in strings else strings[0] if len(strings) == 1 else None
+    if column is None:
+        found = ", ".join(f"{column} ({getattr(kind, 'dtype', 'list')})" for column, kind in features.items())
+        raise CorpusError(f"corpus {name!r} has the columns {found}; accepted: 'text' (string), or one string column")
+    data = data.select_columns(column)
+    return data if column == "text" else data.rename_column(column, "text")
 
 
 _STRINGS = (datasets.Value("string"), datasets.Value("large_string"))

@@ -33,7 +33,8 @@ class Corpus:
     """Text to train and to measure on.
 
     Each split is a memory-mapped `datasets.Dataset` with one column, `text`: a document a row, its paragraphs
-    separated by one newline. Of pretokenized text, a row is a sentence.
+    separated by one newline. Of pretokenized text, a row is a sentence. (Of a streamed corpus each is a
+    `training.streaming.Streamed`, which is not kept anywhere.)
     """
 
     name: str

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import datasets
 import httpx
@@ -15,13 +15,13 @@ LOADING_ERRORS = (OSError, ValueError, RuntimeError, datasets.exceptions.Dataset
 PATIENCE = 8  # seconds for the hub to give any answer at all
 
 
-def load(hub_id: str, config: str | None) -> datasets.DatasetDict:
-    """All splits of a dataset. Raises HubUnreachable within about 10 s, CorpusError where the hub has no such one."""
+def load(hub_id: str, config: str | None, loader: Callable = datasets.load_dataset):
+    """All splits of a dataset, or what another `loader` gives. Raises HubUnreachable within about 10 s, CorpusError where the hub has no such one."""
     reachable = not datasets.config.HF_HUB_OFFLINE and _answers(datasets.config.HF_ENDPOINT)
     name = hub_id + (f":{config}" if config else "")
     try:
         with contextlib.nullcontext() if reachable else _offline():
-            return datasets.load_dataset(hub_id, config)
+            return loader(hub_id, config)
     except datasets.exceptions.DatasetNotFoundError:
         raise CorpusError(f"the hub has no dataset {hub_id!r}, or not for everybody") from None
     except (*LOADING_ERRORS, ImportError, httpx.HTTPError) as error:

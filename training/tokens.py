@@ -22,6 +22,7 @@ import torch
 from lm.vocabulary import EOS_ID, Vocabulary
 from training.corpora import Corpus
 
+COUNTED = 2**30  # characters that the vocabulary is made from, of the beginning of a text
 CHARACTERS = 2**20  # of documents that are encoded at once
 SCANNED = 2**22  # tokens that are looked through at once
 
@@ -36,7 +37,7 @@ def build_vocabulary(corpus: Corpus, size: int, minimum_count: int, pretokenized
     key = [corpus.fingerprint("train"), size, minimum_count, pretokenized]
     path = cache_folder() / f"vocabulary-{_digest(key)}.json"
     if not path.exists():
-        texts = (line for document in corpus.documents("train") for line in document.split("\n"))
+        texts = (line for document in _beginning(corpus.documents("train")) for line in document.split("\n"))
         vocabulary = Vocabulary.build(texts, size, minimum_count, pretokenized)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, vocabulary.to_json().encode())
@@ -55,6 +56,16 @@ def encode_split(corpus: Corpus, split: str, vocabulary: Vocabulary) -> np.ndarr
                 for ids in vocabulary.encode_many([document + "\n" for document in batch]):
                     file.write(np.array(ids, kind).tobytes())
     return np.memmap(path, kind, mode="r")
+
+
+def _beginning(documents: Iterable[str]) -> Iterator[str]:
+    """Documents of some `COUNTED` characters: the words of a text without bounds have none either."""
+    left = COUNTED
+    for document in documents:
+        yield document
+        left -= len(document)
+        if left <= 0:
+            return
 
 
 def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
