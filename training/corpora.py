@@ -173,7 +173,7 @@ def _streamed(spec: str, pretokenized: bool) -> Corpus:
 def _files(builder: datasets.DatasetBuilder) -> list:
     """The data files of each split, with the revision (on the hub) or the time (in a folder) of each. The name of the
     builder's cache has neither where a README lists the files."""
-    return [[split, [*map(str, files)], [*map(list, files.origin_metadata)]] for split, files in
+    return [[str(split), [*map(str, files)], [*map(list, files.origin_metadata)]] for split, files in
             (builder.config.data_files or {}).items()]
 
 
