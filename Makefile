@@ -10,7 +10,7 @@ run = @exec .venv/bin/python -m
 # $(call option,name,VARIABLE): --name 'value', or nothing where the variable is not set.
 option = $(if $(value $(2)),--$(1) '$(subst ','\'',$(value $(2)))')
 
-.PHONY: help serve test train predict evaluate bench-serve bench-train constraints clean FORCE
+.PHONY: help serve test train compare predict evaluate bench-serve bench-train constraints clean FORCE
 .NOTPARALLEL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
@@ -18,6 +18,7 @@ help:
 	@echo "make serve        serve next words over HTTP: PORT=$(PORT) HOST=$(HOST) BUNDLE=folder WORKERS=n"
 	@echo "make test         run the tests: ARGS='-k client'"
 	@echo "make train        train a model: CORPUS=name-or-path RECIPE=file OUT=runs/name NPROC=processes"
+	@echo "make compare      train RNN, GRU, LSTM and a Transformer alike: CORPUS=name-or-path OUT=runs/name ARGS=--quick"
 	@echo "make predict      next words of TEXT='I went to the': BUNDLE=folder"
 	@echo "make evaluate     perplexity and accuracy: BUNDLE=folder CORPUS=name-or-path"
 	@echo "make bench-serve  measure the service beside others: BUNDLE=folder ARGS=--quick"
@@ -39,6 +40,9 @@ test: .venv/test.stamp
 
 train: .venv/train.stamp
 	$(run) training train $(call option,corpus,CORPUS) $(call option,recipe,RECIPE) $(call option,out,OUT) $(call option,processes,NPROC) $(ARGS)
+
+compare: .venv/train.stamp
+	$(run) training compare $(call option,corpus,CORPUS) $(call option,out,OUT) $(ARGS)
 
 predict: .venv/serve.stamp
 	$(run) lm predict $(call option,bundle,BUNDLE) $(ARGS) $(if $(value TEXT),-- '$(subst ','\'',$(value TEXT))')

@@ -68,11 +68,30 @@ def _train(recipe: Recipe, out: Path | None, processes: Processes) -> int:
     return 0
 
 
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--corpus", default="python-docs", help="as of train (default: python-docs)")
+    parser.add_argument("--pretokenized", action="store_true", help="the text is split at spaces already")
+    parser.add_argument("--out", type=Path, help="the comparison's folder (default: runs/compare- and the corpus's name)")
+    parser.add_argument("--quick", action="store_true", help="tiny models, trained for a moment: to see that it works")
+    parser.set_defaults(run=_compare)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from training.comparison import QUICK, Plan, compare
+
+    corpus = load_corpus(arguments.corpus, pretokenized=arguments.pretokenized)
+    out = arguments.out or Path("runs") / ("compare-" + re.sub(r"[^\w.+-]+", "-", corpus.name).strip("-."))
+    report = compare(corpus, out, QUICK if arguments.quick else Plan(), arguments.pretokenized)
+    print(report.read_text(encoding="utf-8"))
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     add_train(commands.add_parser("train", help="train a model; the same command resumes a run that was stopped"))
+    add_compare(commands.add_parser("compare", help="train RNN, GRU, LSTM and a Transformer alike, and compare them"))
     parsed = parser.parse_args(arguments)
     parsed.given = sys.argv[1:] if arguments is None else arguments
     try:

@@ -29,8 +29,30 @@ def _plot(path: Path, label: str, steps: list[int], rows: list[dict], curves: di
             values = [row[split][key] for row in rows]
             axes.plot(steps, values, style, color=colour, marker="o", markersize=3, label=f"{prefix}{split}")
     axes.set(xlabel="step", ylabel=label, yscale=scale)
+    _finish(figure, axes, path)
+    return path
+
+
+def plot_comparison(folder: Path, curves: dict[str, list[tuple[int, float]]], reach: dict[str, list[float]]) -> None:
+    """Draw `learning.png`, validation perplexity by tokens read, and `gradient.png`, the norm of the gradient of the last
+    word's loss by how many words earlier the input is, each on a logarithmic scale."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for name, points in curves.items():
+        axes.plot(*zip(*points), marker="o", markersize=3, label=name)
+    axes.set(xlabel="tokens read in training", ylabel="validation perplexity", yscale="log")
+    _finish(figure, axes, folder / "learning.png")
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for name, norms in reach.items():
+        axes.plot(norms, label=name)
+    axes.set(xlabel="words earlier", ylabel="norm of the gradient of the last word's loss", yscale="log")
+    _finish(figure, axes, folder / "gradient.png")
+
+
+def _finish(figure: Figure, axes, path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
-    return path

@@ -1,0 +1,254 @@
+"""RNN, GRU, LSTM and a small Transformer with as many parameters, trained alike on the same tokens: `python -m training
+compare`.
+
+All have the embedding in common, tied to the output layer; the widths of the others are chosen so that they have the
+LSTM's number of parameters. Each is trained a little with each of a few learning rates, and then in full with the one
+that gave the best validation perplexity. What is timed is timed on one thread of the processor, in processor time, so
+that other programs do not disturb it.
+"""
+from __future__ import annotations
+
+import bisect
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from lm.network import Architecture, Network
+from training.corpora import Corpus
+from training.distributed import Processes
+from training.loop import _Run, build_network, fit
+from training.measure import measure
+from training.plots import plot_comparison
+from training.recipe import Recipe
+from training.tokens import Windows, build_vocabulary, encode_split, write_atomically
+from training.transformer import Shape, Transformer
+
+MODELS = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM", "transformer": "Transformer"}
+CONTEXTS = (10, 100, 1000)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large the models are and how long they are trained.
+
+    embedding_size and hidden_size are the LSTM's; rates are tried for trial_epochs each; reach is how many words back the
+    gradient is followed; repeats: of each thing that is timed.
+    """
+
+    embedding_size: int = 128
+    hidden_size: int = 256
+    epochs: float = 5.0
+    trial_epochs: float = 0.5
+    rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3)
+    evaluations: int = 20
+    reach: int = 200
+    repeats: int = 30
+
+
+QUICK = Plan(16, 24, 0.5, 0.2, (4e-3, 1e-2), 3, 20, 2)
+
+
+def compare(corpus: Corpus, out: Path, plan: Plan, pretokenized: bool = False) -> Path:
+    """Train and measure all models; gives `comparison.md`, beside which are the figures and `comparison.json`.
+
+    A comparison that was stopped goes on where it was.
+    """
+    torch.set_num_threads(1)
+    models = [_Model(name, corpus, out / name, plan, pretokenized) for name in MODELS]
+    for model in models:
+        model.train()
+    for model, speed in zip(models, _in_rounds([model.trains for model in models], plan.repeats)):
+        model.figures["train_tokens_per_second"] = model.tokens_a_step / speed
+    for model in models:
+        model.measure()
+    results = {model.name: model.figures for model in models}
+    write_atomically(out / "comparison.json", json.dumps(results, indent=1).encode())
+    plot_comparison(out, {MODELS[name]: result["learning_curve"] for name, result in results.items()},
+                    {MODELS[name]: result["gradient_norm"] for name, result in results.items()})
+    report = out / "comparison.md"
+    write_atomically(report, _report(corpus, plan, results).encode())
+    return report
+
+
+class _Model:
+    def __init__(self, name: str, corpus: Corpus, out: Path, plan: Plan, pretokenized: bool):
+        self.name, self.corpus, self.out, self.plan = name, corpus, out, plan
+        recipe = Recipe(corpus=corpus.name, pretokenized=pretokenized, embedding_size=plan.embedding_size,
+                        hidden_size=plan.hidden_size, forget=0.0, evaluation_tokens=5_000, patience=1_000, threads=1)
+        self.vocabulary = build_vocabulary(corpus, recipe.vocabulary_size, recipe.minimum_count, pretokenized)
+        self.network = partial(_bare, name, size=len(self.vocabulary))
+        wanted = _count(_bare("lstm", recipe, len(self.vocabulary)))
+        widths = range(8, 16 * plan.hidden_size)
+        index = bisect.bisect(widths, wanted, key=lambda width: self._parameters(recipe, width))
+        width = min(widths[max(0, index - 1) : index + 1], key=lambda w: abs(self._parameters(recipe, w) - wanted))
+        cell = name if name != "transformer" else "lstm"  # recipes know no other; for the Transformer it has no meaning
+        self.recipe = replace(recipe, cell=cell, hidden_size=width)
+        self.figures = {"parameters": self._parameters(recipe, width), "width": width, "vocabulary": len(self.vocabulary),
+                        "embedding_parameters": len(self.vocabulary) * (plan.embedding_size + 1)}
+        self.tokens_a_step = recipe.batch_size * recipe.bptt
+
+    def _parameters(self, recipe: Recipe, width: int) -> int:
+        return _count(self.network(replace(recipe, hidden_size=width)))
+
+    def train(self) -> None:
+        trials = {rate: self._fit(f"rate-{rate:g}", replace(self.recipe, learning_rate=rate, epochs=self.plan.trial_epochs,
+                                                            evaluate_every=1_000_000))[-1]["validation"]["perplexity"]
+                  for rate in self.plan.rates}
+        best = min(trials, key=trials.get)
+        tokens = len(encode_split(self.corpus, "train", self.vocabulary))
+        every = max(1, int(self.plan.epochs * tokens / self.tokens_a_step / self.plan.evaluations))
+        self.recipe = replace(self.recipe, learning_rate=best, epochs=self.plan.epochs, evaluate_every=every)
+        rows = self._fit("full", self.recipe)
+        self.figures |= {"learning_rate": best, "trials": {f"{rate:g}": value for rate, value in trials.items()},
+                         "learning_curve": [(row["tokens"], row["validation"]["perplexity"]) for row in rows]}
+
+    def _fit(self, name: str, recipe: Recipe) -> list[dict]:
+        print(f"{MODELS[self.name]}, learning rate {recipe.learning_rate:g}, {recipe.epochs:g} epochs", file=sys.stderr)
+        fit(recipe, self.corpus, self.out / name, build=partial(_build, self.name))
+        return [json.loads(line) for line in (self.out / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+    def trains(self) -> Callable[[], None]:
+        """Something that does one training step after the other."""
+        run = _Run(self.recipe, self.vocabulary, self.corpus, self.out / "full", Processes(), partial(_build, self.name))
+        windows = run.windows.epoch(0)
+        return lambda: run._step(*next(windows))
+
+    def measure(self) -> None:
+        weights = torch.load(self.out / "full" / "best.pt", map_location="cpu", weights_only=True)["network"]
+        network, remembering = self.network(self.recipe), self.network(self.recipe, memory=max(CONTEXTS))
+        network.load_state_dict(weights)
+        remembering.load_state_dict(weights)
+        test = encode_split(self.corpus, "test", self.vocabulary)
+        windows = Windows(test, max(1, len(test) // 4_000), self.recipe.bptt)
+        self.figures |= measure(network, windows.epoch(0), windows.batch, len(test), torch.inference_mode)
+        self.figures["gradient_norm"] = gradient_norms(network, *_excerpts(
+            encode_split(self.corpus, "validation", self.vocabulary), self.plan.reach))
+        self.figures["word_ms"] = {kind: {str(context): 1000 * seconds for context, seconds in zip(CONTEXTS, times)}
+                                   for kind, times in self._word_times(remembering.eval(), torch.as_tensor(test[:1001].astype(int)))}
+
+    def _word_times(self, network: Network, text: Tensor) -> Iterator[tuple[str, list[float]]]:
+        """Seconds until the next word is known, behind contexts of several lengths."""
+        text = text.repeat(-(-1001 // len(text)))[:, None]
+
+        @torch.inference_mode()
+        def predict(tokens: Tensor, state: Tensor) -> Tensor:
+            outputs, new = network(tokens, state)
+            network.logits(outputs[-1]).topk(5)
+            return new
+
+        empty = network.initial_state(1)
+        states = [predict(text[:context], empty) for context in CONTEXTS]
+        yield "going on", list(_in_rounds([lambda s=state: partial(predict, text[-1:], s) for state in states],
+                                          self.plan.repeats))
+        yield "from the first word", list(_in_rounds(
+            [lambda c=context: partial(predict, text[:c], empty) for context in CONTEXTS], self.plan.repeats))
+
+
+def _bare(name: str, recipe: Recipe, size: int, memory: int = 128) -> nn.Module:
+    """The network without dropout."""
+    if name == "transformer":
+        return Transformer(Shape(size, recipe.embedding_size, recipe.hidden_size, memory=memory))
+    return Network(Architecture(size, name, recipe.embedding_size, recipe.hidden_size))
+
+
+def _build(name: str, recipe: Recipe, size: int) -> nn.Module:
+    """The network as it is trained."""
+    if name == "transformer":
+        return Transformer(Shape(size, recipe.embedding_size, recipe.hidden_size), recipe.dropout)
+    return build_network(recipe, size)
+
+
+def _count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _in_rounds(makers: list[Callable[[], Callable[[], object]]], rounds: int) -> list[float]:
+    """The median processor seconds of a call of each, called in turn so that all meet the same conditions."""
+    calls = [make() for make in makers]
+    seconds: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds + 1):
+        for call, times in zip(calls, seconds):
+            began = time.process_time()
+            call()
+            times.append(time.process_time() - began)
+    return [median(times[1:]) for times in seconds]
+
+
+def gradient_norms(network: Network, inputs: Tensor, targets: Tensor) -> list[float]:
+    """How the loss of the last word depends on the words before it: the norm of its gradient with respect to the embedded
+    input k steps earlier, k = 0, 1, …; the mean over the sequences.
+
+    inputs (time, batch) int64, read from the empty state; targets (batch,), what follows.
+    """
+    embedded: list[Tensor] = []
+    hook = network.embedding.register_forward_hook(lambda module, arguments, output: embedded.append(output))
+    try:
+        outputs, _ = network.train()(inputs, network.initial_state(inputs.shape[1]))
+    finally:
+        hook.remove()
+    loss = nn.functional.cross_entropy(network.logits(outputs[-1]), targets, reduction="sum")
+    norms = torch.autograd.grad(loss, embedded[0])[0].norm(dim=2)
+    norms = norms if norms.shape == inputs.shape else norms.t()  # the Transformer reads with the batch first
+    return norms.mean(1).flip(0).tolist()
+
+
+def _excerpts(tokens, time: int, count: int = 64) -> tuple[Tensor, Tensor]:
+    """Pieces from all over a text: (time, count), and the word after each, (count,)."""
+    windows = Windows(tokens, min(count, (len(tokens) - 1) // time), time)
+    inputs, targets = next(windows.epoch(0))
+    return inputs, targets[-1]
+
+
+def _report(corpus: Corpus, plan: Plan, results: dict[str, dict]) -> str:
+    lines = ["| | parameters | learning rate | perplexity | top-1 | top-3 | tokens/s in training | "
+             + " | ".join(f"ms a word at {context:,}" for context in CONTEXTS) + " |", "|---" * (7 + len(CONTEXTS)) + "|"]
+    for name, result in results.items():
+        times = result["word_ms"]
+        lines.append(f"| {MODELS[name]} | {result['parameters']:,} | {result['learning_rate']:g} | "
+                     f"{result['perplexity']:.1f} | {result['top1']:.1%} | {result['top3']:.1%} | "
+                     f"{result['train_tokens_per_second']:,.0f} | " + _milliseconds(times["going on"]))
+        if name == "transformer":
+            lines.append("| the same without a cache | | | | | | | " + _milliseconds(times["from the first word"]))
+    first = results["lstm"]
+    tried = "; ".join(f"{MODELS[name]} " + ", ".join(f"{rate}: {value:.0f}" for rate, value in result["trials"].items())
+                      for name, result in results.items())
+    counts = [result["parameters"] for result in results.values()]
+    return "\n".join([
+        f"# Four networks on {corpus.name}", "", *lines, "",
+        f"Perplexity and accuracy are on the {first['tokens']:,} tokens of the test text, with the weights of the best "
+        f"validation perplexity of {plan.epochs:g} epochs, {first['learning_curve'][-1][0]:,} tokens read. Vocabulary "
+        f"{first['vocabulary']:,}; of the parameters, {first['embedding_parameters']:,} are the embedding, which is the "
+        f"output layer too, and its bias. The totals differ by {max(counts) / min(counts) - 1:.2%}.",
+        "",
+        f"Embedding {plan.embedding_size}; one layer of " + ", ".join(
+            f"{results[name]['width']} ({MODELS[name]})" for name in MODELS if name != "transformer")
+        + f"; the Transformer has two layers of {plan.embedding_size} with 4 heads and {results['transformer']['width']} in "
+        "between, and attends to the 128 words before a window of 35 too. All: AdamW, 32 sequences of 35 words a step, the "
+        "same schedule, dropout 0.2. Learning rates tried, with the validation perplexity after "
+        f"{plan.trial_epochs:g} epochs: {tried}.",
+        "",
+        f"Times are of one thread on {_processor()}, torch {torch.__version__}, in processor time (median of {plan.repeats}). "
+        "A recurrent network and the Transformer's cache of keys and values go on from what was read; without the cache the "
+        "Transformer reads the whole context again for each word. The LSTM is trained with this project's own layer, the "
+        "others with torch's.",
+        "", "![learning curves](learning.png)", "", "![how far the gradient reaches back](gradient.png)", "",
+    ])
+
+
+def _milliseconds(times: dict[str, float]) -> str:
+    return " | ".join(f"{value:.2f}" for value in times.values()) + " |"
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*: (.*)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
+    return found[1] if found else "this machine"
