@@ -301,7 +301,8 @@ def _claim(out: Path, recipe: Recipe, corpus: Corpus) -> None:
     if not path.exists():
         write_atomically(path, json.dumps(mine, indent=1).encode())
         return
-    theirs = json.loads(path.read_text(encoding="utf-8"))
+    # A setting that there was not yet when the run began has its default.
+    theirs = {**Recipe().to_dict(), **json.loads(path.read_text(encoding="utf-8"))}
     changed = [f"{key} {theirs.get(key)!r} is now {value!r}" for key, value in mine.items() if theirs.get(key) != value]
     if changed:
         what = "the corpus's text has changed" if theirs.get("text") != mine["text"] else changed[0]
