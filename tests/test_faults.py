@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from serve.torture import damage, deadlines, disks, fuzz, killing, overload, slow_connections, soak, stopping, trainings
+from serve.torture import damage, deadlines, disks, fuzz, killing, overload, slow_connections, soak, stopping
 from serve.torture.__main__ import PARTS
 from serve.torture.promise import Promise, table
 
@@ -62,12 +62,8 @@ def test_a_damaged_bundle_is_refused(tiny_bundle, tmp_path):
     check(damage.damage(tiny_bundle, tmp_path, bits=30, started=1))
 
 
-def test_a_killed_training_goes_on(tmp_path):
-    check(trainings.kill_training(None, tmp_path, times=2))
-
-
 def test_a_full_or_read_only_disk_is_one_line(tmp_path, tiny_bundle):
-    check(disks.disks(tiny_bundle, tmp_path, sizes=(64,)))
+    check(disks.disks(tiny_bundle, tmp_path, sizes=(64,), places=("the run's",)))
 
 
 def test_the_table_names_what_is_broken():

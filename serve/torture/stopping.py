@@ -58,7 +58,7 @@ def _in_flight(service: Service, requests: int) -> Crowd:
     """Asks so many questions that take a while, and returns when all have arrived and most have no answer."""
     crowd = Crowd()
     if requests:
-        crowd.ask_once(service, [score(3000, number) for number in range(requests)])
+        crowd.ask_once(service, [score(1500, number) for number in range(requests)])
         with Client(service) as client:
 
             def arrived() -> int:
