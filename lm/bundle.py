@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
 
@@ -29,10 +29,13 @@ class BundleError(ValueError):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose files are there and whole."""
+    """A bundle whose files were there and whole. It has their content, so what is used is what was checked, whatever
+    becomes of the folder.
+    """
 
     path: Path
     metadata: dict
+    content: dict[str, bytes] = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -45,21 +48,6 @@ class Bundle:
     @property
     def tokenizer_file(self) -> Path:
         return self.path / TOKENIZER
-
-    def read(self, file: str) -> bytes:
-        """The content of one of its files, with the sha256 of the description: what is used is what was checked.
-
-        Raises BundleError where it has not, or cannot be read.
-        """
-        try:
-            content = (self.path / file).read_bytes()
-        except FileNotFoundError:
-            raise BundleError(f"{self.path} is not whole: {file} is missing") from None
-        except OSError as error:
-            raise BundleError(f"{self.path} cannot be read: {file}: {error.strerror}") from None
-        if hashlib.sha256(content).hexdigest() != self.metadata["files"][file]["sha256"]:
-            raise BundleError(f"{self.path} is damaged: {file} does not have the sha256 that {DESCRIPTION} gives")
-        return content
 
 
 def open_bundle(path: str | os.PathLike | None = None) -> Bundle:
@@ -75,8 +63,8 @@ def open_bundle(path: str | os.PathLike | None = None) -> Bundle:
     try:
         metadata = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         version, name, files = metadata["format"], metadata["name"], metadata["files"]
-        sums = [files[file]["sha256"] for file in (MODEL, TOKENIZER)]
-        if type(version) is not int or not all(type(text) is str for text in (name, *sums)):
+        sums = {file: files[file]["sha256"] for file in (MODEL, TOKENIZER)}
+        if type(version) is not int or not all(type(text) is str for text in (name, *sums.values())):
             raise TypeError("format is not a number, or name or a sha256 is not text")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{folder} is damaged: {DESCRIPTION} cannot be used ({type(error).__name__}: {error})") from None
@@ -84,10 +72,7 @@ def open_bundle(path: str | os.PathLike | None = None) -> Bundle:
         raise BundleError(f"{folder} has bundle format {version}; this version of Nextword reads up to {FORMAT}: update it")
     if version != 1 and metadata.get("sha256") not in ("", seal(metadata)):
         raise BundleError(f'{folder} is damaged: {DESCRIPTION} does not have its own sha256; who edits it sets that to ""')
-    bundle = Bundle(folder, metadata)
-    for file in (MODEL, TOKENIZER):
-        bundle.read(file)
-    return bundle
+    return Bundle(folder, metadata, {file: _read(folder, file, sha256) for file, sha256 in sums.items()})
 
 
 def seal(metadata: dict) -> str:
@@ -130,3 +115,15 @@ def write_bundle(path: str | os.PathLike, model: bytes, tokenizer: str, metadata
         shutil.rmtree(part, ignore_errors=True)
         raise
     return open_bundle(folder)
+
+
+def _read(folder: Path, file: str, sha256: str) -> bytes:
+    try:
+        content = (folder / file).read_bytes()
+    except FileNotFoundError:
+        raise BundleError(f"{folder} is not whole: {file} is missing") from None
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be read: {file}: {error.strerror}") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise BundleError(f"{folder} is damaged: {file} does not have the sha256 that {DESCRIPTION} gives")
+    return content

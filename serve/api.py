@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import json
 import logging
@@ -14,6 +15,8 @@ from typing import NamedTuple
 
 from litserve import LitAPI
 
+from lm.bundle import Bundle, BundleError, open_bundle
+from serve import logs
 from serve.engine import DrainingLoop
 from serve.metrics import BATCHES
 
@@ -34,22 +37,32 @@ class NextWordsAPI(LitAPI):
     """Answers questions (operation, fields), whose fields are validated already.
 
     Args:
-        bundle: folder of the model; None is the one that comes with the package.
+        bundle: the model, or its folder; None is the one that comes with the package.
         cache_bytes: what the states of recent texts may take in each worker.
     """
 
-    def __init__(self, bundle: Path | None = None, cache_bytes: int = 64_000_000):
+    def __init__(self, bundle: Bundle | Path | None = None, cache_bytes: int = 64_000_000):
         super().__init__(max_batch_size=MOST_TOGETHER, loop=DrainingLoop(), api_path="/v1/next-words")
-        self._bundle, self._cache_bytes = bundle, cache_bytes
+        self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        self._cache_bytes = cache_bytes
+        self.model = self._bundle.name
+
+    def renewed(self) -> NextWordsAPI:
+        """The same with the bundle that is in the folder now. Raises BundleError."""
+        new = copy.copy(self)
+        new._bundle = open_bundle(self._bundle.path)
+        new.model = new._bundle.name
+        return new
 
     def setup(self, device: str) -> None:
         """Loads the model and has it answer once, so that no request pays for what is done only once."""
+        logs.configure()
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its warnings are about its own future
         _keep_large_memory_apart()
         import torch
 
-        from lm import BundleError, load
+        from lm import load
 
         torch.set_num_threads(1)  # a worker is one thread: more would get in each other's way
         try:
@@ -57,6 +70,7 @@ class NextWordsAPI(LitAPI):
         except BundleError as error:
             print(f"serve: {error}", file=sys.stderr)
             sys.exit(2)
+        del self._bundle
         self._operations = _operations(model, self._cache_bytes)
         model.next_words("A word")
 

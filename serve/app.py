@@ -7,25 +7,53 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from serve import errors, health, openai
 from serve.departure import Departures
 from serve.engine import Engine
+from serve.headers import SecurityHeaders
+from serve.keys import Keys
 from serve.limits import BodyLimit
 from serve.metrics import RequestMetrics
+from serve.rate_limit import RateLimit
+from serve.requests import Requests
 from serve.schemas import NextWordsRequest, NextWordsResponse, NextWordsResults, ScoreRequest, ScoreResponse
+from serve.settings import Settings
 
 PAGE = Path(__file__).parent / "page"
 TOGETHER = 8  # texts of one request that are asked at the same time, so that others are answered between them
+ALLOWED_HEADERS = ["authorization", "content-type", "x-api-key", "x-request-id"]  # from pages of other origins
+EXPOSED_HEADERS = ["retry-after", "x-request-id"]
 DESCRIPTION = """Suggests the words that may come next in a text.
 
 Errors have one shape, whatever the status: `{"error": {"type": …, "message": …, "where": …}}`.
 """
 
 
-def build_app(engine: Engine, model: str) -> FastAPI:
-    """Returns the application that asks `engine`; `model` is the name of what it serves."""
-    app = FastAPI(
+class _App(FastAPI):
+    """FastAPI, and around all of it, its last resort for errors too, what each request goes through first."""
+
+    def __init__(self, settings: Settings, **options):
+        super().__init__(**options)
+        self._settings, self._keys = settings, settings.keys()
+
+    def build_middleware_stack(self) -> ASGIApp:
+        app, settings = super().build_middleware_stack(), self._settings
+        if settings.rate:
+            app = RateLimit(app, settings.rate)
+        if self._keys:
+            app = Keys(app, self._keys)
+        if settings.cors_origins:
+            app = CORSMiddleware(app, settings.cors_origins, ["GET", "POST"], ALLOWED_HEADERS, expose_headers=EXPOSED_HEADERS)
+        return RequestMetrics(Requests(SecurityHeaders(app), settings.access_log))
+
+
+def build_app(engine: Engine, settings: Settings) -> FastAPI:
+    """Returns the application that asks `engine`."""
+    app = _App(
+        settings,
         title="Nextword",
         version="1",
         description=DESCRIPTION,
@@ -36,11 +64,10 @@ def build_app(engine: Engine, model: str) -> FastAPI:
     )
     app.add_middleware(Departures)
     app.add_middleware(BodyLimit)
-    app.add_middleware(RequestMetrics)
     errors.install(app)
     _add_questions(app, engine)
-    app.include_router(openai.build_router(engine.ask, model))
-    app.include_router(health.build_router(engine, model))
+    app.include_router(openai.build_router(engine))
+    app.include_router(health.build_router(engine))
     _add_pages(app)
     return app
 

@@ -29,9 +29,11 @@ from litserve.utils import WorkerSetupStatus
 from serve.connections import Connection, HTTPServer
 from serve.departure import client_has_left, waited
 from serve.links import Inbox, Lost, Questions
+from serve.logs import logger
 from serve.pace import Pace
 
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
+RELOAD = signal.SIGHUP
 STARTS = 5  # of a worker that is killed each time before it is ready
 LOOK = 0.1  # seconds after which it is looked, again and again, whether a client still waits
 
@@ -71,7 +73,7 @@ class DrainingLoop(LitLoop):
 
     def __call__(self, lit_api, device, worker_id, request_queue, transport, workers_setup_status, callback_runner):
         with contextlib.suppress(EOFError, ConnectionError):  # the HTTP process has ended
-            inbox = Inbox(transport)
+            inbox = Inbox(transport, lit_api.model)
             while True:
                 batch = {number: pickle.loads(content) for number, content in inbox.first(lit_api.max_batch_size).items()}
                 self._answer(lit_api, batch, inbox)
@@ -89,10 +91,15 @@ class DrainingLoop(LitLoop):
 
 
 class _Readiness:
-    """Which workers are ready, for all processes to see; a worker writes it as LitServe has it do."""
+    """Which workers are ready, for all processes to see; a worker writes it as LitServe has it do.
+
+    There is place for as many again, with other ids: those that are to take over with a new bundle.
+    """
 
     def __init__(self, workers: int):
-        self._ready = multiprocessing.get_context("spawn").RawArray("b", workers)
+        context = multiprocessing.get_context("spawn")
+        self._ready, self._first = context.RawArray("b", 2 * workers), context.RawValue("i", 0)
+        self._workers = workers
 
     def __setitem__(self, name: str, status: str) -> None:
         self._ready[int(name.rpartition("_")[2])] = status == WorkerSetupStatus.READY
@@ -100,12 +107,21 @@ class _Readiness:
     def __getitem__(self, worker_id: int) -> bool:
         return bool(self._ready[worker_id])
 
-    def __len__(self) -> int:
-        return len(self._ready)
+    @property
+    def present(self) -> range:
+        """The ids of those that are asked."""
+        return range(self._first.value, self._first.value + self._workers)
 
     @property
-    def count(self) -> int:
-        return sum(self._ready)
+    def coming(self) -> range:
+        first = self._workers - self._first.value
+        return range(first, first + self._workers)
+
+    def take_over(self) -> None:
+        self._first.value = self.coming.start
+
+    def count(self, ids: range) -> int:
+        return sum(self._ready[ids.start : ids.stop])
 
 
 class Engine(LitServer):
@@ -117,7 +133,8 @@ class Engine(LitServer):
     queues; so `serve` and `ask` stand in for it.
 
     Args:
-        api: computes in the workers; its loop must be a `DrainingLoop`.
+        api: computes in the workers; its loop must be a `DrainingLoop`, `model` names what it answers with,
+            and `renewed()` gives one with the model as it is on disk now, or raises ValueError.
         build_app: makes the FastAPI application, given this engine.
         workers: how many processes compute.
         deadline: seconds in which each request is answered or refused.
@@ -136,10 +153,12 @@ class Engine(LitServer):
         self._build_app = build_app
         self._api = api
         self._most_waiting = most_waiting
-        self._questions, self._pace = Questions(), Pace()
-        self._failed_starts = 0
+        self._questions, self._pace = Questions(api.model, workers), Pace()
+        self._failed_starts = self._generation = 0
         self.inference_workers = []
-        super().__init__(api, accelerator="cpu", devices=1, workers_per_device=workers, timeout=deadline)
+        self._next_api, self._coming = None, []  # a new model, and its workers until all of them are ready
+        self._retired: list[multiprocessing.Process] = []  # those of an old one, which answer what they have
+        super().__init__(api, accelerator="cpu", devices=1, workers_per_device=2 * workers, timeout=deadline)
         self.workers_setup_status = _Readiness(workers)
         self.litapi_request_queues[api.api_path] = None
 
@@ -162,11 +181,17 @@ class Engine(LitServer):
             asyncio.get_running_loop().remove_reader(self._workers_come.fileno())
             signal.raise_signal(signal.SIGTERM)
         for number in sockets:
-            self._connecting = asyncio.ensure_future(self._questions.connect(socket.socket(fileno=number)))
+            connecting = self._questions.connect(socket.socket(fileno=number), generation=sent[0])
+            self._connecting = asyncio.ensure_future(connecting)
+
+    @property
+    def model(self) -> str:
+        """The name of what answers now."""
+        return self._questions.model
 
     @property
     def ready_workers(self) -> int:
-        return self.workers_setup_status.count
+        return self.workers_setup_status.count(self.workers_setup_status.present)
 
     @property
     def waiting(self) -> int:
@@ -225,9 +250,12 @@ class Engine(LitServer):
     def serve(self, listener: socket.socket, stop: socket.socket, announce: Callable[[], None]) -> None:
         """Serves until told to stop; then answers what is in flight, and leaves no process behind.
 
+        At RELOAD the workers are replaced by new ones, with the model as it is on disk now, as soon as those are
+        ready. Where they do not get ready, the old ones go on.
+
         Args:
             listener: a bound socket.
-            stop: becomes readable when it is time to stop; a signal handler must not raise.
+            stop: brings the numbers of signals; a signal handler must not raise.
             announce: called once, when the first worker is ready.
 
         Raises:
@@ -240,7 +268,7 @@ class Engine(LitServer):
             resource_tracker.ensure_running()
             with _signals_blocked():
                 http = self._start_http(listener)
-                for worker_id in range(len(self.workers_setup_status)):
+                for worker_id in self.workers_setup_status.present:
                     self.inference_workers.append(self.launch_single_inference_worker(self._api, worker_id))
             self._supervise(http, stop, announce)
         except ConnectionError as error:
@@ -252,13 +280,14 @@ class Engine(LitServer):
         link, self._transport = socket.socketpair()
         with link, self._transport:
             worker = super().launch_single_inference_worker(lit_api, worker_id)
-            socket.send_fds(self._workers_go, [b"w"], [link.fileno()])
+            generation = self._generation + (lit_api is self._next_api)
+            socket.send_fds(self._workers_go, [bytes([generation % 256])], [link.fileno()])
         return worker
 
     def _start_http(self, listener: socket.socket) -> multiprocessing.Process:
         config = uvicorn.Config(
             self.app,
-            log_level="warning",
+            log_config=None,
             access_log=False,
             server_header=False,
             ws="none",
@@ -277,30 +306,76 @@ class Engine(LitServer):
         return process
 
     def _supervise(self, http: multiprocessing.Process, stop: socket.socket, announce: Callable[[], None]) -> None:
-        """Replaces dead workers, until `stop` or the end of the HTTP process."""
+        """Replaces dead workers, and all of them at RELOAD, until another signal or the end of the HTTP process."""
         announced = False
         while True:
             ready = self.ready_workers
             if ready and not announced:
                 announce()
                 announced = True
-            workers = [worker.sentinel for worker in self.inference_workers]
-            events = connection.wait([stop, http.sentinel, *workers], timeout=0.05 if ready < len(workers) else None)
+            if self._coming and self.workers_setup_status.count(self.workers_setup_status.coming) == len(self._coming):
+                self._take_over()
+            starting = self._coming or ready < len(self.inference_workers)
+            processes = {process.sentinel: process for process in [*self.inference_workers, *self._coming, *self._retired]}
+            events = connection.wait([stop, http.sentinel, *processes], timeout=0.05 if starting else None)
             if stop in events:  # first, as a signal to the whole group ends the HTTP process too
-                return
+                if not set(stop.recv(100)) <= {RELOAD}:
+                    return
+                self._begin_reload()
+                continue
             if http.sentinel in events:
                 raise ServiceFailure("the HTTP process ended")
             for event in events:
-                self._replace_worker(workers.index(event))
+                self._bury(processes[event])
 
-    def _replace_worker(self, worker_id: int) -> None:
-        dead = self.inference_workers[worker_id]
+    def _bury(self, dead: multiprocessing.Process) -> None:
+        """Deals with a worker that has ended."""
         dead.join()
-        self._failed_starts = 0 if self.workers_setup_status[worker_id] else self._failed_starts + 1
+        if dead in self._retired:
+            self._retired.remove(dead)
+        elif dead in self._coming:
+            self._replace(dead, self._coming, self.workers_setup_status.coming, self._next_api)
+        elif dead in self.inference_workers:
+            self._replace(dead, self.inference_workers, self.workers_setup_status.present, self._api)
+
+    def _replace(self, dead: multiprocessing.Process, workers: list, ids: range, api: LitAPI) -> None:
+        place = workers.index(dead)
+        self._failed_starts = 0 if self.workers_setup_status[ids[place]] else self._failed_starts + 1
         if self._failed_starts == STARTS or self._failed_starts and dead.exitcode >= 0:
+            if workers is self._coming:
+                return self._refuse_reload("a worker ended before it was ready")
             raise ServiceFailure("a worker ended before it was ready", exit_code=2 if dead.exitcode == 2 else 1)
+        logger.warning("a worker ended with status %s and is replaced", dead.exitcode)
         with _signals_blocked():
-            self.inference_workers[worker_id] = self.launch_single_inference_worker(self._api, worker_id)
+            workers[place] = self.launch_single_inference_worker(api, ids[place])
+
+    def _begin_reload(self) -> None:
+        if self._coming:
+            return logger.warning("the model is being reloaded already")
+        try:
+            self._next_api = self._api.renewed()
+        except ValueError as error:
+            return self._refuse_reload(error)
+        logger.info("loading %s", self._next_api.model)
+        with _signals_blocked():
+            for worker_id in self.workers_setup_status.coming:
+                self._coming.append(self.launch_single_inference_worker(self._next_api, worker_id))
+
+    def _take_over(self) -> None:
+        """The new workers are all ready: the HTTP process asks them from now on, and ends the old ones."""
+        self._retired += self.inference_workers
+        self.inference_workers, self._coming = self._coming, []
+        self._api, self._next_api = self._next_api, None
+        self._generation += 1
+        self.workers_setup_status.take_over()
+        logger.info("serving %s from now on", self._api.model)
+
+    def _refuse_reload(self, reason: object) -> None:
+        for worker in self._coming:
+            worker.kill()
+            worker.join()
+        self._next_api, self._coming, self._failed_starts = None, [], 0
+        logger.error("reload refused, %s goes on: %s", self._api.model, reason)
 
     def _stop(self, http: multiprocessing.Process | None) -> None:
         if http:
@@ -308,15 +383,15 @@ class Engine(LitServer):
             http.join(self.timeout + 5)
             http.kill()
             http.join()
-        for worker in self.inference_workers:  # nothing is in flight any more
+        for worker in [*self.inference_workers, *self._coming, *self._retired]:  # nothing is in flight any more
             worker.kill()
             worker.join()
 
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Processes started within are immune to SIGINT and SIGTERM, also when sent to the whole group."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    """Processes started within are immune to these signals and RELOAD, also when sent to the whole group."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS | {RELOAD})
     try:
         yield
     finally:

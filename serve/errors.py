@@ -12,11 +12,13 @@ from serve.schemas import ONE_TEXT, SEVERAL_TEXTS, ErrorDetail, ErrorResponse
 
 STATUS_TYPES = {
     400: "invalid_json",
+    401: "invalid_api_key",
     404: "not_found",
     405: "method_not_allowed",
     413: "too_large",
     415: "unsupported_media_type",
     422: "invalid_request",
+    429: "rate_limit_exceeded",
     500: "internal_error",
     503: "unavailable",
     504: "deadline_passed",

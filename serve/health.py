@@ -9,16 +9,16 @@ from serve.engine import DeadlinePassed, Engine, Unavailable, WorkerFault
 from serve.schemas import Health, NextWordsRequest, Readiness
 
 
-def build_router(engine: Engine, model: str) -> APIRouter:
-    """Returns the routes about `engine`; `model` is the name of what it serves."""
+def build_router(engine: Engine) -> APIRouter:
+    """Returns the routes about `engine`."""
     router = APIRouter(tags=["operation"])
-    _add_health(router, engine, model)
+    _add_health(router, engine)
     _add_ready(router, engine)
     _add_metrics(router, engine)
     return router
 
 
-def _add_health(router: APIRouter, engine: Engine, model: str) -> None:
+def _add_health(router: APIRouter, engine: Engine) -> None:
     question = ("next_words", NextWordsRequest(text="", k=1).model_dump())
 
     @router.get(
@@ -34,8 +34,8 @@ def _add_health(router: APIRouter, engine: Engine, model: str) -> None:
             await engine.ask(question)
         except (Unavailable, DeadlinePassed, WorkerFault) as error:
             response.status_code = 503
-            return Health(status=str(error) or "not answering", model=model)
-        return Health(status="ready", model=model)
+            return Health(status=str(error) or "not answering", model=engine.model)
+        return Health(status="ready", model=engine.model)
 
 
 def _add_ready(router: APIRouter, engine: Engine) -> None:

@@ -2,9 +2,11 @@
 
 What goes over it are frames: the number of a question, and some bytes. To a worker they are the question, or none where
 nobody waits for the answer any more; from a worker they are the answer, or none where the worker failed at it. A worker
-that is ready says so by an empty answer to no question (0).
+that is ready says so by an answer to no question (0), which is the name of its model.
 
-A question waits in the HTTP process while all workers have enough to do, so that any of them can take it.
+A question waits in the HTTP process while all workers have enough to do, so that any of them can take it. When a new
+bundle comes, there are workers of two generations: the new ones are asked when all of them are ready, the old ones answer
+what they have and then see the end of their socket, which ends them.
 """
 from __future__ import annotations
 
@@ -52,10 +54,10 @@ class Frames:
 class Inbox:
     """A worker's end: the questions that it has and that somebody waits for."""
 
-    def __init__(self, link: socket.socket):
+    def __init__(self, link: socket.socket, model: str):
         self._link, self._frames = link, Frames()
         self._questions: dict[int, bytes] = {}
-        link.sendall(frame(0))
+        link.sendall(frame(0, model.encode()))
 
     def __contains__(self, number: int) -> bool:
         return number in self._questions
@@ -103,20 +105,25 @@ class _Question:
 
 
 class Questions:
-    """The HTTP process's end: the questions without an answer, and the links to the workers."""
+    """The HTTP process's end: the questions without an answer, and the links to the workers.
 
-    def __init__(self):
+    model: the name of what answers.
+    """
+
+    def __init__(self, model: str, workers: int):
+        self.model, self._workers, self._generation = model, workers, 0
         self._numbers = itertools.count(1)
         self._open: dict[int, _Question] = {}
         self._unsent: OrderedDict[int, _Question] = OrderedDict()
         self._links: list[_Link] = []
+        self._coming: list[_Link] = []
 
     def __len__(self) -> int:
         return len(self._open)
 
-    async def connect(self, link: socket.socket) -> None:
+    async def connect(self, link: socket.socket, generation: int) -> None:
         """Makes a worker one that is asked, from when it says that it is ready until its socket ends."""
-        await asyncio.get_running_loop().create_unix_connection(lambda: _Link(self), sock=link)
+        await asyncio.get_running_loop().create_unix_connection(lambda: _Link(self, generation), sock=link)
 
     def ask(self, content: bytes) -> tuple[int, asyncio.Future]:
         """Returns the question's number and what will be its answer, or Lost; ends with `close`."""
@@ -144,9 +151,19 @@ class Questions:
             question.link = link
             link.give(number, question.content)
 
-    def ready(self, link: _Link) -> None:
-        self._links.append(link)
-        self.send()
+    def ready(self, link: _Link, model: str) -> None:
+        """Has a worker asked from now on, or those of a new generation, together, instead of the old ones."""
+        if link.generation == self._generation:
+            self._links.append(link)
+            return self.send()
+        self._coming.append(link)
+        coming = [other for other in self._coming if other.generation == link.generation]
+        if len(coming) == self._workers:
+            old, self._links, self._generation, self.model = self._links, coming, link.generation, model
+            self._coming = [other for other in self._coming if other not in coming]
+            for other in old:
+                other.retire()
+            self.send()
 
     def answered(self, number: int, content: bytes) -> None:
         question = self._open.get(number)
@@ -159,8 +176,9 @@ class Questions:
 
     def lost(self, link: _Link) -> None:
         """Has another worker asked what this one had; but not twice, as it may be what ends them."""
-        if link in self._links:
-            self._links.remove(link)
+        for links in (self._links, self._coming):
+            if link in links:
+                links.remove(link)
         for number in sorted(link.numbers, reverse=True):
             question = self._open[number]
             question.link = None
@@ -176,9 +194,11 @@ class Questions:
 class _Link(asyncio.Protocol):
     """The way to one worker; `numbers` are those of the questions that it has."""
 
-    def __init__(self, questions: Questions):
+    def __init__(self, questions: Questions, generation: int):
         self._questions, self._frames = questions, Frames()
+        self.generation = generation
         self.numbers: set[int] = set()
+        self._retired = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -187,10 +207,16 @@ class _Link(asyncio.Protocol):
         self.numbers.add(number)
         self._transport.write(frame(number, content))
 
+    def retire(self) -> None:
+        """Ends the link when the worker has nothing more to answer."""
+        self._retired = True
+        if not self.numbers:
+            self._transport.close()
+
     def take_back(self, number: int) -> None:
         self.numbers.discard(number)
         self._transport.write(frame(number))
-        self._questions.send()
+        self._more()
 
     def data_received(self, data: bytes) -> None:
         for number, content in self._frames.add(data):
@@ -198,7 +224,12 @@ class _Link(asyncio.Protocol):
                 self.numbers.discard(number)
                 self._questions.answered(number, content)
             else:
-                self._questions.ready(self)
+                self._questions.ready(self, content.decode())
+        self._more()
+
+    def _more(self) -> None:
+        if self._retired:
+            self.retire()
         self._questions.send()
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from serve import errors
 from serve.choice import Ask, GrowingText, PromptTooLong
 from serve.departure import some_was_sent
-from serve.engine import DeadlinePassed, Unavailable, WorkerFault
+from serve.engine import DeadlinePassed, Engine, Unavailable, WorkerFault
 from serve.openai_schemas import (
     PROMPT_LIMIT,
     STOP_LENGTH,
@@ -75,12 +75,11 @@ class NoSuchModel(Exception):
     """The request names a model that is not served."""
 
 
-def build_router(ask: Ask, model: str) -> APIRouter:
-    """Returns the routes; `ask` asks the workers, `model` is the name of what they serve."""
+def build_router(engine: Engine) -> APIRouter:
+    """Returns the routes, which ask `engine`."""
     router = APIRouter(tags=["like OpenAI's"], route_class=_OpenAIRoute)
-    served = ServedModel(id=model, created=int(time.time()))
-    _add_completions(router, ask, served)
-    _add_models(router, served)
+    _add_completions(router, engine)
+    _add_models(router, engine)
     return router
 
 
@@ -88,7 +87,7 @@ def _responses(*statuses: int) -> dict:
     return {status: {"model": OpenAIErrorResponse, "description": _DESCRIPTIONS[status]} for status in statuses}
 
 
-def _add_completions(router: APIRouter, ask: Ask, served: ServedModel) -> None:
+def _add_completions(router: APIRouter, engine: Engine) -> None:
     streamed = {200: {"content": {"text/event-stream": {}}, "description": "The texts; with "
                       "`stream`, events with one `Completion` each and at last `data: [DONE]`"}}
 
@@ -100,9 +99,9 @@ def _add_completions(router: APIRouter, ask: Ask, served: ServedModel) -> None:
         responses={**streamed, **_responses(400, 404, 413, 415, 500, 503, 504)},
     )
     async def completions(question: CompletionRequest, request: Request) -> Response:
-        if question.model not in (None, served.id):
+        if question.model not in (None, engine.model):
             raise NoSuchModel(question.model)
-        asked = _Asked(ask, question, served.id)
+        asked = _Asked(engine.ask, question, engine.model)
         if question.stream:
             first = await asked.grow()  # what goes wrong here still has a status of its own
             return StreamingResponse(_events(request, asked, first), media_type="text/event-stream",
@@ -114,16 +113,18 @@ def _add_completions(router: APIRouter, ask: Ask, served: ServedModel) -> None:
         return Response(asked.completion().model_dump_json(), media_type="application/json")
 
 
-def _add_models(router: APIRouter, served: ServedModel) -> None:
+def _add_models(router: APIRouter, engine: Engine) -> None:
+    started = int(time.time())
+
     @router.get("/v1/models", operation_id="models", summary="What is served")
     async def models() -> ServedModels:
-        return ServedModels(data=[served])
+        return ServedModels(data=[ServedModel(id=engine.model, created=started)])
 
     @router.get("/v1/models/{name:any}", operation_id="model", summary="A served model", responses=_responses(404))
     async def one_model(name: str) -> ServedModel:
-        if name != served.id:
+        if name != engine.model:
             raise NoSuchModel(name)
-        return served
+        return ServedModel(id=name, created=started)
 
 
 class _Asked:

@@ -309,6 +309,11 @@ def test_bad_values_are_one_line(tiny_bundle, options):
     assert options[1] in message
 
 
+def complaints(server) -> list[str]:
+    """What the service said beyond the usual."""
+    return [line for line in server.log.read_text().splitlines() if " INFO " not in line]
+
+
 def listening(url: str) -> bool:
     address = httpx.URL(url)
     try:
@@ -339,7 +344,7 @@ def test_stopping_answers_what_is_in_flight_and_leaves_nothing(tiny_bundle, tmp_
         assert server.process.wait(timeout=20) == 0
         assert wait_until(lambda: not server.group(), "the end of all processes", 5)
         assert not listening(server.url)
-        assert server.log.read_text().count("\n") == 1
+        assert len(complaints(server)) == 1  # which is where it serves
 
 
 def test_stopping_while_it_starts_is_clean(tiny_bundle, tmp_path):
@@ -348,7 +353,7 @@ def test_stopping_while_it_starts_is_clean(tiny_bundle, tmp_path):
         server.process.terminate()
         assert server.process.wait(timeout=20) == 0
         assert wait_until(lambda: not server.group(), "the end of all processes", 5)
-        assert server.log.read_text() == ""
+        assert complaints(server) == []
 
 
 def test_killed_worker_is_replaced_and_killed_http_process_ends_the_service(tiny_bundle, tmp_path):

@@ -1,0 +1,181 @@
+"""How the service is set up: flags before the environment before a file before defaults.
+
+    python -m serve --port 9000
+    NEXTWORD_SERVE_PORT=9000 python -m serve
+    python -m serve --config nextword.toml          # port = 9000
+
+What is unknown is refused, be it in the environment (with the prefix) or in the file. Keys have no flag, as others on the
+machine could read it.
+"""
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from limits import RateLimitItem, parse
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PREFIX = "NEXTWORD_SERVE_"
+CONFIG = "config"  # names the file, and so cannot stand in it
+SHORTEST_KEY = 16  # characters
+OTHER_KEY = "LIT_SERVER_API_KEY"
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message says which, where it came from, and what is accepted."""
+
+
+def _parts(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Parts = BeforeValidator(_parts)
+
+
+class Settings(BaseModel):
+    """The settings, by the names that the file uses; the flags have `-` for `_`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    bundle: Path | None = Field(None, description="folder of the model to serve; default: the English one")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="0 takes a free one")
+    workers: int = Field(1, ge=1, le=64, description="processes that compute")
+    deadline: float = Field(2.0, ge=0.1, le=60, allow_inf_nan=False,
+                            description="seconds by when a request is answered or refused")
+    cache: int = Field(64, ge=0, le=1_000_000, description="MB that each worker may use to remember recent texts")
+    api_keys: Annotated[tuple[SecretStr, ...], Parts] = Field((), exclude=True, description="keys, separated by commas")
+    api_keys_file: Path | None = Field(None, description="file with one API key a line; # begins a comment")
+    rate_limit: str | None = Field(
+        None, description="requests to /v1/ for each key (or address, where no keys are set), such as 100/minute")
+    cors_origins: Annotated[tuple[str, ...], Parts] = Field(
+        (), description="origins whose pages may ask, separated by commas, such as https://example.org; * is any")
+    log_format: Literal["text", "json"] = Field("text", description="text or json")
+    access_log: bool = Field(True, description="on or off: a line for each request, without what was written")
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _a_rate(cls, value: str | None) -> str | None:
+        try:
+            value and parse(value)
+        except ValueError:
+            raise ValueError("it should be like 10/second, 100/minute or 1000/hour") from None
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            scheme, _, host = value.partition("://")
+            if value != "*" and (scheme not in ("http", "https") or not host or "/" in host):
+                raise ValueError("an origin is like https://example.org, with no path")
+        return values
+
+    @property
+    def rate(self) -> RateLimitItem | None:
+        return parse(self.rate_limit) if self.rate_limit else None
+
+    def keys(self) -> list[str]:
+        """All API keys, of the file too. Raises SettingsError."""
+        keys = [key.get_secret_value() for key in self.api_keys]
+        if self.api_keys_file:
+            try:
+                lines = self.api_keys_file.read_text(encoding="utf-8").splitlines()
+            except (OSError, UnicodeError) as error:
+                raise SettingsError(f"api_keys_file cannot be read: {error}") from None
+            found = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+            if not found:
+                raise SettingsError(f"api_keys_file {self.api_keys_file} has no key: write one a line")
+            keys += found
+        for number, key in enumerate(keys, 1):
+            if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
+                raise SettingsError(
+                    f"API key number {number} cannot be used: a key has {SHORTEST_KEY} or more characters of ASCII without "
+                    "spaces; `python -c 'import secrets; print(secrets.token_urlsafe())'` makes one")
+        return keys
+
+
+class Sources:
+    """Where each setting was found."""
+
+    def __init__(self, flags: Mapping[str, Any], environment: Mapping[str, str]):
+        found = {name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)}
+        file = flags.get(CONFIG, found.get(CONFIG))
+        self._sources = [
+            ("--{}", {name: value for name, value in flags.items() if name != CONFIG}),
+            (PREFIX + "{}", {name: value for name, value in found.items() if name != CONFIG}),
+            (f"{{}} in {file}", _read(Path(file)) if file else {}),
+        ]
+
+    def merged(self) -> dict[str, Any]:
+        return {name: value for _, values in reversed(self._sources) for name, value in values.items()}
+
+    def of(self, name: str) -> str | None:
+        """The name of a setting at the place that it was taken from."""
+        for label, values in self._sources:
+            if name in values:
+                shown = name.replace("_", "-") if label.startswith("--") else name
+                return label.format(shown.upper() if label.startswith(PREFIX) else shown)
+        return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"the settings in {path} cannot be read: {error}") from None
+
+
+def read(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> tuple[Settings, str]:
+    """Returns the settings, and a line that shows them and where they came from, without secrets. Raises SettingsError."""
+    if environment.get(OTHER_KEY):
+        raise SettingsError(f"{OTHER_KEY} guards nothing here: set {PREFIX}API_KEYS instead")
+    sources = Sources(flags, environment)
+    try:
+        settings = Settings.model_validate(sources.merged())
+    except ValidationError as error:
+        raise SettingsError(_explained(error, sources)) from None
+    keys = len(settings.keys())
+    shown = [f"{name}={_shown(value)}{f' ({place})' if (place := sources.of(name)) else ''}"
+             for name, value in settings.model_dump().items()]
+    return settings, f"settings: {', '.join(shown)}, {keys} API key{'' if keys == 1 else 's'}"
+
+
+def _shown(value: Any) -> str:
+    return " ".join(value) or "none" if isinstance(value, tuple) else "none" if value is None else str(_switch(value))
+
+
+def _explained(error: ValidationError, sources: Sources) -> str:
+    fault = error.errors()[0]
+    name = str(fault["loc"][0])
+    place = sources.of(name) or name
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, [*Settings.model_fields, CONFIG], 1, cutoff=0.5)
+        known = f"do you mean {near[0]}?" if near else f"accepted: {', '.join(Settings.model_fields)}"
+        return f"{place}: there is no such setting; {known}"
+    value = "" if name == "api_keys" else f"{fault['input']!r}: "
+    return f"{place}: {value}{fault['msg'].removeprefix('Value error, ')}"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """A flag for each setting that is no secret. Those that are not given are not in the result."""
+    parser.add_argument(f"--{CONFIG}", metavar="FILE", default=argparse.SUPPRESS, help="settings in TOML")
+    for name, field in Settings.model_fields.items():
+        if not field.exclude:
+            default = "" if field.default in (None, ()) else f" (default: {_switch(field.default)})"
+            parser.add_argument(f"--{name.replace('_', '-')}", metavar=name.split("_")[-1].upper(), default=argparse.SUPPRESS,
+                                help=f"{field.description}{default}".replace("%", "%%"))
+
+
+def _switch(value: Any) -> Any:
+    return ("off", "on")[value] if isinstance(value, bool) else value
