@@ -15,16 +15,15 @@ from lm.ranking import Ranking, Word
 from lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
 
 
-def load(path: str | os.PathLike | None = None) -> Model:
-    """The model in a bundle's folder; None: the English model that comes with the project.
+def load(bundle: str | os.PathLike | Bundle | None = None) -> Model:
+    """The model of a bundle, or in a bundle's folder; None: the English model that comes with the project.
 
     Raises BundleError, which says what is wrong with the bundle.
     """
-    bundle = open_bundle(path)
+    bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     try:
-        return Model(bundle, Vocabulary.from_json(bundle.read(TOKENIZER).decode()), torchscript.load(bundle.read(MODEL)))
-    except BundleError:
-        raise
+        vocabulary = Vocabulary.from_json(bundle.content[TOKENIZER].decode())
+        return Model(bundle, vocabulary, torchscript.load(bundle.content[MODEL]))
     except Exception as error:  # `tokenizers` raises plain Exceptions, torch several kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BundleError(f"{bundle.path} cannot be loaded: {reason}") from error
