@@ -5,6 +5,7 @@ uvicorn waits for ever for a request that has begun and for a reader, and keeps 
 from __future__ import annotations
 
 import json
+import resource
 import socket
 
 import uvicorn
@@ -71,6 +72,12 @@ class Connection(HttpToolsProtocol):
             head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
             self.transport.write(STATUS_LINE[status] + head + body)
         self.transport.close()
+
+
+def allow_many() -> None:
+    """Lets this process have as many connections as its user may; what they may cost is bounded above."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class HTTPServer(uvicorn.Server):

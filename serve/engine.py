@@ -26,7 +26,7 @@ from litserve import LitAPI, LitServer
 from litserve.loops.base import LitLoop
 from litserve.utils import WorkerSetupStatus
 
-from serve.connections import Connection, HTTPServer
+from serve.connections import Connection, HTTPServer, allow_many
 from serve.departure import client_has_left, waited
 from serve.links import Inbox, Lost, Questions
 from serve.logs import logger
@@ -298,6 +298,7 @@ class Engine(LitServer):
         def run() -> None:
             signal.set_wakeup_fd(-1)  # signals to this process are not for the main one
             self._workers_go.close()
+            allow_many()
             HTTPServer(config, listener.dup()).run(sockets=[listener])
 
         process = multiprocessing.get_context("fork").Process(target=run, name="http")

@@ -28,7 +28,7 @@ SAMPLES: list[tuple[str, dict]] = [
     ("/v1/completions", {"prompt": ["Thank you", ""], "max_tokens": 1, "stream": True}),
 ]  # fmt: skip
 VALUES = [
-    None, True, False, 0, -1, 1, 5, 100, 2.5, -0.0, 1e-320, 1e308, 10**30, -(10**400), float("nan"), float("inf"),
+    None, True, False, 0, -1, 1, 5, 2.5, -0.0, 1e-320, 1e308, 10**30, -(10**400), float("nan"), float("inf"),
     float("-inf"), "", " ", "\0", "\ud800", "\udfff\ud800", "x" * 101, "the", [], [[]], [None], [""], ["a"] * 40, {},
     {"text": "a"}, [0, 1, 2], "\u202e\u2066", "e\u0301" * 50, "\r\n\t\v\f\x1c\u2028\u2029", "<|endoftext|>", "<unk>", "<eos>",
 ]  # fmt: skip
@@ -55,7 +55,7 @@ def fuzz(bundle: Path | None, folder: Path, inputs: int = 50_000, clients: int =
 def _verdict(service: Service, before: set[int], counts: Counter, what: str) -> Promise:
     faults = {str(kind): count for kind, count in counts.items() if not (isinstance(kind, int) and 200 <= kind < 500)}
     faults.pop("closed", None)  # broken HTTP may be answered so
-    log = re.findall(r"Traceback|\w+ at a request|ERROR.*", service.log.read_text())
+    log = service.faults()
     same = {process.pid for process in service.group()} == before
     with Client(service) as client:
         fine = client.ask(*next_words()).status == 200
@@ -213,7 +213,7 @@ def _send_largest(service: Service) -> Counter:
     return counts
 
 
-def schemathesis(bundle: Path | None, folder: Path, examples: int = 300) -> Iterator[Promise]:
+def schemathesis(bundle: Path | None, folder: Path, examples: int = 100) -> Iterator[Promise]:
     """Has Schemathesis read the service's OpenAPI document and look for requests that contradict it."""
     what = f"Schemathesis against the live OpenAPI document, up to {examples} examples an operation and phase"
     with serving(folder, bundle, *OPTIONS) as service:

@@ -110,6 +110,10 @@ class Service:
             wait_until(lambda: not found(), "nothing left", seconds)
         return found()
 
+    def faults(self) -> list[str]:
+        """Returns what its log says of faults of its own."""
+        return re.findall(r"Traceback|\w+ at a request|ERROR.*|CRITICAL.*", self.log.read_text())
+
     def announced(self) -> bool:
         said = self.log.read_text()
         if self._process.poll() is not None:
@@ -138,7 +142,8 @@ def serving(
     """
     temporary, log = folder / "temporary", folder / "log"
     temporary.mkdir(parents=True, exist_ok=True)
-    options = (*(("--bundle", str(bundle)) if bundle else ()), "--workers", str(workers), *options)
+    # Of the log only faults are wanted.
+    options = (*(("--bundle", str(bundle)) if bundle else ()), "--workers", str(workers), "--access-log", "off", *options)
     with log.open("w") as output:
         process = subprocess.Popen(
             [*program, *options, "--port", "0"],

@@ -2,14 +2,13 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from serve.torture.promise import Promise, percentile
-from serve.torture.service import Service, serving
+from serve.torture.service import Service, serving, wait_until
 from serve.torture.traffic import Client, connect, next_words
 
 CLOSED = 15.0  # seconds after which a request that is not whole is given up; the service's own limit is 10
@@ -66,14 +65,15 @@ def _hold(service: Service, each: int) -> Promise:
 
 def _is_closed(connection: socket.socket, piece: bytes) -> bool:
     try:
-        while select.select([connection], [], [], 0)[0]:
-            if not connection.recv(65536):
-                return True
-        if piece:
+        while connection.recv(65536):
+            pass
+    except BlockingIOError:
+        with contextlib.suppress(OSError):
             connection.send(piece)
+        return False
     except OSError:
-        return True
-    return False
+        pass
+    return True
 
 
 def _endless_headers(service: Service) -> Promise:
@@ -102,6 +102,7 @@ def _no_reader(service: Service, connections: int, files: int) -> Promise:
             for _ in range(500):
                 connection.send(request)
         held.append(connection)
+    wait_until(lambda: service.http().num_fds() >= files + connections, "all connections")
     closed: Callable[[], bool] = lambda: service.http().num_fds() <= files + 2
     while not closed() and time.monotonic() - start < 60:
         time.sleep(1)

@@ -38,7 +38,7 @@ def soak(bundle: Path | None, folder: Path, requests: int = 500_000, clients: in
     """
     with serving(folder, bundle, "--deadline", "30", "--cache", str(cache)) as service:
         answers, samples = _ask(service, requests, clients)
-        faults = len(service.log.read_text().splitlines()) - 1
+        faults = len(service.faults())
     warm = [sample for sample in samples if sample.requests >= WARM * requests] or samples
     third = max(1, len(warm) // 3)
     begin, end = (sum(sample.memory for sample in part) / len(part) for part in (warm[:third], warm[-third:]))
@@ -50,7 +50,7 @@ def soak(bundle: Path | None, folder: Path, requests: int = 500_000, clients: in
         f"{sum(answers.values()):,} requests from {clients} clients: "
         + ", ".join(f"{count:,} {name}" for name, count in sorted(answers.items())),
         kept,
-        f"{sum(wrong.values())} wrong answers, {faults} lines in the log; resident memory {samples[0].memory / 1e6:.0f} MB "
+        f"{sum(wrong.values())} wrong answers, {faults} faults in the log; resident memory {samples[0].memory / 1e6:.0f} MB "
         f"at the start, {begin / 1e6:.1f} MB in the first third after warm-up, {end / 1e6:.1f} MB in the last "
         f"({(end / begin - 1):+.2%}); {min(files)} to {max(files)} file handles",
     )
