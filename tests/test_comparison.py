@@ -73,6 +73,17 @@ def test_the_transformer_sees_the_past_alone_and_forgets_what_is_beyond_its_memo
         assert torch.equal(*states) != seen
 
 
+def test_a_state_of_zeros_is_nothing_read():
+    network = transformer()
+    tokens = torch.randint(40, (9, 3))
+    _, state = network(tokens, network.initial_state(3))
+    state[0] = 0
+    outputs, _ = network(tokens, state)
+    fresh, _ = network(tokens, network.initial_state(3))
+    torch.testing.assert_close(outputs[:, 0], fresh[:, 0])
+    assert not torch.allclose(outputs[:, 1], fresh[:, 1])
+
+
 def test_the_gradient_is_that_of_a_small_change():
     torch.manual_seed(0)
     network = Network(Architecture(30, "lstm", 4, 8)).double()

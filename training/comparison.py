@@ -83,7 +83,7 @@ class _Model:
     def __init__(self, name: str, corpus: Corpus, out: Path, plan: Plan, pretokenized: bool):
         self.name, self.corpus, self.out, self.plan = name, corpus, out, plan
         recipe = Recipe(corpus=corpus.name, pretokenized=pretokenized, embedding_size=plan.embedding_size,
-                        hidden_size=plan.hidden_size, forget=0.0, evaluation_tokens=5_000, patience=1_000, threads=1)
+                        hidden_size=plan.hidden_size, evaluation_tokens=5_000, patience=1_000, threads=1)
         self.vocabulary = build_vocabulary(corpus, recipe.vocabulary_size, recipe.minimum_count, pretokenized)
         self.network = partial(_bare, name, size=len(self.vocabulary))
         wanted = _count(_bare("lstm", recipe, len(self.vocabulary)))

@@ -54,7 +54,9 @@ class Transformer(nn.Module):
         """tokens (time, batch) int64, state → output vectors (time, batch, width), new state."""
         shape, (time, batch) = self.architecture, tokens.shape
         past = state.view(batch, -1, shape.layers, 2, shape.width)
-        biases = self._biases(time, past.shape[1])
+        # The loop forgets by setting a state to zero; such words are not attended to.
+        forgotten = nn.functional.pad((past == 0).flatten(2).all(2), (0, time))
+        biases = self._biases(time, past.shape[1]).masked_fill(forgotten[:, None, None], -torch.inf)
         x = self.dropout(self.embedding(tokens.t()))
         present = []
         for number, layer in enumerate(self.layers):
