@@ -13,6 +13,7 @@ import sys
 from importlib.metadata import entry_points
 
 from lm import BundleError, load
+from lm.blocklist import read_blocklist
 from lm.interactive import converse
 
 
@@ -24,12 +25,14 @@ def predict(parser: argparse.ArgumentParser):
     parser.add_argument("--partial", default="", help="beginning of the next word, as far as it is typed")
     parser.add_argument("--punctuation", action="store_true", help="offer punctuation and numbers too")
     parser.add_argument("--bundle", help="a bundle's folder (default: the English model that comes with Nextword)")
+    parser.add_argument("--unprompted-blocklist", metavar="FILE",
+                        help="words never suggested unprompted, one a line, or none (default: lm/unprompted.txt)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
     def run(arguments: argparse.Namespace) -> None:
         if arguments.k < 1:
             parser.error(f"-k is {arguments.k}; it must be at least 1")
-        model = load(arguments.bundle)
+        model = load(arguments.bundle, blocklist=read_blocklist(arguments.unprompted_blocklist))
 
         def suggest(text: str, partial: str):
             return model.next_words(text, arguments.k, partial=partial, punctuation=arguments.punctuation)

@@ -70,22 +70,26 @@ class Context(NamedTuple):
 
 
 class Distribution(NamedTuple):
-    """Over the next token: log_probs (V,), and the probability of words that the vocabulary lacks, by spelling."""
+    """Over the next token: log_probs (V,), the probability of words that the vocabulary lacks, by spelling, and the
+    remembered tokens before it (n,) int64."""
 
     log_probs: Tensor
     unknown: dict[str, float]
+    seen: Tensor | None = None
 
 
 def mixed(log_probs: Tensor, context: Context, history: Context | None, settings: CacheSettings, unknown_id: int
           ) -> Distribution:
     """The model's distribution (V,) after `context`, mixed with the cache over it and over an earlier text."""
     remembered = [part for part in (history, context) if part is not None and len(part.tokens)]
-    if not remembered or settings.weight == 0:
+    if not remembered:
         return Distribution(log_probs, {})
+    tokens = torch.cat([part.tokens for part in remembered])
+    if settings.weight == 0:
+        return Distribution(log_probs, {}, tokens)
     keys = torch.cat([part.keys for part in remembered]) if len(remembered) > 1 else remembered[0].keys
     weight = settings.weight * len(keys) / (len(keys) + HALF)
     shares = weight * torch.softmax(settings.theta * (keys @ context.output), dim=0)
-    tokens = torch.cat([part.tokens for part in remembered])
     probabilities = (log_probs.exp() * (1 - weight)).index_add_(0, tokens, shares)
     unknown: dict[str, float] = {}
     start = 0
@@ -95,4 +99,4 @@ def mixed(log_probs: Tensor, context: Context, history: Context | None, settings
             unknown[word] = unknown.get(word, 0.0) + share
             probabilities[unknown_id] -= share
         start += len(part.tokens)
-    return Distribution(probabilities.clamp_(min=1e-30).log(), unknown)
+    return Distribution(probabilities.clamp_(min=1e-30).log(), unknown, tokens)

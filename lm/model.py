@@ -2,28 +2,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lm import torchscript
+from lm.blocklist import read_blocklist
 from lm.bundle import MODEL, TOKENIZER, Bundle, BundleError, open_bundle
 from lm.context import CacheSettings, Context, Distribution, mixed
 from lm.ranking import Ranking, Word
 from lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
 
 
-def load(bundle: str | os.PathLike | Bundle | None = None) -> Model:
+def load(bundle: str | os.PathLike | Bundle | None = None, *, blocklist: Collection[str] | None = None) -> Model:
     """The model of a bundle, or in a bundle's folder; None: the English model that comes with the project.
 
+    blocklist: words that are never suggested unprompted; None: the project's own, (): none. See lm.blocklist.
     Raises BundleError, which says what is wrong with the bundle.
     """
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     try:
         vocabulary = Vocabulary.from_json(bundle.content[TOKENIZER].decode())
-        return Model(bundle, vocabulary, torchscript.load(bundle.content[MODEL]))
+        return Model(bundle, vocabulary, torchscript.load(bundle.content[MODEL]), blocklist)
     except Exception as error:  # `tokenizers` raises plain Exceptions, torch several kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BundleError(f"{bundle.path} cannot be loaded: {reason}") from error
@@ -48,11 +50,13 @@ class Model:
     several texts are answered at once: `extend` reads, `predict` gives distributions, `rank` the best words of one.
     """
 
-    def __init__(self, bundle: Bundle, vocabulary: Vocabulary, program: torch.jit.ScriptModule):
+    def __init__(self, bundle: Bundle, vocabulary: Vocabulary, program: torch.jit.ScriptModule,
+                 blocklist: Collection[str] | None = None):
         self.metadata, self.name = bundle.metadata, bundle.name
         self.vocabulary, self.program = vocabulary, program
         self.cache = CacheSettings(**bundle.metadata.get("cache", {}))
-        self._ranking = Ranking(vocabulary)
+        self._ranking = Ranking(vocabulary, read_blocklist() if blocklist is None else blocklist,
+                                bundle.metadata.get("names_of_few_documents", ()))
         start = program.read(torch.tensor([[EOS_ID]]), torch.tensor([1]), program.initial_state(1))
         output = program.output(start)
         self.start = Context(start[0], output[0], output[:0], torch.zeros(0, dtype=torch.long), {}, 0)
@@ -137,9 +141,9 @@ class Model:
         return [Scored(unknown.get(place, self.vocabulary.words[i]), logprob, i != UNK_ID)
                 for place, (i, logprob) in enumerate(zip(ids, logprobs))]
 
-    def word_rank(self, log_probs: Tensor, ids: Tensor) -> Tensor:
-        """The place (0: the best) of words among all suggestions: log_probs (n, V), ids (n,) → (n,) int64."""
-        return self._ranking.rank(log_probs, ids)
+    def places(self, distribution: Distribution, word: str, most: int) -> Iterator[int]:
+        """Where a word stands among the suggestions after each of its letters: see `Ranking.places`."""
+        return self._ranking.places(distribution, word, most)
 
 
 def _last(limit: int | None, ids: list[int], unknown: dict[int, str]) -> tuple[list[int], dict[int, str]]:

@@ -1,13 +1,17 @@
 """From a distribution over tokens to the words that a typist is offered.
 
 Words only: never `<unk>` or `<eos>`, and other tokens (punctuation, numbers) only where asked for. Spellings that differ
-in case alone are one suggestion: it has the probability of all of them together, and is spelled as the likeliest one.
+in case alone are one suggestion: it has the probability of all of them together, and is spelled as the likeliest one;
+where nearly all that may come begins with a capital, as at the start of a sentence, the rest is given one too.
+
+Some words are only completed, not suggested unprompted: blocked ones (see lm.blocklist) before PROMPTED letters are typed;
+and names that hardly more than one document has, before one letter is, unless they occur in the context or its history.
 """
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import torch
@@ -18,6 +22,8 @@ from lm.vocabulary import EOS_ID, Vocabulary, has_letter
 
 LAST = chr(0x10FFFF)
 RESPELLED = 0.01  # what a word counts that is not spelled with the capitals which were typed
+CAPITALISED = 0.9  # share of the words' probability
+PROMPTED = 3  # letters
 
 
 class Word(NamedTuple):
@@ -31,19 +37,26 @@ class Word(NamedTuple):
 class Ranking:
     """The words of a vocabulary, ordered so that those with a common beginning lie side by side."""
 
-    def __init__(self, vocabulary: Vocabulary):
+    def __init__(self, vocabulary: Vocabulary, blocked: Collection[str] = (), names: Collection[str] = ()):
         self._words = vocabulary.words
         folded = [word.casefold() for word in self._words]
         self._keys = sorted({key for i, key in enumerate(folded) if i > EOS_ID})
-        number = {key: i for i, key in enumerate(self._keys)}
+        number = self._number = {key: i for i, key in enumerate(self._keys)}
         self._spellings: list[list[int]] = [[] for _ in self._keys]
         for i, key in enumerate(folded):
             if i > EOS_ID:
                 self._spellings[number[key]].append(i)
         self._group = torch.tensor([number[key] if i > EOS_ID else 0 for i, key in enumerate(folded)])
+        self._blocked_words = {straight(word).casefold() for word in blocked}
+        self._blocked = torch.tensor([key in self._blocked_words for key in self._keys])
+        names = {word.casefold() for word in names}
+        self._names = torch.tensor([key in names for key in self._keys])
+        words = vocabulary.is_word()
+        self._capital = torch.tensor([float(fine and word[0].isupper()) for fine, word in zip(words, self._words)])
+        self._small = torch.tensor(words, dtype=torch.float32) - self._capital
         anything = torch.ones(len(folded))
         anything[: EOS_ID + 1] = 0
-        self._allowed = {True: anything, False: torch.tensor(vocabulary.is_word(), dtype=torch.float32)}
+        self._allowed = {True: anything, False: torch.tensor(words, dtype=torch.float32)}
 
     def best(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
              exclude: Collection[str] = ()) -> list[Word]:
@@ -56,22 +69,39 @@ class Ranking:
         partial = straight(partial)
         probabilities = distribution.log_probs.exp() * self._allowed[punctuation]
         first, last = self._range(partial.casefold())
-        groups = self._together(probabilities)[first:last]
+        groups = self._together(probabilities)
+        groups = groups.masked_fill(self._withheld(partial, distribution.seen), -1)[first:last]
         unknown = self._unknown(distribution.unknown, partial.casefold(), punctuation)
         unwanted = {straight(word).casefold() for word in exclude}
         capitals = partial != partial.casefold()
         # Any of these may be overtaken: with capitals by one spelled as typed, else by one that the vocabulary lacks.
         take = last - first if capitals else min(last - first, k + len(unwanted) + len(unknown))
         values, indices = groups.topk(take)
-        spellings = {key: unknown.pop(key, {}) for key in [self._keys[first + i] for i in indices.tolist()]}
-        for key, i in zip(spellings, indices.tolist()):
+        chosen = indices[values >= 0].tolist()
+        if len(partial) < PROMPTED:
+            unwanted |= self._blocked_words
+        spellings = {key: unknown.pop(key, {}) for key in [self._keys[first + i] for i in chosen]}
+        for key, i in zip(spellings, chosen):
             for token in self._spellings[first + i]:
                 word = self._words[token]
                 spellings[key][word] = spellings[key].get(word, 0.0) + float(probabilities[token])
         found = [_suggestion(words, partial if capitals else "")
                  for key, words in {**spellings, **unknown}.items() if key not in unwanted]
         found.sort(key=lambda word: -word.probability)
-        return [word for word in found[:k] if word.probability > 0]
+        found = [word for word in found[:k] if word.probability > 0]
+        upper, lower = float(probabilities @ self._capital), float(probabilities @ self._small)
+        if not capitals and upper > CAPITALISED * (upper + lower):
+            found = [word._replace(word=_capitalised(word.word)) for word in found]
+        return found
+
+    def _withheld(self, typed: str, seen: Tensor | None) -> Tensor:
+        """Which of the words are not suggested after so much of one; seen: the tokens of context and history."""
+        if typed:
+            return self._blocked if len(typed) < PROMPTED else torch.zeros_like(self._blocked)
+        names = self._names
+        if seen is not None:
+            names = names.index_fill(0, self._group[seen], False)
+        return self._blocked | names
 
     def _unknown(self, unknown: dict[str, float], beginning: str, punctuation: bool) -> dict[str, dict[str, float]]:
         """Words that the vocabulary lacks, as groups: case-folded word → spelling → probability."""
@@ -82,10 +112,36 @@ class Ranking:
                 groups.setdefault(key, {})[spelling] = probability
         return groups
 
-    def rank(self, log_probs: Tensor, ids: Tensor) -> Tensor:
-        """At which place (0: the best) a word stands among the suggestions: log_probs (n, V), ids (n,) → (n,) int64."""
-        groups = self._together(log_probs.exp() * self._allowed[False])
-        return (groups > groups.gather(-1, self._group[ids][:, None])).sum(-1)
+    def places(self, distribution: Distribution, word: str, most: int) -> Iterator[int]:
+        """At which place (0: the best) a word stands in what `best` gives after its first 0, 1, … characters are typed;
+        `most` where it is not among the first so many. Cheaper than asking `best`, which is only done for capitals.
+        """
+        word = straight(word)
+        key = word.casefold()
+        groups = self._together(distribution.log_probs.exp() * self._allowed[False])
+        others: dict[str, float] = {}  # words that the vocabulary has in no spelling
+        for other, spellings in self._unknown(distribution.unknown, "", False).items():
+            if (number := self._number.get(other)) is None:
+                others[other] = sum(spellings.values())
+            else:
+                groups[number] += sum(spellings.values())
+        own = float(groups[self._number[key]]) if key in self._number else others.get(key, 0.0)
+        others = {other: p for other, p in others.items() if p > own}
+        for typed in (word[:count] for count in range(len(word))):
+            beginning = typed.casefold()
+            if len(typed) <= PROMPTED:
+                withheld = self._withheld(typed, distribution.seen)
+                better = torch.cat([torch.zeros(1, dtype=torch.long), ((groups > own) & ~withheld).cumsum(0)])
+                hidden = key in self._number and bool(withheld[self._number[key]])
+                hidden |= len(typed) < PROMPTED and key in self._blocked_words
+            if own <= 0 or hidden:
+                yield most
+            elif typed == beginning:
+                first, last = self._range(beginning)
+                yield min(most, int(better[last] - better[first]) + sum(other.startswith(beginning) for other in others))
+            else:
+                found = [straight(w.word).casefold() for w in self.best(distribution, most, partial=typed)]
+                yield found.index(key) if key in found else most
 
     def _together(self, probabilities: Tensor) -> Tensor:
         """Probabilities of spellings (…, V) → of words whatever their case (…, words)."""
@@ -105,6 +161,10 @@ def _suggestion(spellings: dict[str, float], typed: str) -> Word:
         word = typed + word[len(typed):]
     probability = fits + RESPELLED * (total - fits) if typed else total
     return Word(word, probability, math.log(probability) if probability > 0 else -math.inf)
+
+
+def _capitalised(word: str) -> str:
+    return word[0].upper() + word[1:] if word.islower() else word
 
 
 def straight(text: str) -> str:

@@ -18,6 +18,8 @@ from lm.network import Network
 from lm.vocabulary import Vocabulary
 from training.cache_tuning import tune_cache
 from training.corpora import Corpus
+from training.excerpts import excerpts
+from training.names import names_of_few_documents
 from training.recipe import Recipe
 from training.tokens import encode_split
 
@@ -34,10 +36,7 @@ def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict) -> Bundl
                          for split in ("train", "validation"))
     program = torchscript.script(network, train if recipe.quantized else None)
     check = compare(network, program, validation)
-    documents = corpus.split("validation").shuffle(seed=0)["text"]
-    if recipe.pretokenized:
-        documents = ["\n".join(corpus.split("validation")["text"][:100])]
-    cache = tune_cache(program, vocabulary, documents, recipe.calibration_tokens)
+    cache = tune_cache(program, excerpts(corpus, "validation", vocabulary, recipe.calibration_tokens))
     metrics = {"validation": _row_of(run, best["step"])["validation"]}
     metadata = {
         "name": run.resolve().name,
@@ -52,6 +51,8 @@ def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict) -> Bundl
         },
         "metrics": {**metrics, "cache": {key: value for key, value in cache.items() if key != "settings"}},
         "cache": cache["settings"],
+        "names_of_few_documents": [] if recipe.pretokenized else names_of_few_documents(
+            corpus.documents("train"), vocabulary),
         "export": check,
         "versions": {"nextword": version("nextword"), "torch": torch.__version__,
                      "tokenizers": tokenizers.__version__, "python": platform.python_version()},

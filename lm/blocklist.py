@@ -1,0 +1,24 @@
+"""Words that are never suggested unprompted. The project's own are in `unprompted.txt`, whose head says the rule."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+OWN = Path(__file__).with_name("unprompted.txt")
+NONE = "none"
+
+
+def read_blocklist(source: str | os.PathLike | None = None) -> tuple[str, ...]:
+    """The words in a file, one a line, `#` beginning a comment. None: the project's own; "none": no words.
+
+    Raises ValueError where the file cannot be read.
+    """
+    if source == NONE:
+        return ()
+    path = Path(source) if source is not None else OWN
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"the words not to suggest cannot be read from {path}: {error}; accepted: a file in UTF-8 with a "
+                         f"word a line, or {NONE}") from None
+    return tuple(word for line in lines if (word := line.partition("#")[0].strip()))
