@@ -18,7 +18,7 @@ from training.loop import choose_precision, learning_rate
 from training.loss import cross_entropy, sample_candidates
 from training.recipe import Recipe, RecipeError, load_recipe, names
 from training.stopping import Stopping
-from training.tokens import Windows, encode_split
+from training.tokens import Windows, encode_split, log_frequencies
 
 # Averaging is among them, so that a resumed run must bring the averaged weights back too.
 SHORT = [*TINY, "--epochs", "1", "--evaluate-every", "15", "--averaging", "0.9", "--weight-drop", "0.1"]
@@ -236,6 +236,12 @@ def test_blocks_are_found_piece_by_piece(monkeypatch):
     for scanned in (7, 1000, 2**22):
         monkeypatch.setattr("training.tokens.SCANNED", scanned)
         assert Windows(tokens, 1, 10, shuffle_block=100).starts.tolist() == wanted
+
+
+def test_a_network_begins_with_the_words_frequencies(monkeypatch):
+    monkeypatch.setattr("training.tokens.SCANNED", 3)
+    shares = log_frequencies(np.array([1, 2, 2, 4, 2, 1, 2], np.uint16), 5).exp()
+    torch.testing.assert_close(shares, torch.tensor([1, 3, 5, 1, 2]) / 12)
 
 
 def test_changed_text_is_noticed(tmp_path):

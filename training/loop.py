@@ -39,7 +39,7 @@ from training.progress import Progress
 from training.recipe import Recipe
 from training.regularisation import RegularisedNetwork, activation_penalty
 from training.stopping import Stopping
-from training.tokens import Windows, build_vocabulary, encode_split, replacing, write_atomically
+from training.tokens import Windows, build_vocabulary, encode_split, log_frequencies, replacing, write_atomically
 
 
 class Interrupted(Exception):
@@ -134,6 +134,8 @@ class _Run:
 
         torch.manual_seed(recipe.seed)
         self.network = build(recipe, len(vocabulary)).to(self.device)
+        with torch.no_grad():
+            self.network.bias.copy_(log_frequencies(train, len(vocabulary)))
         if recipe.start_from:
             self._take_weights(Path(recipe.start_from) / "best.pt")
         self.optimizer = torch.optim.AdamW(self.network.parameters(), recipe.learning_rate,

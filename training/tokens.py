@@ -110,6 +110,15 @@ def _digest(key) -> str:
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
 
 
+def log_frequencies(tokens: np.ndarray, size: int) -> torch.Tensor:
+    """The logarithm of each word's share of the text, (size,) float32, as if each occurred once more: the output biases
+    with which a network that knows nothing yet predicts every word as often as it occurs."""
+    counts = np.ones(size)
+    for begin in range(0, len(tokens), SCANNED):
+        counts += np.bincount(tokens[begin : begin + SCANNED], minlength=size)
+    return torch.from_numpy(np.log(counts / counts.sum())).float()
+
+
 class Windows:
     """Truncated back-propagation's view of a text: `batch` reading heads, each moving `bptt` tokens a step.
 

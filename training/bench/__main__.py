@@ -1,8 +1,9 @@
 """`python -m training.bench`: the engine's speed beside that of the straightforward loop, at the same network and text.
 
-Both train on the same windows of the same text from the same first weights with the same learning rates, in turns, each
-in a process of its own. Tokens/s are medians over the rounds; perplexities are exact, on validation text that neither was
-trained on, after all rounds. The vocabulary is filled up to 32,000 words where the corpus has fewer.
+Both train on the same windows of the same text from the same first weights (the engine's: output biases at the words'
+frequencies) with the same learning rates, in turns, each in a process of its own. Tokens/s are medians over the rounds;
+perplexities are exact, on validation text that neither was trained on, after all rounds. The vocabulary is filled up to
+32,000 words where the corpus has fewer.
 
     python -m training.bench                       # python-docs; under 12 minutes on two cores
     python -m training.bench --quick               # one or two minutes, for a first look
@@ -35,8 +36,8 @@ SIZES = [
     Size("large: 3x1150, embedding 400", {"hidden_size": 1150, "embedding_size": 400, "layers": 3}, 8.0),
 ]
 WORSE = 0.02  # perplexity that may be lost
-# Words in the normaliser: the fewest with which nothing measurable is lost after so few tokens.
-COMMON = {"vocabulary_size": 32_000, "dropout": 0.0, "batch_size": 64, "bptt": 35, "samples": 2048, "forget": 0.0,
+# As few samples as lose nothing measurable in so short a training; recipes for longer ones take more.
+COMMON = {"vocabulary_size": 32_000, "dropout": 0.0, "batch_size": 64, "bptt": 35, "samples": 1024, "forget": 0.0,
           "warmup": 0.1, "final_rate": 0.1, "learning_rate": 2e-3, "evaluation_tokens": 10_000}
 STEPS = {"small": 60, "bundled": 60, "large": 20}
 ROUNDS = 5
