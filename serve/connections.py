@@ -9,7 +9,7 @@ import resource
 import socket
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 PATIENCE = 10.0  # seconds for a request to come whole, and for some of an answer to be taken
 HEAD_LIMIT = 65_536  # bytes of request line and headers, about
@@ -23,7 +23,18 @@ class Connection(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._reading: float | None = self.loop.time()  # since when a request is not whole
         self._writing: float | None = None  # since when none of an answer is taken
+        self._answered: RequestResponseCycle | None = None  # the request that is answered now, of those that have come
         self._head: int | None = 0  # bytes of headers that are not whole
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answered:  # uvicorn tells only the last of several requests
+            self._answered.disconnected = True
+            self._answered.message_event.set()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._reading is None:

@@ -102,7 +102,7 @@ def _no_reader(service: Service, connections: int, files: int) -> Promise:
             for _ in range(500):
                 connection.send(request)
         held.append(connection)
-    wait_until(lambda: service.http().num_fds() >= files + connections, "all connections")
+    wait_until(lambda: service.http().num_fds() >= files + connections // 2, "all connections")
     closed: Callable[[], bool] = lambda: service.http().num_fds() <= files + 2
     while not closed() and time.monotonic() - start < 60:
         time.sleep(1)
