@@ -1,58 +1,79 @@
-"""The continuous cache's two numbers, θ and λ, chosen on validation text (see lm.context)."""
+"""The continuous cache's numbers, θ, λ and size (see lm.context), chosen on validation text."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import product
 
 import torch
 from torch import Tensor
 
 from lm.context import HALF, CacheSettings
-from lm.vocabulary import EOS_ID, Vocabulary
+from training.excerpts import Text
 
-THETAS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
+THETAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
 WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
-LONGEST = 2000  # tokens of a document that are read
+SIZE = 2000  # words that a served model remembers
+BLOCK = 256  # positions looked at together
 
 
 @torch.no_grad()
-def tune_cache(program: torch.jit.ScriptModule, vocabulary: Vocabulary, documents: Iterable[str], tokens: int) -> dict:
-    """The pair from THETAS x WEIGHTS with the least loss over about `tokens` tokens of documents.
+def tune_cache(program: torch.jit.ScriptModule, texts: Sequence[Text], sizes: Sequence[int] = (SIZE,)) -> dict:
+    """The settings from THETAS x WEIGHTS x sizes with the least loss on texts.
 
     Returns {"settings": the fields of a CacheSettings, "perplexity": with it, "perplexity_without": with λ = 0, "tokens"}.
     """
-    loss, count = torch.zeros(len(THETAS), len(WEIGHTS)), 0
-    for document in documents:
-        ids = [EOS_ID, *vocabulary.encode(document + "\n")][: LONGEST + 1]
-        if len(ids) > 1:
-            loss += _losses(program, torch.tensor(ids))
-            count += len(ids) - 1
-        if count >= tokens:
-            break
-    mean = loss / count
-    best = min(product(range(len(THETAS)), range(len(WEIGHTS))), key=lambda pair: float(mean[pair]))
-    settings = CacheSettings(THETAS[best[0]], WEIGHTS[best[1]], LONGEST)
-    return {"settings": vars(settings), "perplexity": float(mean[best].exp()),
-            "perplexity_without": float(mean[0, 0].exp()), "tokens": count}
+    read = []
+    for text in texts:
+        inputs, targets = text.ids[:-1], text.ids[1:]
+        if len(targets):
+            keys = program.read_all(inputs[None], torch.tensor([len(inputs)]), program.initial_state(1))[0][0]
+            read.append((torch.cat([program.log_probs(part).gather(1, t[:, None]).squeeze(1)
+                                    for part, t in zip(keys.split(BLOCK), targets.split(BLOCK))]), keys, targets))
+    return best_settings(read, sizes)
 
 
-def _losses(program: torch.jit.ScriptModule, ids: Tensor) -> Tensor:
-    """Summed loss (THETAS, WEIGHTS) of a document's tokens (n + 1,), in nats."""
-    inputs, targets = ids[:-1], ids[1:]
-    outputs, _ = program.read_all(inputs[None], torch.tensor([len(inputs)]), program.initial_state(1))
-    keys = outputs[0]
-    model = torch.cat([program.log_probs(part).gather(1, t[:, None]).squeeze(1)
-                       for part, t in zip(keys.split(256), targets.split(256))]).exp()
-    similarity = keys @ keys.t()
-    # Before target t, the tokens 0..t-1 are remembered; token i was to be predicted from keys[i].
-    remembered = torch.arange(len(keys))
-    unseen = remembered[None, :] >= remembered[:, None]
-    same = targets[None, :] == targets[:, None]
-    share = remembered / (remembered + HALF)
-    total = torch.zeros(len(THETAS), len(WEIGHTS))
-    for row, theta in enumerate(THETAS):
-        attention = torch.softmax((theta * similarity).masked_fill(unseen, -torch.inf), dim=1).nan_to_num()
-        cache = (attention * same).sum(1)
-        for column, weight in enumerate(WEIGHTS):
-            total[row, column] = -((1 - weight * share) * model + weight * share * cache).log().sum()
-    return total
+def best_settings(read: Sequence[tuple[Tensor, Tensor, Tensor]], sizes: Sequence[int]) -> dict:
+    """As `tune_cache`, for texts that were read: log-probabilities of the tokens (n,), keys (n, D), the tokens (n,)."""
+    count = sum(len(targets) for _, _, targets in read)
+    mean = {}
+    for size in sizes:
+        loss = torch.zeros(len(THETAS), len(WEIGHTS))
+        for log_probs, keys, targets in read:
+            again = cache_probabilities(keys, targets, THETAS, size)
+            for column, weight in enumerate(WEIGHTS):
+                loss[:, column] -= _mixture(log_probs, again, weight, size).sum(1)
+        mean |= {(THETAS[i], WEIGHTS[j], size): float(loss[i, j] / count)
+                 for i, j in product(range(len(THETAS)), range(len(WEIGHTS)))}
+    best = min(mean, key=mean.__getitem__)
+    without = mean[THETAS[0], 0.0, sizes[0]]
+    return {"settings": vars(CacheSettings(*best)), "perplexity": float(torch.tensor(mean[best]).exp()),
+            "perplexity_without": float(torch.tensor(without).exp()), "tokens": count}
+
+
+def mixed_log_probs(log_probs: Tensor, keys: Tensor, targets: Tensor, settings: CacheSettings) -> Tensor:
+    """log p (n,) of the tokens of a text with the cache, from those without it: what `lm.context.mixed` gives, but that
+    all words outside the vocabulary are one token, whose probability is that of `<unk>` and of all remembered ones."""
+    again = cache_probabilities(keys, targets, [settings.theta], settings.size)
+    return _mixture(log_probs, again, settings.weight, settings.size)[0]
+
+
+def _mixture(log_probs: Tensor, again: Tensor, weight: float, size: int) -> Tensor:
+    remembered = torch.arange(len(log_probs)).clamp(max=size)
+    share = weight * remembered / (remembered + HALF)
+    return ((1 - share) * log_probs.exp() + share * again).log()
+
+
+def cache_probabilities(keys: Tensor, targets: Tensor, thetas: Sequence[float], size: int) -> Tensor:
+    """p_cache of each token of a text (thetas, n), where those before it, at most `size`, are remembered."""
+    found = []
+    for start in range(0, len(keys), BLOCK):
+        stop, first = min(start + BLOCK, len(keys)), max(0, start - size)
+        # Before token t, the tokens t - size .. t - 1 are remembered; token i was to be predicted from keys[i].
+        ago = torch.arange(start, stop)[:, None] - torch.arange(first, stop)[None]
+        hidden = (ago <= 0) | (ago > size)
+        similarity = keys[start:stop] @ keys[first:stop].t()
+        same = targets[start:stop, None] == targets[None, first:stop]
+        found.append(torch.stack([
+            (torch.softmax((theta * similarity).masked_fill(hidden, -torch.inf), dim=1).nan_to_num() * same).sum(1)
+            for theta in thetas]))
+    return torch.cat(found, dim=1) if found else torch.zeros(len(thetas), 0)
