@@ -25,8 +25,8 @@ def predict(parser: argparse.ArgumentParser):
     parser.add_argument("--partial", default="", help="beginning of the next word, as far as it is typed")
     parser.add_argument("--punctuation", action="store_true", help="offer punctuation and numbers too")
     parser.add_argument("--bundle", help="a bundle's folder (default: the English model that comes with Nextword)")
-    parser.add_argument("--unprompted-blocklist", metavar="FILE",
-                        help="words never suggested unprompted, one a line, or none (default: lm/unprompted.txt)")
+    parser.add_argument("--unprompted-blocklist", metavar="FILE", default="own",
+                        help="words never suggested unprompted, one a line; own: lm/unprompted.txt (default); none")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
     def run(arguments: argparse.Namespace) -> None:

@@ -4,21 +4,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-OWN = Path(__file__).with_name("unprompted.txt")
-NONE = "none"
+OWN, NONE = "own", "none"
 
 
-def read_blocklist(source: str | os.PathLike | None = None) -> tuple[str, ...]:
-    """The words in a file, one a line, `#` beginning a comment. None: the project's own; "none": no words.
+def read_blocklist(source: str | os.PathLike = OWN) -> tuple[str, ...]:
+    """The words in a file, one a line, `#` beginning a comment; "own": the project's own; "none": no words.
 
     Raises ValueError where the file cannot be read.
     """
     if source == NONE:
         return ()
-    path = Path(source) if source is not None else OWN
+    path = Path(__file__).with_name("unprompted.txt") if source == OWN else Path(source)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeError) as error:
-        raise ValueError(f"the words not to suggest cannot be read from {path}: {error}; accepted: a file in UTF-8 with a "
-                         f"word a line, or {NONE}") from None
+        raise ValueError(f"the words not to suggest cannot be read from {path}: {error}; accepted: {OWN}, {NONE}, or "
+                         "a file in UTF-8 with a word a line") from None
     return tuple(word for line in lines if (word := line.partition("#")[0].strip()))

@@ -9,10 +9,11 @@ import socket
 import sys
 import tempfile
 
-from lm.bundle import Bundle, BundleError, open_bundle
+from lm.blocklist import read_blocklist
+from lm.bundle import Bundle, open_bundle
 from serve import logs
 from serve.scratch import scratch_folder
-from serve.settings import PREFIX, Settings, SettingsError, add_flags
+from serve.settings import PREFIX, Settings, add_flags
 from serve.settings import read as read_settings
 
 
@@ -22,8 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings, shown = read_settings(flags)
         bundle = open_bundle(settings.bundle)
-        listener = _listen(settings.host, settings.port)
-    except (SettingsError, BundleError, OSError) as error:
+        blocklist = read_blocklist(settings.unprompted_blocklist)
+        listener = _bound(settings.host, settings.port)
+    except (ValueError, OSError) as error:
         return _fail(error)
     os.environ[logs.LOG_FORMAT] = settings.log_format
     logs.configure()
@@ -32,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         with scratch_folder() as folder:
             # Where all processes count (see serve.metrics), and keep whatever else they need.
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
-            return _serve(settings, bundle, listener, signals)
+            return _serve(settings, bundle, blocklist, listener, signals)
     except OSError as error:
         return _fail(error)
 
@@ -79,15 +81,20 @@ def _has_terminal() -> bool:
     return True
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _bound(host: str, port: int) -> socket.socket:
+    """Takes the port. Who connects before the HTTP process listens is refused at once, and can ask another replica."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family)
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        return listener
     except OSError as error:
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port") from error
 
 
-def _serve(settings: Settings, bundle: Bundle, listener: socket.socket, signals: socket.socket) -> int:
+def _serve(settings: Settings, bundle: Bundle, blocklist: tuple[str, ...], listener: socket.socket,
+           signals: socket.socket) -> int:
     from serve.api import NextWordsAPI
     from serve.app import build_app
     from serve.engine import Engine, ServiceFailure
@@ -96,7 +103,7 @@ def _serve(settings: Settings, bundle: Bundle, listener: socket.socket, signals:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     serving = f"Serving {bundle.name} on http://{host}:{listener.getsockname()[1]}"
     engine = Engine(
-        NextWordsAPI(bundle, settings.cache * 1_000_000),
+        NextWordsAPI(bundle, settings.cache * 1_000_000, blocklist),
         functools.partial(build_app, settings=settings),
         workers=settings.workers,
         deadline=settings.deadline,

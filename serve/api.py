@@ -39,12 +39,14 @@ class NextWordsAPI(LitAPI):
     Args:
         bundle: the model, or its folder; None is the one that comes with the package.
         cache_bytes: what the states of recent texts may take in each worker.
+        blocklist: words never suggested unprompted, as `lm.load` takes them.
     """
 
-    def __init__(self, bundle: Bundle | Path | None = None, cache_bytes: int = 64_000_000):
+    def __init__(self, bundle: Bundle | Path | None = None, cache_bytes: int = 64_000_000,
+                 blocklist: Sequence[str] | None = None):
         super().__init__(max_batch_size=MOST_TOGETHER, loop=DrainingLoop(), api_path="/v1/next-words")
         self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        self._cache_bytes = cache_bytes
+        self._cache_bytes, self._blocklist = cache_bytes, blocklist
         self.model = self._bundle.name
 
     def renewed(self) -> NextWordsAPI:
@@ -66,7 +68,7 @@ class NextWordsAPI(LitAPI):
 
         torch.set_num_threads(1)  # a worker is one thread: more would get in each other's way
         try:
-            model = load(self._bundle)
+            model = load(self._bundle, blocklist=self._blocklist)
         except BundleError as error:
             print(f"serve: {error}", file=sys.stderr)
             sys.exit(2)

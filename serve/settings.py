@@ -20,6 +20,8 @@ from typing import Annotated, Any, Literal
 from limits import RateLimitItem, parse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from lm.blocklist import OWN
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -48,6 +50,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     bundle: Path | None = Field(None, description="folder of the model to serve; default: the English one")
+    unprompted_blocklist: str = Field(
+        OWN, description="file of words never suggested unprompted, one a line; own is lm/unprompted.txt; or none")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="0 takes a free one")
     workers: int = Field(1, ge=1, le=64, description="processes that compute")

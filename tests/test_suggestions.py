@@ -1,0 +1,141 @@
+"""Suggestions that look right: what is not offered unprompted, and how words are cased."""
+import json
+import subprocess
+import sys
+
+import httpx
+import pytest
+import torch
+
+from lm import load
+from lm.blocklist import read_blocklist
+from lm.bundle import open_bundle, write_bundle
+from lm.context import CacheSettings, Distribution
+from lm.ranking import Ranking
+from lm.vocabulary import Vocabulary
+from training.names import names_of_few_documents
+from tests.servers import serving
+
+PLACES = {"store", "market", "park", "station", "beach", "London"}
+TEXT = "I went to the"
+
+
+def words(model, text=TEXT, k=30, **options):
+    return [word.word for word in model.next_words(text, k, **options)]
+
+
+@pytest.fixture
+def with_names(tiny_bundle, tmp_path):
+    """The tiny bundle as if hardly a document had London."""
+    bundle = open_bundle(tiny_bundle)
+    described = {key: value for key, value in bundle.metadata.items() if key not in ("format", "files")}
+    return load(write_bundle(tmp_path / "named", bundle.content["model.pt"], bundle.content["tokenizer.json"].decode(),
+                             {**described, "names_of_few_documents": ["London"]}))
+
+
+def test_blocked_words_come_when_three_letters_are_typed(tiny_bundle):
+    model = load(tiny_bundle, blocklist=["Station"])
+    assert "station" not in words(model) and PLACES - {"station"} <= set(words(model))
+    for partial in ("s", "st"):
+        assert "store" in words(model, partial=partial) and "station" not in words(model, partial=partial)
+    for partial in ("sta", "stati", "station"):
+        assert words(model, partial=partial) == ["station"]
+    assert "Station" in words(model, partial="Sta")
+    assert "station" not in words(model, "The station! We ran to the station! They ran to the")
+    assert "station" in words(load(tiny_bundle, blocklist=()))
+
+
+def test_blocked_words_that_only_the_history_has_are_not_offered_either(tiny_bundle):
+    model = load(tiny_bundle, blocklist=["zorblax"])
+    model.cache = CacheSettings(theta=0.3, weight=0.5)
+    history = "I went to the Zorblax. They ran to the Zorblax."
+    assert "Zorblax" not in words(model, history=history)
+    assert words(model, history=history, partial="zo") == ["zoo"]
+    assert words(model, history=history, partial="zor") == ["Zorblax"]
+
+
+def test_names_of_few_documents_come_when_typed_or_in_the_text(with_names, tiny_model):
+    assert "London" in words(tiny_model)
+    assert "London" not in words(with_names) and PLACES - {"London"} <= set(words(with_names))
+    assert words(with_names, partial="l") == ["London"]
+    assert "London" in words(with_names, "We ran to the London zoo. I went to the")
+    assert "London" in words(with_names, history="We ran to the London zoo.")
+
+
+def test_places_are_those_among_the_suggestions(with_names):
+    with_names._ranking = Ranking(with_names.vocabulary, ["station"], ["London"])
+    for text in (TEXT, "We ran to the London zoo. I went to the"):
+        distribution = with_names.predict(with_names.extend([with_names.start], [text]))[0]
+        for word in ("station", "store", "London"):
+            expected = []
+            for count in range(len(word)):
+                found = [w.word for w in with_names.rank(distribution, 3, partial=word[:count])]
+                expected.append(found.index(word) if word in found else 3)
+            assert list(with_names.places(distribution, word, 3)) == expected
+
+
+def test_phrases_go_on_without_blocked_words(tiny_bundle):
+    from lm.phrases import lengthened
+
+    for blocklist, expected in (((), "Thank you very much"), (["much"], "Thank you very")):
+        model = load(tiny_bundle, blocklist=blocklist)
+        [context] = model.extend([model.start], ["We went to the store.\n"])
+        best = [word for word in model.rank(model.predict([context])[0], 30) if word.word == "Thank"]
+        assert [phrase.word for phrase in lengthened(model, best, context, max_words=4)] == [expected]
+
+
+def test_capitals_where_nearly_all_that_may_come_has_one():
+    vocabulary = Vocabulary.build(["The He went I'm iPod mc"] * 2)
+
+    def found(chances, **options):
+        log_probs = torch.tensor([chances.get(word, 0.0) for word in vocabulary.words]).log()
+        return [word.word for word in Ranking(vocabulary).best(Distribution(log_probs, {}), 9, **options)]
+
+    start = {"The": 0.5, "He": 0.44, "went": 0.04, "iPod": 0.02}
+    assert found(start) == ["The", "He", "Went", "iPod"]
+    assert found(start, partial="w") == ["Went"]
+    assert found({"The": 0.5, "went": 0.3, "He": 0.2}) == ["The", "went", "He"]
+
+
+def test_the_blocklist_is_a_file_of_words(tmp_path, tiny_bundle, capsys):
+    own = read_blocklist()
+    assert "nigger" in own and not any(word.startswith("#") or " " in word for word in own) and len(own) < 200
+    assert read_blocklist("none") == ()
+    (tmp_path / "mine.txt").write_text("# mine\nStation  # a place\n\nPark\n")
+    assert read_blocklist(tmp_path / "mine.txt") == ("Station", "Park")
+    command = [sys.executable, "-m", "lm", "predict", TEXT, "-k", "30", "--json", "--bundle", str(tiny_bundle)]
+    for source, missing in (("none", set()), (str(tmp_path / "mine.txt"), {"station", "park"})):
+        run = subprocess.run([*command, "--unprompted-blocklist", source], capture_output=True, text=True, check=True)
+        assert PLACES - {word["word"] for word in json.loads(run.stdout)["words"]} == missing
+    run = subprocess.run([*command, "--unprompted-blocklist", str(tmp_path / "no.txt")], capture_output=True, text=True)
+    assert run.returncode == 2 and run.stderr.count("\n") == 1 and "accepted: own, none" in run.stderr
+
+
+def test_a_service_has_the_list_that_it_is_given(tmp_path, tiny_bundle):
+    (tmp_path / "mine.txt").write_text("station\n")
+    with serving(tmp_path, tiny_bundle, "--unprompted-blocklist", str(tmp_path / "mine.txt")) as server:
+        def found(**question):
+            answer = httpx.post(f"{server.url}/v1/next-words", json={"text": TEXT, "k": 10, **question}).json()
+            return {word["word"] for word in answer["words"]} & PLACES
+
+        assert found() == PLACES - {"station"} and found(partial="sta") == {"station"}
+    run = subprocess.run([sys.executable, "-m", "serve", "--bundle", str(tiny_bundle), "--unprompted-blocklist",
+                          str(tmp_path / "no.txt")], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 2 and run.stderr.count("\n") == 1 and "accepted: own, none" in run.stderr
+
+
+def test_names_of_few_documents_are_found():
+    common = [f"Mary met Ann Smith {number} times." for number in range(1200)]
+    novel = ["Zelda saw Mary. Zelda smiled. The Rose is a rose. " * 50, "Zelda left."]
+    vocabulary = Vocabulary.build([*common, *novel])
+    assert names_of_few_documents([*common, *novel, *novel], vocabulary) == ["Zelda", "The"]
+    assert names_of_few_documents(novel, vocabulary) == []
+
+
+def test_the_bundled_model_suggests_as_one_writes():
+    model = load()
+    for text in ("", "I went home.", 'She said, "', "Hello!\n", "How are you?"):
+        for word in [*words(model, text, 8), *words(model, text, 5, partial="w"), *words(model, text, 5, partial="s")]:
+            assert not word[0].islower(), (text, word)
+    assert words(model, "", 3, partial="i")[0] == "I" and "London" in words(model, "He lives in", 5, partial="l")
+    assert words(model, "You are such a", 1, partial="bitc") == ["bitch"]
