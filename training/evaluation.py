@@ -112,7 +112,7 @@ class _Ranks:
 
 def _rank(distribution: Distribution, token: int, spelling: str | None) -> float:
     """The place (0: the best) of a token among all tokens."""
-    log_probs, unknown = distribution
+    log_probs, unknown = distribution.log_probs, distribution.unknown
     if token == UNK_ID and spelling not in unknown:
         return math.inf
     probability = unknown[spelling] if token == UNK_ID else float(log_probs[token].exp())
@@ -160,8 +160,8 @@ def evaluate(model: Model, texts: Sequence[Text], sample: int = SAMPLE, cache: b
     return {
         "tokens": count, "oov_rate": sum(int((text.ids[1:] == UNK_ID).sum()) for text in texts) / count,
         "sample": len(chosen), **figures.pop("network"), **figures,
-        "definitions": {"perplexity": PRETOKENIZED if pretokenized else PERPLEXITY, "cache": CACHE, "accuracy": ACCURACY,
-                        "keystroke_savings": SAVINGS, "errors": ERRORS},
+        "perplexity_definition": PRETOKENIZED if pretokenized else PERPLEXITY, "cache_definition": CACHE,
+        "accuracy_definition": ACCURACY, "keystroke_savings_definition": SAVINGS, "error_definition": ERRORS,
     }
 
 
@@ -267,7 +267,6 @@ def command(parser: argparse.ArgumentParser):
             pairs = [pair for pair in map(halves, texts) if pair]
             histories, texts = [first for first, _ in pairs], [second for _, second in pairs]
         figures = evaluate(model, texts, arguments.sample, arguments.cache, histories)
-        definitions = figures.pop("definitions")
         result = {"model": model.name, "corpus": corpus.name, "split": arguments.split, **figures}
         if arguments.dynamic:
             found = adapted.dynamic_log_probs(texts, arguments.cache)
@@ -275,7 +274,6 @@ def command(parser: argparse.ArgumentParser):
         if arguments.ngram:
             ngram = NGram(arguments.ngram)
             result["ngram"] = _perplexity([torch.from_numpy(ngram.log_probs(text.ids[1:].numpy())) for text in texts])
-        result["definitions"] = definitions
         print(json.dumps(result, indent=1) if arguments.json else _readable(result))
 
     return run
@@ -305,7 +303,8 @@ def _readable(result: dict) -> str:
     for name, figures in rows:
         cells = [_cell(figures, column) for column in COLUMNS]
         lines.append(f"{name:>16}" + "".join(f"{cell:>16}" for cell in cells) + f"{figures.get('words', ''):>10}")
-    lines += ["", *(f"{name.replace('_', ' ')}: {text}." for name, text in result["definitions"].items())]
+    lines += ["", *(f"{key.removesuffix('_definition').replace('_', ' ')}: {text}." for key, text in result.items()
+                    if key.endswith("_definition"))]
     return "\n".join(lines)
 
 
