@@ -29,7 +29,7 @@ def start(*arguments):
 
 
 def wait_for(path, process=None):
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while not path.exists() and time.monotonic() < end and not (process and process.poll() is not None):
         time.sleep(0.01)
     assert path.exists(), process and process.communicate()
@@ -63,7 +63,7 @@ def test_two_processes_stop_together_and_one_goes_on(alone, corpus_file, tmp_pat
     process = start(*TORCHRUN, "-m", "training", *arguments(corpus_file, out))
     wait_for(out / "checkpoint.pt", process)
     process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=300)
     assert process.returncode != 0 and output == "" and errors.count("stopped by SIGTERM") == 1, errors
     stopped_at = torch.load(out / "checkpoint.pt", weights_only=True)["step"]
     assert 5 <= stopped_at < rows(alone)[-1]["step"]
@@ -83,7 +83,7 @@ def test_one_process_stops_and_two_go_on(alone, corpus_file, tmp_path):
     assert main(arguments(corpus_file, out)) == 128 + signal.SIGTERM
     thread.join()
     process = start("-m", "training", *arguments(corpus_file, out, "--processes", "2"))
-    output, errors = process.communicate(timeout=240)
+    output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert output.startswith(str(out / "bundle")) and output.count("\n") == 1
     assert errors.count("Training on") == errors.count("Ended after") == 1 and "Traceback" not in errors
@@ -92,7 +92,7 @@ def test_one_process_stops_and_two_go_on(alone, corpus_file, tmp_path):
 
 def test_a_mistake_is_said_once(corpus_file, tmp_path):
     process = start("-m", "training", *arguments("no-such.txt", tmp_path / "run", "--processes", "2"))
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 2
     assert errors.startswith("python -m training: there is no corpus 'no-such.txt'") and errors.count("\n") == 1
 
