@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -33,6 +34,7 @@ PARTS = {
 
 def main(arguments: list[str] | None = None) -> int:
     asked = _parse(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no service is left running
     found: list[Promise] = []
     start = time.monotonic()
     for name in asked.parts or PARTS:
