@@ -51,6 +51,7 @@ function request()
   local text
   if typing then
     turn = turn % #sessions + 1
+    headers["X-Session"] = "session-" .. turn
     text = type_on(sessions[turn])
   else
     jump()
