@@ -91,12 +91,17 @@ def mixed(log_probs: Tensor, context: Context, history: Context | None, settings
     weight = settings.weight * len(keys) / (len(keys) + HALF)
     shares = weight * torch.softmax(settings.theta * (keys @ context.output), dim=0)
     probabilities = (log_probs.exp() * (1 - weight)).index_add_(0, tokens, shares)
-    unknown: dict[str, float] = {}
+    spellings: list[str] = []
+    places: list[int] = []
     start = 0
     for part in remembered:
-        for place, word in part.unknown.items():
-            share = float(shares[start + place])
-            unknown[word] = unknown.get(word, 0.0) + share
-            probabilities[unknown_id] -= share
+        spellings += part.unknown.values()
+        places += [start + place for place in part.unknown]
         start += len(part.tokens)
+    unknown: dict[str, float] = {}
+    if places:
+        beyond = shares[places]
+        probabilities.index_add_(0, torch.full((len(places),), unknown_id), beyond, alpha=-1)
+        for word, share in zip(spellings, beyond.tolist()):
+            unknown[word] = unknown.get(word, 0.0) + share
     return Distribution(probabilities.clamp_(min=1e-30).log(), unknown, tokens)

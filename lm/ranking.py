@@ -9,6 +9,8 @@ and names that hardly more than one document has, before one letter is, unless t
 """
 from __future__ import annotations
 
+import functools
+import heapq
 import math
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
@@ -74,17 +76,21 @@ class Ranking:
         unknown = self._unknown(distribution.unknown, partial.casefold(), punctuation)
         unwanted = {straight(word).casefold() for word in exclude}
         capitals = partial != partial.casefold()
-        # Any of these may be overtaken: with capitals by one spelled as typed, else by one that the vocabulary lacks.
-        take = last - first if capitals else min(last - first, k + len(unwanted) + len(unknown))
+        # With capitals any of them may be overtaken, by one that is spelled as typed.
+        take = last - first if capitals else min(last - first, k + len(unwanted))
         values, indices = groups.topk(take)
-        chosen = indices[values >= 0].tolist()
+        chosen = [first + i for i in indices[values >= 0].tolist()]
         if len(partial) < PROMPTED:
             unwanted |= self._blocked_words
-        spellings = {key: unknown.pop(key, {}) for key in [self._keys[first + i] for i in chosen]}
-        for key, i in zip(spellings, chosen):
-            for token in self._spellings[first + i]:
-                word = self._words[token]
-                spellings[key][word] = spellings[key].get(word, 0.0) + float(probabilities[token])
+        # Words that the vocabulary has in other spellings only than the context have something added.
+        added = [i for i in map(self._number.get, unknown) if i is not None and groups[i - first] >= 0]
+        chosen = list(dict.fromkeys(chosen + added))
+        spellings = {self._keys[i]: unknown.pop(self._keys[i], {}) for i in chosen}
+        tokens = [(known, token) for known, i in zip(spellings.values(), chosen) for token in self._spellings[i]]
+        for (known, token), probability in zip(tokens, probabilities[[token for _, token in tokens]].tolist()):
+            known[self._words[token]] = known.get(self._words[token], 0.0) + probability
+        if not capitals:  # no others can be among the best
+            unknown = dict(heapq.nlargest(k + len(unwanted), unknown.items(), key=lambda group: sum(group[1].values())))
         found = [_suggestion(words, partial if capitals else "")
                  for key, words in {**spellings, **unknown}.items() if key not in unwanted]
         found.sort(key=lambda word: -word.probability)
@@ -107,8 +113,8 @@ class Ranking:
         """Words that the vocabulary lacks, as groups: case-folded word → spelling → probability."""
         groups: dict[str, dict[str, float]] = {}
         for spelling, probability in unknown.items():
-            key = straight(spelling).casefold()
-            if key.startswith(beginning) and (punctuation or has_letter(spelling)):
+            key, is_word = _read(spelling)
+            if key.startswith(beginning) and (punctuation or is_word):
                 groups.setdefault(key, {})[spelling] = probability
         return groups
 
@@ -165,6 +171,12 @@ def _suggestion(spellings: dict[str, float], typed: str) -> Word:
 
 def _capitalised(word: str) -> str:
     return word[0].upper() + word[1:] if word.islower() else word
+
+
+@functools.lru_cache(10_000)
+def _read(spelling: str) -> tuple[str, bool]:
+    """Its key, and whether it is a word; kept, as a text is asked about again and again."""
+    return straight(spelling).casefold(), has_letter(spelling)
 
 
 def straight(text: str) -> str:
