@@ -28,7 +28,7 @@ from litserve.utils import WorkerSetupStatus
 
 from serve.connections import Connection, HTTPServer, allow_many
 from serve.departure import client_has_left, waited
-from serve.links import Inbox, Lost, Questions
+from serve.links import GENERATIONS, Inbox, Lost, Questions
 from serve.logs import logger
 from serve.pace import Pace
 
@@ -281,7 +281,7 @@ class Engine(LitServer):
         with link, self._transport:
             worker = super().launch_single_inference_worker(lit_api, worker_id)
             generation = self._generation + (lit_api is self._next_api)
-            socket.send_fds(self._workers_go, [bytes([generation % 256])], [link.fileno()])
+            socket.send_fds(self._workers_go, [bytes([generation % GENERATIONS])], [link.fileno()])
         return worker
 
     def _start_http(self, listener: socket.socket) -> multiprocessing.Process:

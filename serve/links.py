@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 AT_ONCE = 64  # questions that a worker has at most: those it answers together, and as many to go on with at once
 CHUNK = 1 << 18  # bytes read at a time
+GENERATIONS = 256  # are numbered in one byte
 _HEAD = struct.Struct("=QI")  # the number, how many bytes follow
 
 
@@ -156,6 +157,8 @@ class Questions:
         if link.generation == self._generation:
             self._links.append(link)
             return self.send()
+        if (link.generation - self._generation) % GENERATIONS > GENERATIONS // 2:
+            return link.retire()  # it was replaced before it was ready
         self._coming.append(link)
         coming = [other for other in self._coming if other.generation == link.generation]
         if len(coming) == self._workers:
