@@ -10,7 +10,7 @@ run = @exec .venv/bin/python -m
 # $(call option,name,VARIABLE): --name 'value', or nothing where the variable is not set.
 option = $(if $(value $(2)),--$(1) '$(subst ','\'',$(value $(2)))')
 
-.PHONY: help serve test train compare predict evaluate bench-serve bench-train torture constraints clean FORCE
+.PHONY: help serve test train compare predict evaluate bench-serve bench-train torture replicas constraints clean FORCE
 .NOTPARALLEL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
@@ -24,6 +24,7 @@ help:
 	@echo "make bench-serve  measure the service beside others: BUNDLE=folder ARGS=--quick"
 	@echo "make bench-train  measure training beside a straightforward loop: CORPUS=name-or-path ARGS=--quick"
 	@echo "make torture      break the service on purpose, and say what comes of it: ARGS='kill-worker stop'"
+	@echo "make replicas     three replicas behind nginx, one killed and all replaced under load: ARGS='--seconds 30'"
 	@echo "make constraints  pin the dependencies of pyproject.toml in constraints.txt"
 	@echo "make clean        remove .venv and caches; runs/ stays"
 	@echo
@@ -56,6 +57,9 @@ bench-serve: .venv/bench.stamp
 
 bench-train: .venv/train.stamp
 	$(run) training.bench $(call option,corpus,CORPUS) $(ARGS)
+
+replicas: .venv/serve.stamp
+	$(run) serve.deploy.replicas $(call option,bundle,BUNDLE) $(ARGS)
 
 torture: .venv/test.stamp
 	$(run) serve.torture $(call option,bundle,BUNDLE) $(ARGS)
