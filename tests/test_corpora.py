@@ -304,6 +304,16 @@ def test_fingerprints_follow_the_text(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_folders_of_the_same_name_and_changed_ones_are_told_apart(tmp_path):
+    found = []
+    for folder, text in (("x/same", "One."), ("y/same", "Two."), ("x/same", "Three.")):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        corpus = load_corpus(write_hub_layout(tmp_path / folder, train=[text], validation=["V."], test=["T."]))
+        assert texts(corpus, "train") == [text]
+        found.append(corpus.fingerprint("train"))
+    assert len(set(found)) == 3
+
+
 # ---- Streaming.
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
+import json
 import os
 import re
 import sys
@@ -171,8 +172,8 @@ def _streamed(spec: str, pretokenized: bool) -> Corpus:
 
 
 def _files(builder: datasets.DatasetBuilder) -> list:
-    """The data files of each split, with the revision (on the hub) or the time (in a folder) of each. The name of the
-    builder's cache has neither where a README lists the files."""
+    """The data files of each split, with the revision (on the hub) or the time (in a folder) of each. Where a README
+    lists the files of a folder, neither `datasets`' cache nor its fingerprints tell them from others of the same name."""
     return [[str(split), [*map(str, files)], [*map(list, files.origin_metadata)]] for split, files in
             (builder.config.data_files or {}).items()]
 
@@ -182,7 +183,12 @@ def _read_directory(folder: Path, config: str | None, by_line: bool) -> dict[str
     if files and not config:
         return {split: textfiles.read(file, by_line) for split, file in files.items()}
     try:
-        return datasets.load_dataset(str(folder), config)
+        files = _files(datasets.load_dataset_builder(str(folder), config))
+        key = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
+        splits = datasets.load_dataset(str(folder), config, cache_dir=f"{datasets.config.HF_DATASETS_CACHE}/{key}")
+        for split, data in splits.items():
+            data._fingerprint = f"{key}{data._fingerprint}"
+        return splits
     except hub.LOADING_ERRORS as error:
         if isinstance(error, FileNotFoundError):
             found = "it has " + (", ".join(sorted(entry.name for entry in folder.iterdir())[:10]) or "no files")
