@@ -10,7 +10,7 @@ run = @exec .venv/bin/python -m
 # $(call option,name,VARIABLE): --name 'value', or nothing where the variable is not set.
 option = $(if $(value $(2)),--$(1) '$(subst ','\'',$(value $(2)))')
 
-.PHONY: help serve test train compare predict evaluate bench-serve bench-train torture replicas constraints clean FORCE
+.PHONY: help serve test train compare predict evaluate bench-serve bench-train torture replicas constraints audit clean FORCE
 .NOTPARALLEL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
@@ -26,6 +26,7 @@ help:
 	@echo "make torture      break the service on purpose, and say what comes of it: ARGS='kill-worker stop'"
 	@echo "make replicas     three replicas behind nginx, one killed and all replaced under load: ARGS='--seconds 30'"
 	@echo "make constraints  pin the dependencies of pyproject.toml in constraints.txt"
+	@echo "make audit        ask a public database whether the pinned versions have known faults (needs a network)"
 	@echo "make clean        remove .venv and caches; runs/ stays"
 	@echo
 	@echo "ARGS='…' is handed to the program as it is; ARGS=--help lists its options."
@@ -71,6 +72,11 @@ constraints: .venv/test.stamp
 		--no-emit-package nextword $(ARGS) --output-file .venv/constraints.txt pyproject.toml
 	@{ grep '^#' constraints.txt; grep -Ev '^(cuda|nvidia|triton)' .venv/constraints.txt; } >.venv/constraints.new
 	@mv .venv/constraints.new constraints.txt
+
+audit: .venv/pyvenv.cfg
+	@test -x .venv/audit/bin/pip-audit || { .venv/bin/python -m venv .venv/audit \
+		&& .venv/audit/bin/pip --disable-pip-version-check install --quiet pip-audit; }
+	@exec .venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache
