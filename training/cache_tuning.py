@@ -27,9 +27,16 @@ def tune_cache(program: torch.jit.ScriptModule, texts: Sequence[Text], sizes: Se
         inputs, targets = text.ids[:-1], text.ids[1:]
         if len(targets):
             keys = program.read_all(inputs[None], torch.tensor([len(inputs)]), program.initial_state(1))[0][0]
-            read.append((torch.cat([program.log_probs(part).gather(1, t[:, None]).squeeze(1)
-                                    for part, t in zip(keys.split(BLOCK), targets.split(BLOCK))]), keys, targets))
+            read.append((token_log_probs(program, keys, targets), keys, targets))
     return best_settings(read, sizes)
+
+
+def token_log_probs(program: torch.jit.ScriptModule, outputs: Tensor, targets: Tensor) -> Tensor:
+    """log p (n,) of tokens from the output vectors (n, D) before them."""
+    log_probs = torch.empty(len(targets))  # at once: small pieces that stay between large ones would break up the heap
+    for found, part, target in zip(log_probs.split(BLOCK), outputs.split(BLOCK), targets.split(BLOCK)):
+        found.copy_(program.log_probs(part).gather(1, target[:, None]).squeeze(1))
+    return log_probs
 
 
 def best_settings(read: Sequence[tuple[Tensor, Tensor, Tensor]], sizes: Sequence[int]) -> dict:

@@ -18,7 +18,7 @@ from lm.context import Context, Distribution, mixed
 from lm.model import Model, load, padded
 from lm.vocabulary import UNK_ID, has_letter
 from training.adaptation import AdaptedRun
-from training.cache_tuning import mixed_log_probs
+from training.cache_tuning import mixed_log_probs, token_log_probs
 from training.corpora import load_corpus
 from training.excerpts import Text, excerpts, halves
 from training.ngram import NGram
@@ -200,9 +200,8 @@ def _read_rows(model: Model, rows: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
             found.append(output[:length].clone())
     outputs = [torch.cat(found) for found in parts]
     targets = torch.cat([row[1:] for row in rows])
-    log_probs = [model.program.log_probs(part).gather(1, target[:, None]).squeeze(1)
-                 for part, target in zip(torch.cat(outputs).split(PART), targets.split(PART))]
-    return list(zip(outputs, torch.cat(log_probs).split([len(output) for output in outputs])))
+    log_probs = token_log_probs(model.program, torch.cat(outputs), targets)
+    return list(zip(outputs, log_probs.split([len(output) for output in outputs])))
 
 
 def _rank_at(model: Model, ranks: dict[str, _Ranks], text: Text, outputs: Tensor, places: np.ndarray,
