@@ -17,14 +17,14 @@ BACK = 5.0  # seconds within which the service is whole again
 ENDED = 5.0  # seconds that count as "at once" for the end of all processes
 
 
-def kill_worker(bundle: Path | None, folder: Path, times: int = 10, connections: int = 64) -> Iterator[Promise]:
+def kill_worker(bundle: Path | None, folder: Path, times: int = 10, connections: int = 64, within: float = BACK) -> Iterator[Promise]:
     """Kills the only worker again and again, idle and under load."""
     for crowd_size in (0, connections):
         with serving(folder, bundle) as service:
-            yield _kill_worker(service, times, crowd_size)
+            yield _kill_worker(service, times, crowd_size, within)
 
 
-def _kill_worker(service: Service, times: int, connections: int) -> Promise:
+def _kill_worker(service: Service, times: int, connections: int, within: float) -> Promise:
     before, back, late = len(service.group()), [], []
     with load(service, connections, typing) as crowd:
         for number in range(times):
@@ -47,10 +47,10 @@ def _kill_worker(service: Service, times: int, connections: int) -> Promise:
         and set(statuses) <= {200, 503, 504}
         and 200 in (statuses if connections else [200])
         and slowest <= DEADLINE + SLACK
-        and max(back) <= BACK
+        and max(back) <= within
     )
     return Promise(
-        "A killed worker is replaced: every request is answered in time, full service is back within 5 s",
+        f"A killed worker is replaced: every request is answered in time, full service is back within {within:g} s",
         f"SIGKILL to the worker, {times} times, " + (f"under {connections} connections" if connections else "idle"),
         kept,
         f"{tally(statuses)}; {hanging} hang; slowest {slowest:.2f} s; back after {min(back):.1f} to {max(back):.1f} s; "
