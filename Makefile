@@ -10,7 +10,7 @@ run = @exec .venv/bin/python -m
 # $(call option,name,VARIABLE): --name 'value', or nothing where the variable is not set.
 option = $(if $(value $(2)),--$(1) '$(subst ','\'',$(value $(2)))')
 
-.PHONY: help serve test train compare predict evaluate bench-serve bench-train torture replicas constraints audit clean FORCE
+.PHONY: help serve test train compare predict evaluate bundle bench-serve bench-train torture replicas constraints audit clean FORCE
 .NOTPARALLEL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
@@ -21,6 +21,7 @@ help:
 	@echo "make compare      train RNN, GRU, LSTM and a Transformer alike: CORPUS=name-or-path OUT=runs/name ARGS=--quick"
 	@echo "make predict      next words of TEXT='I went to the': BUNDLE=folder"
 	@echo "make evaluate     perplexity and accuracy: BUNDLE=folder CORPUS=name-or-path"
+	@echo "make bundle       the English model again, from its corpora: CORPUS=imdb,path/to/english-novels,path/to/tatoeba-english"
 	@echo "make bench-serve  measure the service beside others: BUNDLE=folder ARGS=--quick"
 	@echo "make bench-train  measure training beside a straightforward loop: CORPUS=name-or-path ARGS=--quick"
 	@echo "make torture      break the service on purpose, and say what comes of it: ARGS='kill-worker stop'"
@@ -53,6 +54,13 @@ predict: .venv/serve.stamp
 evaluate: .venv/train.stamp
 	$(run) lm evaluate $(call option,bundle,BUNDLE) $(call option,corpus,CORPUS) $(ARGS)
 
+# Two legs, of which the second reads the last corpus three times. Stopped, it goes on with the same command.
+bundle: .venv/train.stamp
+	$(if $(value CORPUS),,$(error make bundle needs CORPUS=imdb,path/to/english-novels,path/to/tatoeba-english))
+	@.venv/bin/python -m training train $(call option,corpus,CORPUS) --recipe english --out runs/english $(ARGS)
+	@.venv/bin/python -m training train $(call option,corpus,CORPUS)'*3' --recipe english-2 --out runs/english-2 $(ARGS)
+	@.venv/bin/python -m training.publish runs/english-2/bundle lm/bundles/english
+
 bench-serve: .venv/bench.stamp
 	$(run) serve.bench $(call option,bundle,BUNDLE) $(ARGS)
 
@@ -76,7 +84,7 @@ constraints: .venv/test.stamp
 audit: .venv/pyvenv.cfg
 	@test -x .venv/audit/bin/pip-audit || { .venv/bin/python -m venv .venv/audit \
 		&& .venv/audit/bin/pip --disable-pip-version-check install --quiet pip-audit; }
-	@exec .venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off $(ARGS)
+	@exec .venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache
