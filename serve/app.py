@@ -24,7 +24,7 @@ from serve.settings import Settings
 
 PAGE = Path(__file__).parent / "page"
 TOGETHER = 8  # texts of one request that are asked at the same time, so that others are answered between them
-ALLOWED_HEADERS = ["authorization", "content-type", "x-api-key", "x-request-id"]  # from pages of other origins
+ALLOWED_HEADERS = ["authorization", "content-type", "x-api-key", "x-request-id", "x-session"]  # from pages of other origins
 EXPOSED_HEADERS = ["retry-after", "x-request-id"]
 DESCRIPTION = """Suggests the words that may come next in a text.
 

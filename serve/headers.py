@@ -8,6 +8,7 @@ _PAGE = f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self
 # Swagger UI sets styles in its markup and has its images in its style sheet.
 _DOCS = _PAGE.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'").replace("img-src 'self'", "img-src 'self' data:")
 _COMMON = [
+    (b"cache-control", b"no-cache"),  # a browser that does not ask goes on showing the page of an older version
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),

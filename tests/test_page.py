@@ -469,6 +469,13 @@ def contrast(browser, selector: str) -> float:
     return (max(text, paper) + 0.05) / (min(text, paper) + 0.05)
 
 
+def test_browsers_ask_whether_the_page_is_still_the_same(http):
+    for address in ("/", "/page/page.js", "/page/page.css"):
+        first = http.get(address)
+        assert first.headers["cache-control"] == "no-cache"
+    assert http.get(address, headers={"if-none-match": first.headers["etag"]}).status_code == 304
+
+
 def test_nothing_comes_from_elsewhere(page, server, ask):
     page.offers(ask(""))
     for address in ("/", "/docs"):

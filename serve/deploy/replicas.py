@@ -173,8 +173,11 @@ def rows(folder: Path, asked: argparse.Namespace) -> Iterator[Row | str]:
     """The rows of the table, and a sentence about the answers."""
     words = text.words()
     texts = folder / "texts"
-    text.write(texts, text.openings(words, CONTEXT, asked.connections), words)
+    text.write(texts, openings := text.openings(words, CONTEXT, asked.connections), words)
     with replicas(folder, asked.bundle) as several:
+        for replica in several:
+            for opening in openings:  # the text before what is typed is read already
+                ask(replica.url, opening)
         ports = [replica.port for replica in several]
         yield measure("one replica, asked directly", several[0].url, several[:1], asked, texts)
         with nginx(folder, ports, sticky=False) as url:
