@@ -231,6 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=int, default=30, help="of each load (default: %(default)s)")
     parser.add_argument("--connections", type=int, default=16, help="at once (default: %(default)s)")
     asked = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing of it is left
     try:
         find_wrk()
         if not find_nginx():
