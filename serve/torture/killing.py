@@ -108,7 +108,7 @@ def _ends(service: Service, crowd: Crowd, process: psutil.Process, what: str, fi
     time.sleep(0.5)
     process.kill()
     status, seconds = service.ended(ENDED)
-    left = service.left_over(ENDED, files)
+    left = service.left_over(4 * ENDED, files)  # a busy machine takes its time to end them
     hanging = crowd.stop()
     return Promise(
         "Where it cannot go on, the whole service ends non-zero at once, for a supervisor to start it again",
