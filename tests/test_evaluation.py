@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lm import load
+from lm import BundleError, load
 from lm.context import CacheSettings, Distribution
 from lm.vocabulary import EOS_ID, UNK_ID, has_letter
 from tests.conftest import invented_text
@@ -22,6 +22,7 @@ from training.corpora import load_corpus
 from training.dynamic_evaluation import DynamicSettings, gradient_scales, read_dynamically
 from training.evaluation import evaluate
 from training.excerpts import Text, excerpts, halves
+from training.publish import publish
 
 NAMES = "They went to the Zorblax. Zorblax ran to the Quux.\nWe walked to the Zorblax, too.\nzorblax! Thank you, Zorblax."
 
@@ -274,3 +275,16 @@ def test_nothing_to_evaluate_is_said(tiny_model):
     with pytest.raises(ValueError, match="no text"):
         evaluate(tiny_model, [])
     assert torch.is_inference_mode_enabled() is False
+
+
+def test_a_published_bundle_takes_the_folders_name_and_keeps_its_card(tiny_bundle, tmp_path):
+    target = tmp_path / "english"
+    first = publish(tiny_bundle, target)
+    (target / "README.md").write_text("# A card\n")
+    assert publish(tiny_bundle, target).metadata == first.metadata and (target / "README.md").read_text() == "# A card\n"
+    assert load(target).name == "english" and load(tiny_bundle).name == "tiny"
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("not a bundle")
+    for source, wrong in ((tiny_bundle, tmp_path / "notes"), (tmp_path / "notes", target)):
+        with pytest.raises(BundleError, match="not a bundle"):
+            publish(source, wrong)
