@@ -4,11 +4,11 @@ from __future__ import annotations
 import re
 import time
 import traceback
-import uuid
+from secrets import token_hex
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.logs import logger
+from serve.logs import logger, note
 
 HEADER = b"x-request-id"
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -29,7 +29,7 @@ class Requests:
             return await self.app(scope, receive, send)
         start, status = time.perf_counter(), 500
         sent = next((value for name, value in scope["headers"] if name == HEADER), b"")
-        identity = sent if _ID.fullmatch(sent) else uuid.uuid4().hex.encode()
+        identity = sent if _ID.fullmatch(sent) else token_hex(16).encode()
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -44,7 +44,6 @@ class Requests:
             frames = "".join(traceback.format_tb(error.__traceback__))
             logger.error("%s at a request:\n%s", type(error).__name__, frames, extra={"fields": {"id": identity.decode()}})
         if self._log:
-            logger.info("request", extra={"fields": {
-                "method": scope["method"], "route": getattr(scope.get("route"), "path", "other"), "status": status,
-                "ms": round(1000 * (time.perf_counter() - start), 1), "id": identity.decode(),
-                **({"key": scope["key"]} if "key" in scope else {})}})
+            note("request", method=scope["method"], route=getattr(scope.get("route"), "path", "other"), status=status,
+                 ms=round(1000 * (time.perf_counter() - start), 1), id=identity.decode(),
+                 **({"key": scope["key"]} if "key" in scope else {}))
