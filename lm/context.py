@@ -69,13 +69,36 @@ class Context(NamedTuple):
         return Context(state, outputs[-1].clone(), keys[drop:], everything[drop:], unknown, self.length + len(tokens))
 
 
-class Distribution(NamedTuple):
-    """Over the next token: log_probs (V,), the probability of words that the vocabulary lacks, by spelling, and the
-    remembered tokens before it (n,) int64."""
+class Distribution:
+    """Over the next token; made of its logarithms or of its probabilities, the other is found where it is asked for.
 
-    log_probs: Tensor
-    unknown: dict[str, float]
-    seen: Tensor | None = None
+    log_probs, probabilities   (V,)
+    unknown                    the probability of words that the vocabulary lacks, by spelling
+    seen                       (n,) int64 the remembered tokens before it
+    """
+
+    def __init__(self, log_probs: Tensor | None, unknown: dict[str, float], seen: Tensor | None = None,
+                 probabilities: Tensor | None = None):
+        self._log_probs, self._probabilities = log_probs, probabilities
+        self.unknown, self.seen = unknown, seen
+
+    @property
+    def log_probs(self) -> Tensor:
+        if self._log_probs is None:
+            self._log_probs = self._probabilities.log()
+        return self._log_probs
+
+    @property
+    def probabilities(self) -> Tensor:
+        if self._probabilities is None:
+            self._probabilities = self._log_probs.exp()
+        return self._probabilities
+
+    def of(self, tokens: list[int]) -> list[float]:
+        """The probabilities of some tokens, to the last digit those that their logarithms give."""
+        if self._log_probs is None:
+            return self._probabilities[tokens].log().exp().tolist()
+        return self._log_probs[tokens].exp().tolist()
 
 
 def mixed(log_probs: Tensor, context: Context, history: Context | None, settings: CacheSettings, unknown_id: int
@@ -87,9 +110,10 @@ def mixed(log_probs: Tensor, context: Context, history: Context | None, settings
     tokens = torch.cat([part.tokens for part in remembered])
     if settings.weight == 0:
         return Distribution(log_probs, {}, tokens)
+    weight = settings.weight * len(tokens) / (len(tokens) + HALF)
     keys = torch.cat([part.keys for part in remembered]) if len(remembered) > 1 else remembered[0].keys
-    weight = settings.weight * len(keys) / (len(keys) + HALF)
-    shares = weight * torch.softmax(settings.theta * (keys @ context.output), dim=0)
+    likeness = keys @ context.output
+    shares = weight * torch.softmax(settings.theta * likeness, dim=0)
     probabilities = (log_probs.exp() * (1 - weight)).index_add_(0, tokens, shares)
     spellings: list[str] = []
     places: list[int] = []
@@ -104,4 +128,4 @@ def mixed(log_probs: Tensor, context: Context, history: Context | None, settings
         probabilities.index_add_(0, torch.full((len(places),), unknown_id), beyond, alpha=-1)
         for word, share in zip(spellings, beyond.tolist()):
             unknown[word] = unknown.get(word, 0.0) + share
-    return Distribution(probabilities.clamp_(min=1e-30).log(), unknown, tokens)
+    return Distribution(None, unknown, tokens, probabilities.clamp_(min=1e-30))

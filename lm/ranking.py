@@ -16,6 +16,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -26,6 +27,7 @@ LAST = chr(0x10FFFF)
 RESPELLED = 0.01  # what a word counts that is not spelled with the capitals which were typed
 CAPITALISED = 0.9  # share of the words' probability
 PROMPTED = 3  # letters
+ROWS = 128
 
 
 class Word(NamedTuple):
@@ -49,6 +51,9 @@ class Ranking:
             if i > EOS_ID:
                 self._spellings[number[key]].append(i)
         self._group = torch.tensor([number[key] if i > EOS_ID else 0 for i, key in enumerate(folded)])
+        self._first = torch.tensor([tokens[0] for tokens in self._spellings])
+        self._more = torch.tensor([token for tokens in self._spellings for token in tokens[1:]], dtype=torch.long)
+        self._more_group = self._group[self._more]
         self._blocked_words = {straight(word).casefold() for word in blocked}
         self._blocked = torch.tensor([key in self._blocked_words for key in self._keys])
         names = {word.casefold() for word in names}
@@ -69,7 +74,8 @@ class Ranking:
         exclude: words not wanted, in any case of letters.
         """
         partial = straight(partial)
-        probabilities = distribution.log_probs.exp() * self._allowed[punctuation]
+        allowed = self._allowed[punctuation]
+        probabilities = distribution.probabilities * allowed
         first, last = self._range(partial.casefold())
         groups = self._together(probabilities)
         groups = groups.masked_fill(self._withheld(partial, distribution.seen), -1)[first:last]
@@ -78,17 +84,17 @@ class Ranking:
         capitals = partial != partial.casefold()
         # With capitals any of them may be overtaken, by one that is spelled as typed.
         take = last - first if capitals else min(last - first, k + len(unwanted))
-        values, indices = groups.topk(take)
-        chosen = [first + i for i in indices[values >= 0].tolist()]
+        chosen = [first + int(i) for i in _largest(groups.numpy(), take) if groups[i] >= 0]
         if len(partial) < PROMPTED:
             unwanted |= self._blocked_words
         # Words that the vocabulary has in other spellings only than the context have something added.
         added = [i for i in map(self._number.get, unknown) if i is not None and groups[i - first] >= 0]
         chosen = list(dict.fromkeys(chosen + added))
         spellings = {self._keys[i]: unknown.pop(self._keys[i], {}) for i in chosen}
-        tokens = [(known, token) for known, i in zip(spellings.values(), chosen) for token in self._spellings[i]]
-        for (known, token), probability in zip(tokens, probabilities[[token for _, token in tokens]].tolist()):
-            known[self._words[token]] = known.get(self._words[token], 0.0) + probability
+        places = [(known, token) for known, i in zip(spellings.values(), chosen) for token in self._spellings[i]]
+        tokens = [token for _, token in places]
+        for (known, token), probability, counts in zip(places, distribution.of(tokens), allowed[tokens].tolist()):
+            known[self._words[token]] = known.get(self._words[token], 0.0) + probability * counts
         if not capitals:  # no others can be among the best
             unknown = dict(heapq.nlargest(k + len(unwanted), unknown.items(), key=lambda group: sum(group[1].values())))
         found = [_suggestion(words, partial if capitals else "")
@@ -124,7 +130,7 @@ class Ranking:
         """
         word = straight(word)
         key = word.casefold()
-        groups = self._together(distribution.log_probs.exp() * self._allowed[False])
+        groups = self._together(distribution.probabilities * self._allowed[False])
         others: dict[str, float] = {}  # words that the vocabulary has in no spelling
         for other, spellings in self._unknown(distribution.unknown, "", False).items():
             if (number := self._number.get(other)) is None:
@@ -151,11 +157,23 @@ class Ranking:
 
     def _together(self, probabilities: Tensor) -> Tensor:
         """Probabilities of spellings (…, V) → of words whatever their case (…, words)."""
-        shape = (*probabilities.shape[:-1], len(self._keys))
-        return torch.zeros(shape).index_add_(-1, self._group, probabilities)
+        together = probabilities.index_select(-1, self._first)
+        return together.index_add_(-1, self._more_group, probabilities.index_select(-1, self._more))
 
     def _range(self, beginning: str) -> tuple[int, int]:
         return bisect_left(self._keys, beginning), bisect_left(self._keys, beginning + LAST)
+
+
+def _largest(values: numpy.ndarray, k: int) -> numpy.ndarray:
+    """The places of the k largest values, the largest first. All of them are at least the kth largest of any blocks'
+    maxima, and few others are; that is found in a third of the time of a top-k over all.
+    """
+    columns = len(values) // ROWS
+    places = numpy.arange(len(values))
+    if 0 < k < columns // 2:
+        maxima = values[: ROWS * columns].reshape(ROWS, columns).max(0)
+        places = numpy.flatnonzero(values >= numpy.partition(maxima, -k)[-k])
+    return places[numpy.argsort(-values[places], kind="stable")][:k]
 
 
 def _suggestion(spellings: dict[str, float], typed: str) -> Word:
