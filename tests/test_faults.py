@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from serve.torture import damage, deadlines, disks, fuzz, killing, overload, slow_connections, soak, stopping
+from serve.torture import damage, deadlines, fuzz, killing, overload, slow_connections, stopping
 from serve.torture.__main__ import PARTS
 from serve.torture.promise import Promise, table
 from serve.torture.service import PATIENCE  # a busy machine takes longer for what takes work
@@ -55,16 +55,8 @@ def test_slow_connections_are_given_up(tiny_bundle, tmp_path):
     check(slow_connections.slow_connections(tiny_bundle, tmp_path, each=10))
 
 
-def test_memory_and_files_stay_flat(tiny_bundle, tmp_path):
-    check(soak.soak(tiny_bundle, tmp_path, requests=2000, cache=1))
-
-
 def test_a_damaged_bundle_is_refused(tiny_bundle, tmp_path):
     check(damage.damage(tiny_bundle, tmp_path, bits=30, started=1))
-
-
-def test_a_full_or_read_only_disk_is_one_line(tmp_path, tiny_bundle):
-    check(disks.disks(tiny_bundle, tmp_path, sizes=(64,), places=("the run's",)))
 
 
 def test_the_table_names_what_is_broken():

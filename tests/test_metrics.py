@@ -129,6 +129,6 @@ def test_nothing_is_left_in_the_temporary_folder(tiny_bundle, tmp_path, monkeypa
     (tmp_path / "server").mkdir()
     with serving(tmp_path / "server", tiny_bundle) as server:
         assert httpx.get(f"{server.url}/metrics", timeout=PATIENCE).status_code == 200
-        assert [name for name in os.listdir(folder) if name.startswith("nextword-metrics-")]
+        assert [name for name in os.listdir(folder) if name.startswith("nextword-serve-")]
     assert server.process.returncode == 0
     assert os.listdir(folder) == []

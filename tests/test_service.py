@@ -206,8 +206,9 @@ def test_what_cannot_be_answered_in_time_is_given_up(tiny_bundle, tmp_path):
         late = [answer.result() for answer in asked if answer.result().status_code != 200]
         assert late
         for response in late:
-            assert (response.status_code, response.headers["retry-after"]) == (504, "1")
-            assert error(response)["type"] == "deadline_passed"
+            assert response.headers["retry-after"] == "1"
+            # Given up when the time is over, or refused at once where it can be foreseen.
+            assert (response.status_code, error(response)["type"]) in ((504, "deadline_passed"), (503, "unavailable"))
         wait_until(lambda: client.post(server.url + PATH, json={"text": ""}).status_code == 200, "service as before")
 
 
