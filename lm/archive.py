@@ -40,10 +40,12 @@ _OPERATORS = {
     linear log log_softmax logsumexp lt masked_fill matmul max maximum mean min minimum mm mul narrow ne neg new_zeros ones
     permute pow relu reshape round rsqrt select sigmoid size slice softmax split sqrt squeeze stack sub sum t tanh to topk
     transpose unsqueeze view where zeros zeros_like""".split()),
+    "ops.onednn.qlinear_pointwise",
+    "ops.onednn.qlinear_prepack",
     "ops.quantized.linear_prepack",
     "ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32",
 }
-_METHODS = {"forward", "initial_state", "log_probs", "output", "read", "read_all", "rows"}
+_METHODS = {"forward", "initial_state", "log_probs", "output", "product", "read", "read_all", "rows"}
 _BUILTINS = {"annotate", "bool", "getattr", "range", "unchecked_cast"}
 _ROOTS = {"torch", "ops", "CONSTANTS"}
 _OWN = "__torch__"

@@ -17,7 +17,6 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import numpy
-import torch
 from torch import Tensor
 
 from lm.context import Distribution
@@ -27,7 +26,7 @@ LAST = chr(0x10FFFF)
 RESPELLED = 0.01  # what a word counts that is not spelled with the capitals which were typed
 CAPITALISED = 0.9  # share of the words' probability
 PROMPTED = 3  # letters
-ROWS = 128
+ROWS = 32
 
 
 class Word(NamedTuple):
@@ -43,27 +42,31 @@ class Ranking:
 
     def __init__(self, vocabulary: Vocabulary, blocked: Collection[str] = (), names: Collection[str] = ()):
         self._words = vocabulary.words
-        folded = [word.casefold() for word in self._words]
-        self._keys = sorted({key for i, key in enumerate(folded) if i > EOS_ID})
+        keys = [word.casefold() for word in self._words]
+        self._keys = sorted(set(keys[EOS_ID + 1 :]))
         number = self._number = {key: i for i, key in enumerate(self._keys)}
         self._spellings: list[list[int]] = [[] for _ in self._keys]
-        for i, key in enumerate(folded):
-            if i > EOS_ID:
-                self._spellings[number[key]].append(i)
-        self._group = torch.tensor([number[key] if i > EOS_ID else 0 for i, key in enumerate(folded)])
-        self._first = torch.tensor([tokens[0] for tokens in self._spellings])
-        self._more = torch.tensor([token for tokens in self._spellings for token in tokens[1:]], dtype=torch.long)
-        self._more_group = self._group[self._more]
+        for token, key in enumerate(keys[EOS_ID + 1 :], EOS_ID + 1):
+            self._spellings[number[key]].append(token)
+        self._most_spellings = max(map(len, self._spellings), default=1)
+        # Rows of equal length: what is missing is <unk>, whose probability does not count.
+        self._tokens = numpy.zeros((len(self._keys), self._most_spellings), int)
+        for row, tokens in zip(self._tokens, self._spellings):
+            row[: len(tokens)] = tokens
+        self._group = numpy.array([number.get(key, 0) for key in keys])
+        self._spelled = sorted((word, token) for token, word in enumerate(self._words) if token > EOS_ID)
         self._blocked_words = {straight(word).casefold() for word in blocked}
-        self._blocked = torch.tensor([key in self._blocked_words for key in self._keys])
+        self._blocked = numpy.array([key in self._blocked_words for key in self._keys], bool)
         names = {word.casefold() for word in names}
-        self._names = torch.tensor([key in names for key in self._keys])
-        words = vocabulary.is_word()
-        self._capital = torch.tensor([float(fine and word[0].isupper()) for fine, word in zip(words, self._words)])
-        self._small = torch.tensor(words, dtype=torch.float32) - self._capital
-        anything = torch.ones(len(folded))
+        self._names = numpy.array([key in names for key in self._keys], bool)
+        is_word = numpy.array(vocabulary.is_word(), numpy.float32)
+        capital = is_word * [word[0].isupper() for word in self._words]
+        self._cases = numpy.stack([capital, is_word - capital]).astype(numpy.float32)
+        anything = numpy.ones_like(is_word)
         anything[: EOS_ID + 1] = 0
-        self._allowed = {True: anything, False: torch.tensor(words, dtype=torch.float32)}
+        self._allowed = {True: anything, False: is_word}
+        withheld = (self._blocked | self._names)[self._group]
+        self._unprompted = {punctuation: allowed * ~withheld for punctuation, allowed in self._allowed.items()}
 
     def best(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
              exclude: Collection[str] = ()) -> list[Word]:
@@ -74,46 +77,86 @@ class Ranking:
         exclude: words not wanted, in any case of letters.
         """
         partial = straight(partial)
-        allowed = self._allowed[punctuation]
-        probabilities = distribution.probabilities * allowed
-        first, last = self._range(partial.casefold())
-        groups = self._together(probabilities)
-        groups = groups.masked_fill(self._withheld(partial, distribution.seen), -1)[first:last]
-        unknown = self._unknown(distribution.unknown, partial.casefold(), punctuation)
+        capitals = partial if partial != partial.casefold() else ""
+        all_probabilities = distribution.probabilities.numpy()
         unwanted = {straight(word).casefold() for word in exclude}
-        capitals = partial != partial.casefold()
-        # With capitals any of them may be overtaken, by one that is spelled as typed.
-        take = last - first if capitals else min(last - first, k + len(unwanted))
-        chosen = [first + int(i) for i in _largest(groups.numpy(), take) if groups[i] >= 0]
+        take = k + len(unwanted)
+        withheld = self._withheld(partial, distribution.seen)
+        if partial:
+            probabilities = all_probabilities * self._allowed[punctuation]
+            numbers = numpy.arange(*_range(self._keys, partial.casefold()))
+        else:
+            probabilities = all_probabilities * self._unprompted[punctuation]
+            for tokens in self._seen_names(distribution.seen):
+                probabilities[tokens] = all_probabilities[tokens] * self._allowed[punctuation][tokens]
+            numbers = self._likely(probabilities, take)
+        groups = probabilities[self._tokens[numbers]].sum(1)
+        if capitals:
+            groups = self._with_capitals(groups, probabilities, capitals, numbers)
+        groups[withheld[numbers]] = 0
         if len(partial) < PROMPTED:
             unwanted |= self._blocked_words
+        order = numpy.argsort(-groups, kind="stable")[:take]
+        chosen = numbers[order[groups[order] > 0]].tolist()
+        unknown = self._unknown(distribution.unknown, partial.casefold(), punctuation)
         # Words that the vocabulary has in other spellings only than the context have something added.
-        added = [i for i in map(self._number.get, unknown) if i is not None and groups[i - first] >= 0]
+        added = [i for i in map(self._number.get, unknown) if i is not None and not withheld[i]]
         chosen = list(dict.fromkeys(chosen + added))
         spellings = {self._keys[i]: unknown.pop(self._keys[i], {}) for i in chosen}
         places = [(known, token) for known, i in zip(spellings.values(), chosen) for token in self._spellings[i]]
         tokens = [token for _, token in places]
-        for (known, token), probability, counts in zip(places, distribution.of(tokens), allowed[tokens].tolist()):
+        allowed = self._allowed[punctuation][tokens].tolist()
+        for (known, token), probability, counts in zip(places, distribution.of(tokens), allowed):
             known[self._words[token]] = known.get(self._words[token], 0.0) + probability * counts
         if not capitals:  # no others can be among the best
-            unknown = dict(heapq.nlargest(k + len(unwanted), unknown.items(), key=lambda group: sum(group[1].values())))
-        found = [_suggestion(words, partial if capitals else "")
+            unknown = dict(heapq.nlargest(take, unknown.items(), key=lambda group: sum(group[1].values())))
+        found = [_suggestion(words, capitals)
                  for key, words in {**spellings, **unknown}.items() if key not in unwanted]
         found.sort(key=lambda word: -word.probability)
         found = [word for word in found[:k] if word.probability > 0]
-        upper, lower = float(probabilities @ self._capital), float(probabilities @ self._small)
+        upper, lower = (self._cases @ all_probabilities).tolist()
         if not capitals and upper > CAPITALISED * (upper + lower):
             found = [word._replace(word=_capitalised(word.word)) for word in found]
         return found
 
-    def _withheld(self, typed: str, seen: Tensor | None) -> Tensor:
+    def _likely(self, probabilities: numpy.ndarray, k: int) -> numpy.ndarray:
+        """The numbers of few words, among which the k with the largest sums over their spellings are.
+
+        As many spellings as k words can have are at least `least`; so are the sums of k words, then, and the largest
+        spelling of each of the best is at least that over the number of its spellings.
+        """
+        columns, spellings = len(probabilities) // ROWS, k * self._most_spellings
+        if spellings >= columns:
+            return numpy.arange(len(self._keys))
+        maxima = probabilities[: ROWS * columns].reshape(ROWS, columns).max(0)
+        least = numpy.partition(maxima, -spellings)[-spellings]
+        likely = numpy.flatnonzero(probabilities >= least / self._most_spellings)
+        return numpy.unique(self._group[likely[likely > EOS_ID]])
+
+    def _with_capitals(self, groups: numpy.ndarray, probabilities: numpy.ndarray, typed: str, numbers: numpy.ndarray
+                       ) -> numpy.ndarray:
+        """The sums of words whose spellings begin as typed, and RESPELLED of those of the others."""
+        fitting = [token for _, token in self._spelled[bisect_left(self._spelled, (typed,)) : bisect_left(self._spelled, (typed + LAST,))]]
+        if not fitting:
+            return groups * RESPELLED
+        fits = numpy.bincount(self._group[fitting] - numbers[0], probabilities[fitting], minlength=len(numbers))
+        return fits + RESPELLED * (groups - fits)
+
+    def _withheld(self, typed: str, seen: Tensor | None) -> numpy.ndarray:
         """Which of the words are not suggested after so much of one; seen: the tokens of context and history."""
         if typed:
-            return self._blocked if len(typed) < PROMPTED else torch.zeros_like(self._blocked)
-        names = self._names
+            return self._blocked if len(typed) < PROMPTED else numpy.zeros_like(self._blocked)
+        withheld = self._names.copy()
         if seen is not None:
-            names = names.index_fill(0, self._group[seen], False)
-        return self._blocked | names
+            withheld[self._group[seen.numpy()]] = False
+        return withheld | self._blocked
+
+    def _seen_names(self, seen: Tensor | None) -> list[list[int]]:
+        """The tokens of each name, otherwise not suggested, that was seen."""
+        if seen is None:
+            return []
+        numbers = self._group[seen.numpy()]
+        return [self._spellings[number] for number in numpy.unique(numbers[self._names[numbers] & ~self._blocked[numbers]])]
 
     def _unknown(self, unknown: dict[str, float], beginning: str, punctuation: bool) -> dict[str, dict[str, float]]:
         """Words that the vocabulary lacks, as groups: case-folded word → spelling → probability."""
@@ -130,7 +173,7 @@ class Ranking:
         """
         word = straight(word)
         key = word.casefold()
-        groups = self._together(distribution.probabilities * self._allowed[False])
+        groups = (distribution.probabilities.numpy() * self._allowed[False])[self._tokens].sum(1)
         others: dict[str, float] = {}  # words that the vocabulary has in no spelling
         for other, spellings in self._unknown(distribution.unknown, "", False).items():
             if (number := self._number.get(other)) is None:
@@ -143,37 +186,21 @@ class Ranking:
             beginning = typed.casefold()
             if len(typed) <= PROMPTED:
                 withheld = self._withheld(typed, distribution.seen)
-                better = torch.cat([torch.zeros(1, dtype=torch.long), ((groups > own) & ~withheld).cumsum(0)])
+                better = numpy.concatenate([[0], ((groups > own) & ~withheld).cumsum()])
                 hidden = key in self._number and bool(withheld[self._number[key]])
                 hidden |= len(typed) < PROMPTED and key in self._blocked_words
             if own <= 0 or hidden:
                 yield most
             elif typed == beginning:
-                first, last = self._range(beginning)
+                first, last = _range(self._keys, beginning)
                 yield min(most, int(better[last] - better[first]) + sum(other.startswith(beginning) for other in others))
             else:
                 found = [straight(w.word).casefold() for w in self.best(distribution, most, partial=typed)]
                 yield found.index(key) if key in found else most
 
-    def _together(self, probabilities: Tensor) -> Tensor:
-        """Probabilities of spellings (…, V) → of words whatever their case (…, words)."""
-        together = probabilities.index_select(-1, self._first)
-        return together.index_add_(-1, self._more_group, probabilities.index_select(-1, self._more))
 
-    def _range(self, beginning: str) -> tuple[int, int]:
-        return bisect_left(self._keys, beginning), bisect_left(self._keys, beginning + LAST)
-
-
-def _largest(values: numpy.ndarray, k: int) -> numpy.ndarray:
-    """The places of the k largest values, the largest first. All of them are at least the kth largest of any blocks'
-    maxima, and few others are; that is found in a third of the time of a top-k over all.
-    """
-    columns = len(values) // ROWS
-    places = numpy.arange(len(values))
-    if 0 < k < columns // 2:
-        maxima = values[: ROWS * columns].reshape(ROWS, columns).max(0)
-        places = numpy.flatnonzero(values >= numpy.partition(maxima, -k)[-k])
-    return places[numpy.argsort(-values[places], kind="stable")][:k]
+def _range(ordered: list, beginning: str) -> tuple[int, int]:
+    return bisect_left(ordered, beginning), bisect_left(ordered, beginning + LAST)
 
 
 def _suggestion(spellings: dict[str, float], typed: str) -> Word:

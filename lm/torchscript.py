@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import List, Optional, Tuple  # TorchScript on Python 3.10 reads these, not `list[...]`
+from typing import List, Optional, Tuple, Union  # TorchScript on Python 3.10 reads these, not `list[...]`
 
 import torch
 from torch import Tensor, nn
@@ -65,17 +65,18 @@ class _QuantizedLinear(nn.Module):
         self.scales = weight.abs().amax(dim=1).clamp(min=1e-8) / 127
         self.weight = _rounded(weight, self.scales, moments)
         self.bias = bias / (1 + 1 / self.fine)  # it is added to the products of both parts
-        self.largest = largest
-        self.packed = _pack(self.weight, self.scales, self.bias)
+        self.step = largest / self.levels
+        self.packed = _pack(self.weight, self.scales * self.step, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        step = self.largest / self.levels
-        flat = x.reshape(-1, x.size(-1)).clamp(-self.largest, self.largest)
-        coarse = (flat / step).round() * step
-        parts = torch.cat([coarse, (flat - coarse) * self.fine])
-        y = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(parts, step, self.levels + 1, self.packed)
-        y = torch.add(y[: flat.size(0)], y[flat.size(0) :], alpha=1 / self.fine)
+        steps = (x.reshape(-1, x.size(-1)) / self.step).clamp(-self.levels, self.levels)
+        coarse = steps.round()
+        y = self.product(torch.cat([coarse, (steps - coarse) * self.fine]))
+        y = torch.add(y[: steps.size(0)], y[steps.size(0) :], alpha=1 / self.fine)
         return y.reshape(x.shape[:-1] + [y.size(1)])
+
+    def product(self, steps: Tensor) -> Tensor:
+        return torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(steps, 1.0, self.levels + 1, self.packed)
 
     @torch.jit.export
     def rows(self, ids: Tensor) -> Tensor:
@@ -83,12 +84,33 @@ class _QuantizedLinear(nn.Module):
 
     @torch.jit.export
     def __getstate__(self) -> Tuple[Tensor, Tensor, Tensor, float, bool]:
-        return self.weight, self.scales, self.bias, self.largest, self.training
+        return self.weight, self.scales, self.bias, self.step, self.training
 
     @torch.jit.export
     def __setstate__(self, state: Tuple[Tensor, Tensor, Tensor, float, bool]) -> None:
-        self.weight, self.scales, self.bias, self.largest, self.training = state
-        self.packed = _pack(self.weight, self.scales, self.bias)
+        self.weight, self.scales, self.bias, self.step, self.training = state
+        self.packed = _pack(self.weight, self.scales * self.step, self.bias)
+
+
+class _QuantizedWords(_QuantizedLinear):
+    """The same by oneDNN: it takes longer to begin, but half as long over many outputs."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, largest: float, moments: Tensor):
+        super().__init__(weight, bias, largest, moments)
+        self.zeros = torch.zeros(self.scales.size(0), dtype=torch.long)
+        self.packed = torch.ops.onednn.qlinear_prepack(self.weight, None)
+
+    def product(self, steps: Tensor) -> Tensor:
+        none: List[Optional[Union[int, float, complex]]] = []
+        return torch.ops.onednn.qlinear_pointwise(
+            (steps.round() + (self.levels + 1)).to(torch.uint8), self.step, self.levels + 1, self.packed, self.scales,
+            self.zeros, self.bias, 1.0, 0, torch.float32, "none", none, "")
+
+    @torch.jit.export
+    def __setstate__(self, state: Tuple[Tensor, Tensor, Tensor, float, bool]) -> None:
+        self.weight, self.scales, self.bias, self.step, self.training = state
+        self.zeros = torch.zeros(self.scales.size(0), dtype=torch.long)
+        self.packed = torch.ops.onednn.qlinear_prepack(self.weight, None)
 
 
 def _rounded(weight: Tensor, scales: Tensor, moments: Tensor) -> Tensor:
@@ -232,7 +254,8 @@ def script(network: Network, calibration: Optional[Tensor] = None) -> torch.jit.
     def linear(name, weight, bias):
         if calibration is None:
             return _FloatLinear(weight.detach(), bias.detach())
-        return _QuantizedLinear(weight.detach(), bias.detach(), *inputs[name])
+        kind = _QuantizedWords if name == "words" else _QuantizedLinear
+        return kind(weight.detach(), bias.detach(), *inputs[name])
 
     with _quiet():
         return torch.jit.script(_Inference(network, linear).eval())

@@ -24,6 +24,7 @@ logger = logging.getLogger("litserve.serve")
 
 MOST_TOGETHER = 32  # questions
 CHARACTERS_TOGETHER = 10_000  # of questions padded to the longest: about 0.2 s, which all that come after it wait
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's <malloc.h>
 
 
 class Operation(NamedTuple):
@@ -61,7 +62,7 @@ class NextWordsAPI(LitAPI):
         logs.configure()
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its warnings are about its own future
-        _keep_large_memory_apart()
+        _keep_freed_memory()
         import torch
 
         from lm import load
@@ -103,10 +104,12 @@ class NextWordsAPI(LitAPI):
             return [error]
 
 
-def _keep_large_memory_apart() -> None:
-    """Has memory of 512 KiB and more given back when it is freed; of glibc's heap, half would stay lost in gaps."""
+def _keep_freed_memory() -> None:
+    """Has what a batch needs stay with the process, instead of being fetched from the kernel page by page each time, and
+    gives larger pieces back at once; glibc's own limits move, and lose half of the heap in gaps."""
     with contextlib.suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).mallopt(-3, 1 << 19)  # M_MMAP_THRESHOLD, which otherwise grows by itself
+        for setting, size in (M_MMAP_THRESHOLD, 1 << 23), (M_TRIM_THRESHOLD, 1 << 25):
+            ctypes.CDLL(None).mallopt(setting, size)
 
 
 def _operations(model, cache_bytes: int) -> dict[str, Operation]:

@@ -9,6 +9,8 @@ from lm.phrases import lengthened
 from serve.schemas import HISTORY_BLOCK, TEXT_BLOCK, UNKNOWN_LIMIT, NextWordsResponse, SuggestedWord
 from serve.state_cache import StateCache, recent
 
+TOGETHER = 16  # questions whose distributions are there at once: more only cost memory
+
 
 class NextWords:
     """Answers the fields of a `NextWordsRequest`, with one text, by a `NextWordsResponse` as JSON."""
@@ -22,9 +24,12 @@ class NextWords:
 
     def answer(self, questions: Sequence[dict]) -> list[bytes]:
         read = iter(self._states.read([text for question in questions for text in _texts(question)]))
-        contexts, histories = zip(*zip(read, read))
-        distributions = self._model.predict(contexts, histories)
-        return [self._answer(*parts) for parts in zip(questions, contexts, histories, distributions)]
+        known = list(zip(questions, read, read))
+        answers = []
+        for part in (known[first : first + TOGETHER] for first in range(0, len(known), TOGETHER)):
+            _, contexts, histories = zip(*part)
+            answers += [self._answer(*parts) for parts in zip(*zip(*part), self._model.predict(contexts, histories))]
+        return answers
 
     def _answer(self, question: dict, context: Context, history: Context, distribution: Distribution) -> bytes:
         wanted = {name: question[name] for name in ("k", "partial", "punctuation", "exclude")}

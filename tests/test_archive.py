@@ -15,7 +15,7 @@ from lm.archive import vetted
 from lm.bundle import MODEL, write_bundle
 
 CODE = "archive/code/__torch__/lm/torchscript.py"
-SETSTATE = "_pack(weight, scales, bias, )\n"  # the end of a line of __setstate__, which runs as the program is loaded
+SETSTATE = ", bias, )\n"  # the end of a line of __setstate__, which runs as the program is loaded
 
 
 @pytest.fixture(scope="module")
