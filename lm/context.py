@@ -114,7 +114,7 @@ def mixed(log_probs: Tensor, context: Context, history: Context | None, settings
     keys = torch.cat([part.keys for part in remembered]) if len(remembered) > 1 else remembered[0].keys
     likeness = keys @ context.output
     shares = weight * torch.softmax(settings.theta * likeness, dim=0)
-    probabilities = (log_probs.exp() * (1 - weight)).index_add_(0, tokens, shares)
+    probabilities = log_probs.exp().mul_(1 - weight).index_add_(0, tokens, shares)
     spellings: list[str] = []
     places: list[int] = []
     start = 0
@@ -125,7 +125,7 @@ def mixed(log_probs: Tensor, context: Context, history: Context | None, settings
     unknown: dict[str, float] = {}
     if places:
         beyond = shares[places]
-        probabilities.index_add_(0, torch.full((len(places),), unknown_id), beyond, alpha=-1)
+        probabilities[unknown_id] = (probabilities[unknown_id] - beyond.sum()).clamp(min=1e-30)
         for word, share in zip(spellings, beyond.tolist()):
             unknown[word] = unknown.get(word, 0.0) + share
-    return Distribution(None, unknown, tokens, probabilities.clamp_(min=1e-30))
+    return Distribution(None, unknown, tokens, probabilities)

@@ -205,7 +205,7 @@ def _range(ordered: list, beginning: str) -> tuple[int, int]:
 
 def _suggestion(spellings: dict[str, float], typed: str) -> Word:
     """One word from its spellings and their probabilities; `typed`: the beginning, where it has capitals."""
-    fitting = {word: p for word, p in spellings.items() if straight(word).startswith(typed)}
+    fitting = {word: p for word, p in spellings.items() if straight(word).startswith(typed)} if typed else spellings
     word = max(fitting or spellings, key=(fitting or spellings).__getitem__)
     total, fits = sum(spellings.values()), sum(fitting.values())
     if not fitting:
