@@ -4,12 +4,15 @@ uvicorn waits for ever for a request that has begun and for a reader, and keeps 
 """
 from __future__ import annotations
 
+import asyncio
 import json
 import resource
 import socket
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from serve.gathering import Gathering
 
 PATIENCE = 10.0  # seconds for a request to come whole, and for some of an answer to be taken
 HEAD_LIMIT = 65_536  # bytes of request line and headers, about
@@ -25,6 +28,10 @@ class Connection(HttpToolsProtocol):
         self._writing: float | None = None  # since when none of an answer is taken
         self._answered: RequestResponseCycle | None = None  # the request that is answered now, of those that have come
         self._head: int | None = 0  # bytes of headers that are not whole
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self.transport = Gathering(transport)  # the head of an answer goes out with its body
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app) -> None:
         self._answered = cycle

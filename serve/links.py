@@ -18,6 +18,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from serve.gathering import Gathering
+
 AT_ONCE = 64  # questions that a worker has at most: those it answers together, and as many to go on with at once
 CHUNK = 1 << 18  # bytes read at a time
 GENERATIONS = 256  # are numbered in one byte
@@ -204,7 +206,7 @@ class _Link(asyncio.Protocol):
         self._retired = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
+        self._transport = Gathering(transport)  # what comes together is answered together
 
     def give(self, number: int, content: bytes) -> None:
         self.numbers.add(number)
