@@ -58,11 +58,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lm", description="Use a trained Nextword model.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add(commands, "predict", predict, "the words that most probably follow a text")
-    for entry in sorted(entry_points(group="nextword.commands"), key=lambda entry: entry.name):
+    asked = (sys.argv[1:] if arguments is None else arguments)[:1]
+    others = [] if asked == ["predict"] else entry_points(group="nextword.commands")  # some take seconds to import
+    for entry in sorted(others, key=lambda entry: entry.name):
         try:
             command = entry.load()
         except ModuleNotFoundError as error:
-            if len(sys.argv) > 1 and sys.argv[1] == entry.name:
+            if asked == [entry.name]:
                 parser.error(f"{entry.name} needs {error.name}, which is not installed: pip install 'nextword[train]'")
             continue
         _add(commands, entry.name, command, command.__doc__.splitlines()[0])

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.bench import ngrams, report, text, wanted
+from serve.bench import loading, ngrams, report, text, wanted
 from serve.bench.load import Case, Load, LoadError, parse
 from serve.bench.measure import Measurement, Texts, measure
 from serve.bench.peers import NOTHING, PEERS, SERVICE, Peer
@@ -101,6 +102,15 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[-1])), Echo).serve_fo
     for before, after in zip(sessions[:10], sessions[1:11]):
         assert after.rpartition(" ")[0] == before
     assert sessions[10] != sessions[21]
+
+
+def test_what_a_start_costs_is_measured(tiny_bundle, monkeypatch, capsys):
+    monkeypatch.setattr(loading, "STARTS", 1)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    assert loading.main(["--bundle", str(tiny_bundle), "--questions", "2"]) == 0
+    passed, used, ready, later = map(float, re.findall(r"([\d.]+) (?:s|MB)\b", capsys.readouterr().out))
+    assert 0 < used <= passed * 1.1 < 60 and 50 < ready <= later < 1000
+    assert loading.main(["--bundle", "no-such-folder"]) == 2
 
 
 def test_server_that_ends_is_reported_with_its_last_words(tmp_path):

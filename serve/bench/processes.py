@@ -65,12 +65,17 @@ class Server:
 
     def memory(self) -> int:
         """Bytes of memory: the proportional set sizes (PSS) of its processes, which share what they share."""
-        total = 0
+        return sum(self._sizes("Pss"))
+
+    def largest(self) -> int:
+        """Bytes of resident memory (RSS) of its largest process, a worker."""
+        return max(self._sizes("Rss"))
+
+    def _sizes(self, kind: str) -> Iterator[int]:
         for pid, _ in self._processes():
             with contextlib.suppress(OSError):
                 rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-                total += int(re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)[1]) * 1024
-        return total
+                yield int(re.search(rf"^{kind}:\s+(\d+) kB", rollup, re.MULTILINE)[1]) * 1024
 
     def settle(self, seconds: float = 30) -> None:
         """Waits until it no longer computes what nobody waits for any more, or `seconds` have passed."""
