@@ -5,7 +5,8 @@ in case alone are one suggestion: it has the probability of all of them together
 where nearly all that may come begins with a capital, as at the start of a sentence, the rest is given one too.
 
 Some words are only completed, not suggested unprompted: blocked ones (see lm.blocklist) before PROMPTED letters are typed;
-and names that hardly more than one document has, before one letter is, unless they occur in the context or its history.
+and names of hardly more than one document, spelled so, before one letter is, unless they occur in the context or its
+history. Stock names (the Tom and Mary of a collection of examples) count STOCK of their probability until then.
 """
 from __future__ import annotations
 
@@ -26,6 +27,7 @@ LAST = chr(0x10FFFF)
 RESPELLED = 0.01  # what a word counts that is not spelled with the capitals which were typed
 CAPITALISED = 0.9  # share of the words' probability
 PROMPTED = 3  # letters
+STOCK = 0.25
 ROWS = 32
 
 
@@ -40,7 +42,8 @@ class Word(NamedTuple):
 class Ranking:
     """The words of a vocabulary, ordered so that those with a common beginning lie side by side."""
 
-    def __init__(self, vocabulary: Vocabulary, blocked: Collection[str] = (), names: Collection[str] = ()):
+    def __init__(self, vocabulary: Vocabulary, blocked: Collection[str] = (), names: Collection[str] = (),
+                 stock: Collection[str] = ()):
         self._words = vocabulary.words
         keys = [word.casefold() for word in self._words]
         self._keys = sorted(set(keys[EOS_ID + 1 :]))
@@ -57,23 +60,24 @@ class Ranking:
         self._spelled = sorted((word, token) for token, word in enumerate(self._words) if token > EOS_ID)
         self._blocked_words = {straight(word).casefold() for word in blocked}
         self._blocked = numpy.array([key in self._blocked_words for key in self._keys], bool)
-        names = {word.casefold() for word in names}
-        self._names = numpy.array([key in names for key in self._keys], bool)
+        held_back = dict.fromkeys(stock, STOCK) | dict.fromkeys(names, 0.0)
+        self._held_back = numpy.array([word in held_back for word in self._words], bool)
         is_word = numpy.array(vocabulary.is_word(), numpy.float32)
         capital = is_word * [word[0].isupper() for word in self._words]
         self._cases = numpy.stack([capital, is_word - capital]).astype(numpy.float32)
         anything = numpy.ones_like(is_word)
         anything[: EOS_ID + 1] = 0
         self._allowed = {True: anything, False: is_word}
-        withheld = (self._blocked | self._names)[self._group]
-        self._unprompted = {punctuation: allowed * ~withheld for punctuation, allowed in self._allowed.items()}
+        share = numpy.array([held_back.get(word, 1.0) for word in self._words], numpy.float32) * ~self._blocked[self._group]
+        self._unprompted = {punctuation: allowed * share for punctuation, allowed in self._allowed.items()}
 
     def best(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
              exclude: Collection[str] = ()) -> list[Word]:
         """The k most probable words, best first; fewer where there are not so many.
 
         partial: what is typed of the word so far; the words begin with it in any case of letters. Where it has capitals,
-        words that are spelled so are likelier: the others count RESPELLED of their probability and are spelled to fit.
+        words that are spelled so are likelier: the others count RESPELLED of their probability and are spelled to fit,
+        in capitals throughout after more than one.
         exclude: words not wanted, in any case of letters.
         """
         partial = straight(partial)
@@ -81,14 +85,12 @@ class Ranking:
         all_probabilities = distribution.probabilities.numpy()
         unwanted = {straight(word).casefold() for word in exclude}
         take = k + len(unwanted)
-        withheld = self._withheld(partial, distribution.seen)
+        withheld = self._withheld(partial)
+        counts = self._counts(partial, distribution.seen, punctuation)
+        probabilities = all_probabilities * counts
         if partial:
-            probabilities = all_probabilities * self._allowed[punctuation]
             numbers = numpy.arange(*_range(self._keys, partial.casefold()))
         else:
-            probabilities = all_probabilities * self._unprompted[punctuation]
-            for tokens in self._seen_names(distribution.seen):
-                probabilities[tokens] = all_probabilities[tokens] * self._allowed[punctuation][tokens]
             numbers = self._likely(probabilities, take)
         groups = probabilities[self._tokens[numbers]].sum(1)
         if capitals:
@@ -105,9 +107,8 @@ class Ranking:
         spellings = {self._keys[i]: unknown.pop(self._keys[i], {}) for i in chosen}
         places = [(known, token) for known, i in zip(spellings.values(), chosen) for token in self._spellings[i]]
         tokens = [token for _, token in places]
-        allowed = self._allowed[punctuation][tokens].tolist()
-        for (known, token), probability, counts in zip(places, distribution.of(tokens), allowed):
-            known[self._words[token]] = known.get(self._words[token], 0.0) + probability * counts
+        for (known, token), probability, share in zip(places, distribution.of(tokens), counts[tokens].tolist()):
+            known[self._words[token]] = known.get(self._words[token], 0.0) + probability * share
         if not capitals:  # no others can be among the best
             unknown = dict(heapq.nlargest(take, unknown.items(), key=lambda group: sum(group[1].values())))
         found = [_suggestion(words, capitals)
@@ -142,21 +143,22 @@ class Ranking:
         fits = numpy.bincount(self._group[fitting] - numbers[0], probabilities[fitting], minlength=len(numbers))
         return fits + RESPELLED * (groups - fits)
 
-    def _withheld(self, typed: str, seen: Tensor | None) -> numpy.ndarray:
-        """Which of the words are not suggested after so much of one; seen: the tokens of context and history."""
+    def _counts(self, typed: str, seen: Tensor | None, punctuation: bool) -> numpy.ndarray:
+        """The share of its probability that each token (V,) counts; seen: the tokens of context and history."""
         if typed:
-            return self._blocked if len(typed) < PROMPTED else numpy.zeros_like(self._blocked)
-        withheld = self._names.copy()
+            return self._allowed[punctuation]
+        counts = self._unprompted[punctuation]
         if seen is not None:
-            withheld[self._group[seen.numpy()]] = False
-        return withheld | self._blocked
+            words = set(self._group[seen.numpy()].tolist())
+            names = [token for word in words for token in self._spellings[word] if self._held_back[token]]
+            if names:
+                counts = counts.copy()
+                counts[names] = self._allowed[punctuation][names] * ~self._blocked[self._group[names]]
+        return counts
 
-    def _seen_names(self, seen: Tensor | None) -> list[list[int]]:
-        """The tokens of each name, otherwise not suggested, that was seen."""
-        if seen is None:
-            return []
-        numbers = self._group[seen.numpy()]
-        return [self._spellings[number] for number in numpy.unique(numbers[self._names[numbers] & ~self._blocked[numbers]])]
+    def _withheld(self, typed: str) -> numpy.ndarray:
+        """Which of the words are not suggested after so much of one."""
+        return self._blocked if len(typed) < PROMPTED else numpy.zeros_like(self._blocked)
 
     def _unknown(self, unknown: dict[str, float], beginning: str, punctuation: bool) -> dict[str, dict[str, float]]:
         """Words that the vocabulary lacks, as groups: case-folded word → spelling → probability."""
@@ -173,19 +175,14 @@ class Ranking:
         """
         word = straight(word)
         key = word.casefold()
-        groups = (distribution.probabilities.numpy() * self._allowed[False])[self._tokens].sum(1)
-        others: dict[str, float] = {}  # words that the vocabulary has in no spelling
-        for other, spellings in self._unknown(distribution.unknown, "", False).items():
-            if (number := self._number.get(other)) is None:
-                others[other] = sum(spellings.values())
-            else:
-                groups[number] += sum(spellings.values())
-        own = float(groups[self._number[key]]) if key in self._number else others.get(key, 0.0)
-        others = {other: p for other, p in others.items() if p > own}
         for typed in (word[:count] for count in range(len(word))):
             beginning = typed.casefold()
+            if len(typed) < 2:  # from the first letter on, names count
+                groups, others = self._masses(distribution, typed)
+                own = float(groups[self._number[key]]) if key in self._number else others.get(key, 0.0)
+                others = {other: p for other, p in others.items() if p > own}
             if len(typed) <= PROMPTED:
-                withheld = self._withheld(typed, distribution.seen)
+                withheld = self._withheld(typed)
                 better = numpy.concatenate([[0], ((groups > own) & ~withheld).cumsum()])
                 hidden = key in self._number and bool(withheld[self._number[key]])
                 hidden |= len(typed) < PROMPTED and key in self._blocked_words
@@ -198,6 +195,18 @@ class Ranking:
                 found = [straight(w.word).casefold() for w in self.best(distribution, most, partial=typed)]
                 yield found.index(key) if key in found else most
 
+    def _masses(self, distribution: Distribution, typed: str) -> tuple[numpy.ndarray, dict[str, float]]:
+        """The probabilities of the vocabulary's words whatever their case (words,), and of those it has in no spelling."""
+        counts = self._counts(typed, distribution.seen, False)
+        groups = (distribution.probabilities.numpy() * counts)[self._tokens].sum(1)
+        others: dict[str, float] = {}
+        for other, spellings in self._unknown(distribution.unknown, "", False).items():
+            if (number := self._number.get(other)) is None:
+                others[other] = sum(spellings.values())
+            else:
+                groups[number] += sum(spellings.values())
+        return groups, others
+
 
 def _range(ordered: list, beginning: str) -> tuple[int, int]:
     return bisect_left(ordered, beginning), bisect_left(ordered, beginning + LAST)
@@ -209,9 +218,14 @@ def _suggestion(spellings: dict[str, float], typed: str) -> Word:
     word = max(fitting or spellings, key=(fitting or spellings).__getitem__)
     total, fits = sum(spellings.values()), sum(fitting.values())
     if not fitting:
-        word = typed + word[len(typed):]
+        word = typed + (word[len(typed):].upper() if _all_capitals(typed) else word[len(typed):])
     probability = fits + RESPELLED * (total - fits) if typed else total
     return Word(word, probability, math.log(probability) if probability > 0 else -math.inf)
+
+
+def _all_capitals(typed: str) -> bool:
+    """Whether more than the first letter is a capital, and every one."""
+    return typed.isupper() and sum(map(str.isalpha, typed)) > 1
 
 
 def _capitalised(word: str) -> str:

@@ -82,7 +82,7 @@ def test_spellings_in_another_case_are_one_suggestion():
     given = Distribution(log_probs, {})
     assert [w.word for w in ranking.best(given, 4)] == ["the", "don't", "Lord", "lo"]
     assert ranking.best(given, 1)[0].probability == pytest.approx(0.3)
-    assert [w.word for w in ranking.best(given, 4, partial="DON’")] == ["DON't"]
+    assert [w.word for w in ranking.best(given, 4, partial="DON’")] == ["DON'T"]
     assert [w.word for w in ranking.best(given, 4, partial="L")] == ["Lord", "Lo"]
     assert list(ranking.places(given, "The", 9)) == [0, 0, 0]
 

@@ -13,7 +13,7 @@ from lm.bundle import open_bundle, write_bundle
 from lm.context import CacheSettings, Distribution
 from lm.ranking import Ranking
 from lm.vocabulary import Vocabulary
-from training.names import names_of_few_documents
+from training.names import held_back
 from tests.servers import serving
 
 PLACES = {"store", "market", "park", "station", "beach", "London"}
@@ -126,10 +126,48 @@ def test_a_service_has_the_list_that_it_is_given(tmp_path, tiny_bundle):
 
 def test_names_of_few_documents_are_found():
     common = [f"Mary met Ann Smith {number} times." for number in range(1200)]
-    novel = ["Zelda saw Mary. Zelda smiled. The Rose is a rose. " * 50, "Zelda left."]
+    novel = ["Zelda saw Mary. Zelda smiled. A Rose is a rose. " * 50, "Zelda left."]
     vocabulary = Vocabulary.build([*common, *novel])
-    assert names_of_few_documents([*common, *novel, *novel], vocabulary) == ["Zelda", "The"]
-    assert names_of_few_documents(novel, vocabulary) == []
+    found = held_back([[*common, *novel, *novel]], vocabulary)
+    assert found == {"names_of_few_documents": ["Zelda", "A", "Rose"], "stock_names": []}
+    assert held_back([novel], vocabulary)["names_of_few_documents"] == []
+
+
+def test_stock_names_are_those_of_one_source():
+    examples = [f"Tom and Ann saw {number} cats in Rome." for number in range(1200)]
+    reviews = [f"Ann liked the {number} films of Tom Cruise, shot in Rome." * (number < 3) for number in range(60)]
+    reviews += [f"Ann and Bob liked {number} films shot in Rome. " * 4 for number in range(1000)]
+    vocabulary = Vocabulary.build([*examples, *reviews, "tom"])
+    assert held_back([examples, reviews], vocabulary)["stock_names"] == ["Bob", "Tom"]
+    assert held_back([examples, reviews[:60]], vocabulary)["stock_names"] == [], "a source of few documents is about them"
+    assert held_back([[*examples, *reviews]], vocabulary)["stock_names"] == []
+
+
+def test_stock_names_are_less_likely_until_the_text_has_them():
+    vocabulary = Vocabulary.build(["Tom Ann tom Tomb"] * 2)
+    ranking = Ranking(vocabulary, stock=["Tom"])
+    log_probs = torch.tensor([{"Tom": 0.6, "Ann": 0.3, "Tomb": 0.1}.get(word, 0.0) for word in vocabulary.words]).log()
+
+    def found(seen=None, **options):
+        best = ranking.best(Distribution(log_probs, {}, seen), 3, **options)
+        return {word.word: word.probability for word in best}
+
+    assert found() == pytest.approx({"Ann": 0.3, "Tom": 0.15, "Tomb": 0.1}, rel=1e-5)
+    assert found(partial="t") == pytest.approx({"Tom": 0.6, "Tomb": 0.1}, rel=1e-5)
+    assert found(torch.tensor([vocabulary.words.index("tom")])) == pytest.approx({"Tom": 0.6, "Ann": 0.3, "Tomb": 0.1}, rel=1e-5)
+    assert list(ranking.places(Distribution(log_probs, {}), "Tom", 3)) == [1, 0, 0]
+
+
+def test_a_capital_that_one_document_gives_a_word_is_not_suggested():
+    vocabulary = Vocabulary.build(["Cousin cousin Smith"] * 2)
+    log_probs = torch.tensor([{"Cousin": 0.5, "Smith": 0.3, "cousin": 0.2}.get(word, 0.0) for word in vocabulary.words]).log()
+    best = Ranking(vocabulary, names=["Cousin"]).best(Distribution(log_probs, {}), 3)
+    assert [(word.word, round(word.probability, 5)) for word in best] == [("Smith", 0.3), ("cousin", 0.2)]
+
+
+def test_capitals_throughout_are_kept(tiny_model):
+    assert words(tiny_model, partial="LO") == ["LONDON"] and words(tiny_model, partial="L") == ["London"]
+    assert "STORE" in words(tiny_model, partial="ST") and "Store" in words(tiny_model, partial="St")
 
 
 def test_the_bundled_model_suggests_as_one_writes():

@@ -98,7 +98,8 @@ def _joined(parts: list[Corpus]) -> Corpus:
         have = "; ".join(f"{part.name} has {', '.join(part.splits)}" for part in parts)
         raise CorpusError(f"these corpora have no split in common: {have}")
     splits = {split: _concatenated([part.splits[split] for part in parts]) for split in common}
-    return Corpus(",".join(part.name for part in parts), tuple(s for part in parts for s in part.sources), splits)
+    return Corpus(",".join(part.name for part in parts), tuple(s for part in parts for s in part.sources), splits,
+                  tuple(parts))
 
 
 def _repeated(spec: str, pretokenized: bool) -> Corpus:

@@ -40,6 +40,7 @@ class Corpus:
     name: str
     sources: tuple[Source, ...]
     splits: dict[str, datasets.Dataset]  # of "train", "validation", "test" those that there are
+    parts: tuple[Corpus, ...] = ()  # the corpora that it joins, where it does
 
     def split(self, name: str) -> datasets.Dataset:
         """Raises CorpusError where there is no such split."""

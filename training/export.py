@@ -19,7 +19,7 @@ from lm.vocabulary import Vocabulary
 from training.cache_tuning import tune_cache
 from training.corpora import Corpus
 from training.excerpts import excerpts
-from training.names import names_of_few_documents
+from training.names import held_back
 from training.recipe import Recipe
 from training.tokens import encode_split
 
@@ -51,8 +51,8 @@ def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict) -> Bundl
         },
         "metrics": {**metrics, "cache": {key: value for key, value in cache.items() if key != "settings"}},
         "cache": cache["settings"],
-        "names_of_few_documents": [] if recipe.pretokenized else names_of_few_documents(
-            corpus.documents("train"), vocabulary),
+        **({} if recipe.pretokenized else held_back([part.documents("train") for part in corpus.parts or [corpus]],
+                                                    vocabulary)),
         "export": check,
         "versions": {"nextword": version("nextword"), "torch": torch.__version__,
                      "tokenizers": tokenizers.__version__, "python": platform.python_version()},

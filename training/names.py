@@ -1,8 +1,8 @@
-"""Names that hardly more than one document of the training text has: one novel's people."""
+"""Names that the training text has more of than the language: one novel's people, and the stock names of one source."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 import numpy as np
@@ -12,25 +12,49 @@ from lm.vocabulary import EOS_ID, Vocabulary
 DOCUMENTS = 1000  # in less text than this many documents, such names are what it is about
 FEW, MANY = 5, 100  # documents
 LARGEST = 0.5  # share of a name's occurrences that one document has
+OFTEN, TIMES = 4e-4, 20  # share of a source's tokens that a stock name is; so many times as much as of any other source's
+SMALL = 0.01  # of a name's occurrences those spelled small
 
 
-def names_of_few_documents(documents: Iterable[str], vocabulary: Vocabulary) -> list[str]:
-    """The names, words never spelled small, that fewer than FEW documents have, or fewer than MANY of which one has half
-    of all occurrences. A document that is read several times counts once. None where there are fewer than DOCUMENTS documents.
+def held_back(sources: Sequence[Iterable[str]], vocabulary: Vocabulary) -> dict[str, list[str]]:
+    """Of the documents of each source, a document that is read several times counting once:
+
+    names_of_few_documents  words spelled with a capital that fewer than FEW documents have, or fewer than MANY of which
+                            one has half of all occurrences. None where there are fewer than DOCUMENTS documents
+    stock_names             names that are OFTEN in one source, of at least DOCUMENTS documents, and rare in all others
     """
-    have, most, total = np.zeros((3, len(vocabulary)), np.int64)
+    have, most = np.zeros((2, len(vocabulary)), np.int64)
+    counts = np.zeros((len(sources), len(vocabulary)), np.int64)
     read: set[bytes] = set()
-    documents = (text for text in documents if (digest := hashlib.blake2b(text.encode(), digest_size=12).digest())
-                 not in read and not read.add(digest))
-    while batch := list(islice(documents, 256)):
-        for ids in vocabulary.encode_many(batch):
-            words, counts = np.unique(np.array(ids, np.int64), return_counts=True)
-            have[words] += 1
-            total[words] += counts
-            most[words] = np.maximum(most[words], counts)
+    sizes = []
+    for documents, count in zip(sources, counts):
+        before = len(read)
+        new = (text for text in documents if (digest := hashlib.blake2b(text.encode(), digest_size=12).digest()) not in read
+               and not read.add(digest))
+        while batch := list(islice(new, 256)):
+            for ids in vocabulary.encode_many(batch):
+                words, times = np.unique(np.array(ids, np.int64), return_counts=True)
+                have[words] += 1
+                count[words] += times
+                most[words] = np.maximum(most[words], times)
+        sizes.append(len(read) - before)
+    total = counts.sum(0)
+    few = (have < FEW) | (have < MANY) & (most >= LARGEST * total)
     if len(read) < DOCUMENTS:
-        return []
-    small = {word for word in vocabulary.words if word[0].islower()}
-    return [word for i, (word, fine) in enumerate(zip(vocabulary.words, vocabulary.is_word()))
-            if i > EOS_ID and fine and word[0].isupper() and word.casefold() not in small
-            and (have[i] < FEW or have[i] < MANY and most[i] >= LARGEST * total[i])]
+        few[:] = False
+    small = {word: times for word, times in zip(vocabulary.words, total) if word[0].islower()}
+    stock = _stock(counts, np.array(sizes)) & [small.get(word.casefold(), 0) <= SMALL * times
+                                              for word, times in zip(vocabulary.words, total)]
+    capital = [i for i, fine in enumerate(vocabulary.is_word()) if fine and i > EOS_ID and vocabulary.words[i][0].isupper()]
+    return {name: [vocabulary.words[i] for i in capital if chosen[i]]
+            for name, chosen in (("names_of_few_documents", few), ("stock_names", stock))}
+
+
+def _stock(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Of occurrences by source (sources, V), and the sources' numbers of documents: what is a stock word (V,)."""
+    rates = counts / counts.sum(1, keepdims=True).clip(min=1)
+    stock = np.zeros(counts.shape[1], bool)
+    for number in np.flatnonzero(sizes >= DOCUMENTS) if len(counts) > 1 else ():
+        others = np.delete(rates, number, axis=0).max(0)
+        stock |= (rates[number] >= OFTEN) & (rates[number] >= TIMES * others)
+    return stock
