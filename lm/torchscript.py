@@ -56,23 +56,22 @@ class _FloatLinear(nn.Module):
 class _QuantizedLinear(nn.Module):
     """y = W x + b with int8 weights (a scale an output) and inputs in ±largest, each in two parts of 7 bits."""
 
-    __constants__ = ["levels", "fine"]
+    __constants__ = ["levels"]  # of several, torch would write them in an order that changes from process to process
 
     def __init__(self, weight: Tensor, bias: Tensor, largest: float, moments: Tensor):
         super().__init__()
-        self.levels = 63  # the largest number of 7 bits
-        self.fine = 126  # steps of the fine part in one of the coarse part
+        self.levels = 63  # the largest number of 7 bits; twice as many steps of the fine part are one of the coarse part
         self.scales = weight.abs().amax(dim=1).clamp(min=1e-8) / 127
         self.weight = _rounded(weight, self.scales, moments)
-        self.bias = bias / (1 + 1 / self.fine)  # it is added to the products of both parts
+        self.bias = bias / (1 + 1 / (2 * self.levels))  # it is added to the products of both parts
         self.step = largest / self.levels
         self.packed = _pack(self.weight, self.scales * self.step, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         steps = (x.reshape(-1, x.size(-1)) / self.step).clamp(-self.levels, self.levels)
         coarse = steps.round()
-        y = self.product(torch.cat([coarse, (steps - coarse) * self.fine]))
-        y = torch.add(y[: steps.size(0)], y[steps.size(0) :], alpha=1 / self.fine)
+        y = self.product(torch.cat([coarse, (steps - coarse) * (2 * self.levels)]))
+        y = torch.add(y[: steps.size(0)], y[steps.size(0) :], alpha=1 / (2 * self.levels))
         return y.reshape(x.shape[:-1] + [y.size(1)])
 
     def product(self, steps: Tensor) -> Tensor:

@@ -36,6 +36,15 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
+def same_bundle(a, b):
+    return (a / "bundle" / "model.pt").read_bytes() == (b / "bundle" / "model.pt").read_bytes()
+
+
+def environment(hashes):
+    """One in which Python draws the order of sets by this number; by "1" and "2" it is another."""
+    return {**os.environ, "PYTHONHASHSEED": hashes}
+
+
 def wait_for(condition, process):
     end = time.monotonic() + 60
     while not condition():
@@ -48,7 +57,7 @@ def wait_for(condition, process):
 def finished(tmp_path_factory, corpus_file):
     """A short run that was never stopped."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    run = subprocess.run(command(corpus_file, out), capture_output=True, text=True)
+    run = subprocess.run(command(corpus_file, out), capture_output=True, text=True, env=environment("1"))
     assert run.returncode == 0, run.stderr
     return out, run
 
@@ -78,11 +87,24 @@ def test_a_stopped_run_goes_on_to_the_same_weights(finished, corpus_file, tmp_pa
     assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
     assert number == signal.SIGKILL or f"stopped by {number.name}" in errors and "Traceback" not in errors
     assert not (out / "bundle").exists()
-    resumed = subprocess.run(command(corpus_file, out), capture_output=True, text=True)
+    resumed = subprocess.run(command(corpus_file, out), capture_output=True, text=True, env=environment("2"))
     assert resumed.returncode == 0, resumed.stderr
-    assert same(weights(out), weights(finished[0]))
+    assert same(weights(out), weights(finished[0])) and same_bundle(out, finished[0])
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
+
+
+def test_a_run_that_could_not_write_goes_on_to_the_same_weights(finished, corpus_file, tmp_path):
+    out = tmp_path / "run"
+    # In blocks of 512 bytes: there is room for best.pt, but not for checkpoint.pt.
+    limited = ["sh", "-c", 'ulimit -f 300; exec "$@"', "sh", *command(corpus_file, out)]
+    run = subprocess.run(limited, capture_output=True, text=True)
+    assert run.returncode == 2 and run.stderr.splitlines()[-1].startswith("python -m training: File too large. Once")
+    assert not (out / "checkpoint.pt").exists() and not (out / "bundle").exists() and not list(out.glob("*.part"))
+    assert (out / "best.pt").exists()
+    resumed = subprocess.run(limited[4:], capture_output=True, text=True, env=environment("2"))
+    assert resumed.returncode == 0, resumed.stderr
+    assert same(weights(out), weights(finished[0])) and same_bundle(out, finished[0])
 
 
 def test_a_finished_run_is_not_trained_again(finished, corpus_file):
