@@ -15,6 +15,7 @@ import multiprocessing
 import pickle
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import connection, resource_tracker
@@ -31,10 +32,13 @@ from serve.departure import client_has_left, waited
 from serve.links import GENERATIONS, Inbox, Lost, Questions
 from serve.logs import logger
 from serve.pace import Pace
+from serve.silence import EVERY
 
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
 RELOAD = signal.SIGHUP
 STARTS = 5  # of a worker that is killed each time before it is ready
+WORKER = struct.Struct("=BI")  # a worker is introduced to the HTTP process by its generation and process
+SILENT = struct.Struct("=I")  # and one that gives no sign of life is named to the main process
 LOOK = 0.1  # seconds after which it is looked, again and again, whether a client still waits
 
 
@@ -173,15 +177,23 @@ class Engine(LitServer):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._workers_come.fileno(), self._connect_worker)
+        watching = loop.create_task(self._watch_workers())
         yield
+        watching.cancel()
+
+    async def _watch_workers(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            for process in self._questions.silent():
+                self._workers_come.send(SILENT.pack(process))
 
     def _connect_worker(self) -> None:
-        sent, sockets, *_ = socket.recv_fds(self._workers_come, 1, 1)
+        sent, sockets, *_ = socket.recv_fds(self._workers_come, WORKER.size, 1)
         if not sent:  # the main process has ended
             asyncio.get_running_loop().remove_reader(self._workers_come.fileno())
             signal.raise_signal(signal.SIGTERM)
         for number in sockets:
-            connecting = self._questions.connect(socket.socket(fileno=number), generation=sent[0])
+            connecting = self._questions.connect(socket.socket(fileno=number), *WORKER.unpack(sent))
             self._connecting = asyncio.ensure_future(connecting)
 
     @property
@@ -281,7 +293,7 @@ class Engine(LitServer):
         with link, self._transport:
             worker = super().launch_single_inference_worker(lit_api, worker_id)
             generation = self._generation + (lit_api is self._next_api)
-            socket.send_fds(self._workers_go, [bytes([generation % GENERATIONS])], [link.fileno()])
+            socket.send_fds(self._workers_go, [WORKER.pack(generation % GENERATIONS, worker.pid)], [link.fileno()])
         return worker
 
     def _start_http(self, listener: socket.socket) -> multiprocessing.Process:
@@ -317,8 +329,8 @@ class Engine(LitServer):
             if self._coming and self.workers_setup_status.count(self.workers_setup_status.coming) == len(self._coming):
                 self._take_over()
             starting = self._coming or ready < len(self.inference_workers)
-            processes = {process.sentinel: process for process in [*self.inference_workers, *self._coming, *self._retired]}
-            events = connection.wait([stop, http.sentinel, *processes], timeout=0.05 if starting else None)
+            processes = {process.sentinel: process for process in self._workers()}
+            events = connection.wait([stop, http.sentinel, self._workers_go, *processes], timeout=0.05 if starting else None)
             if stop in events:  # first, as a signal to the whole group ends the HTTP process too
                 if not set(stop.recv(100)) <= {RELOAD}:
                     return
@@ -326,8 +338,22 @@ class Engine(LitServer):
                 continue
             if http.sentinel in events:
                 raise ServiceFailure("the HTTP process ended")
-            for event in events:
+            if self._workers_go in events:
+                self._end_silent(self._workers_go.recv(SILENT.size))
+            for event in processes.keys() & set(events):
                 self._bury(processes[event])
+
+    def _workers(self) -> list[multiprocessing.Process]:
+        return [*self.inference_workers, *self._coming, *self._retired]
+
+    def _end_silent(self, named: bytes) -> None:
+        """Kills a worker that the HTTP process has named. It is then replaced like any that has ended."""
+        if not named:
+            raise ServiceFailure("the HTTP process ended")
+        for worker in self._workers():
+            if (worker.pid,) == SILENT.unpack(named):
+                logger.warning("a worker gives no sign of life and is killed")
+                worker.kill()
 
     def _bury(self, dead: multiprocessing.Process) -> None:
         """Deals with a worker that has ended."""
@@ -384,7 +410,7 @@ class Engine(LitServer):
             http.join(self.timeout + 5)
             http.kill()
             http.join()
-        for worker in [*self.inference_workers, *self._coming, *self._retired]:  # nothing is in flight any more
+        for worker in self._workers():  # nothing is in flight any more
             worker.kill()
             worker.join()
 

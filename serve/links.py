@@ -2,7 +2,8 @@
 
 What goes over it are frames: the number of a question, and some bytes. To a worker they are the question, or none where
 nobody waits for the answer any more; from a worker they are the answer, or none where the worker failed at it. A worker
-that is ready says so by an answer to no question (0), which is the name of its model.
+that is ready says so by an answer to no question (0), which is the name of its model; asked for a sign of life, by no
+question, it gives no answer to it.
 
 A question waits in the HTTP process while all workers have enough to do, so that any of them can take it. When a new
 bundle comes, there are workers of two generations: the new ones are asked when all of them are ready, the old ones answer
@@ -19,6 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from serve.gathering import Gathering
+from serve.silence import Silence
 
 AT_ONCE = 64  # questions that a worker has at most: those it answers together, and as many to go on with at once
 CHUNK = 1 << 18  # bytes read at a time
@@ -85,7 +87,9 @@ class Inbox:
         if not data:
             raise EOFError
         for number, content in self._frames.add(data):
-            if content:
+            if not number:
+                self._link.sendall(frame(0))
+            elif content:
                 self._questions[number] = content
             else:
                 self._questions.pop(number, None)
@@ -120,13 +124,20 @@ class Questions:
         self._unsent: OrderedDict[int, _Question] = OrderedDict()
         self._links: list[_Link] = []
         self._coming: list[_Link] = []
+        self._known: list[_Link] = []  # all that have been ready, also those of an old generation
 
     def __len__(self) -> int:
         return len(self._open)
 
-    async def connect(self, link: socket.socket, generation: int) -> None:
+    async def connect(self, link: socket.socket, generation: int, process: int) -> None:
         """Makes a worker one that is asked, from when it says that it is ready until its socket ends."""
-        await asyncio.get_running_loop().create_unix_connection(lambda: _Link(self, generation), sock=link)
+        await asyncio.get_running_loop().create_unix_connection(lambda: _Link(self, generation, process), sock=link)
+
+    def silent(self) -> list[int]:
+        """Returns the processes of the workers that are as good as dead, and asks all for a sign of life."""
+        for link in self._known:
+            link.ask_for_sign()
+        return [link.process for link in self._known if link.silence.is_too_long()]
 
     def ask(self, content: bytes) -> tuple[int, asyncio.Future]:
         """Returns the question's number and what will be its answer, or Lost; ends with `close`."""
@@ -156,6 +167,7 @@ class Questions:
 
     def ready(self, link: _Link, model: str) -> None:
         """Has a worker asked from now on, or those of a new generation, together, instead of the old ones."""
+        self._known.append(link)
         if link.generation == self._generation:
             self._links.append(link)
             return self.send()
@@ -181,7 +193,7 @@ class Questions:
 
     def lost(self, link: _Link) -> None:
         """Has another worker asked what this one had; but not twice, as it may be what ends them."""
-        for links in (self._links, self._coming):
+        for links in (self._links, self._coming, self._known):
             if link in links:
                 links.remove(link)
         for number in sorted(link.numbers, reverse=True):
@@ -199,9 +211,9 @@ class Questions:
 class _Link(asyncio.Protocol):
     """The way to one worker; `numbers` are those of the questions that it has."""
 
-    def __init__(self, questions: Questions, generation: int):
+    def __init__(self, questions: Questions, generation: int, process: int):
         self._questions, self._frames = questions, Frames()
-        self.generation = generation
+        self.generation, self.process, self.silence = generation, process, Silence(process)
         self.numbers: set[int] = set()
         self._retired = False
 
@@ -223,12 +235,16 @@ class _Link(asyncio.Protocol):
         self._transport.write(frame(number))
         self._more()
 
+    def ask_for_sign(self) -> None:
+        self._transport.write(frame(0))
+
     def data_received(self, data: bytes) -> None:
+        self.silence.heard = True
         for number, content in self._frames.add(data):
             if number:
                 self.numbers.discard(number)
                 self._questions.answered(number, content)
-            else:
+            elif content:
                 self._questions.ready(self, content.decode())
         self._more()
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import pytest
 
-from serve.torture import damage, deadlines, fuzz, killing, overload, slow_connections, stopping
+from serve.torture import damage, deadlines, fuzz, hanging, killing, overload, slow_connections, stopping
 from serve.torture.__main__ import PARTS
 from serve.torture.promise import Promise, table
-from serve.torture.service import PATIENCE  # a busy machine takes longer for what takes work
+from serve.torture.service import PATIENCE, serving  # a busy machine takes longer for what takes work
 
 
 def check(promises: Iterable[Promise]) -> None:
@@ -22,6 +22,11 @@ def check(promises: Iterable[Promise]) -> None:
 
 def test_a_killed_worker_is_replaced(tiny_bundle, tmp_path):
     check(killing.kill_worker(tiny_bundle, tmp_path, times=2, connections=16, within=PATIENCE))
+
+
+def test_a_stopped_worker_is_replaced(tiny_bundle, tmp_path):
+    with serving(tmp_path, tiny_bundle) as service:
+        check([hanging.stopped(service, connections=4, within=PATIENCE)])
 
 
 def test_a_killed_http_process_ends_the_service(tiny_bundle, tmp_path):
@@ -44,7 +49,7 @@ def test_overload_is_refused_at_once(tiny_bundle, tmp_path):
 
 
 def test_deadlines_hold(tiny_bundle, tmp_path):
-    check(deadlines.deadlines(tiny_bundle, tmp_path, settings=(0.5,)))
+    check(deadlines.deadlines(tiny_bundle, tmp_path, settings=(0.5,), slack=5))
 
 
 def test_no_input_is_a_fault_of_the_service(tiny_bundle, tmp_path):

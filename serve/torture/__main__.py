@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from serve.torture import damage, deadlines, disks, fuzz, killing, overload, slow_connections, soak, stopping, trainings
+from serve.torture import damage, deadlines, disks, fuzz, hanging, killing, overload, slow_connections, soak, stopping, trainings
 from serve.torture.promise import Promise, table
 
 PARTS = {
@@ -19,6 +19,7 @@ PARTS = {
     "kill-http": killing.kill_http,
     "kill-main": killing.kill_main,
     "kill-others": killing.kill_others,
+    "hang-worker": hanging.hang_worker,
     "stop": stopping.stop,
     "overload": overload.overload,
     "deadline": deadlines.deadlines,

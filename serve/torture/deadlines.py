@@ -1,6 +1,7 @@
 """Deadlines: a worker that does not answer, and requests that want too much of one."""
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,30 +21,42 @@ QUESTIONS: dict[str, Request] = {
 }
 
 
-def deadlines(bundle: Path | None, folder: Path, settings: tuple[float | None, ...] = (None, 0.5)) -> Iterator[Promise]:
-    """Stops the worker (SIGSTOP) and asks on each route; then asks a slow one for more than it can give in time."""
+def deadlines(bundle: Path | None, folder: Path, settings: tuple[float | None, ...] = (None, 0.5),
+              slack: float = SLACK) -> Iterator[Promise]:
+    """Stops the worker (SIGSTOP) and asks, on each route; then asks a slow one for more than it can give in time."""
     for seconds in settings:
         options = ("--deadline", str(seconds)) if seconds else ()
         with serving(folder, bundle, *options) as service:
-            service.workers()[0].suspend()
             what = f"SIGSTOP to the worker, deadline {f'set to {seconds:g} s' if seconds else 'not set'}; each route asked"
-            yield _hold(service, seconds or 2.0, what, QUESTIONS)
-            service.workers()[0].resume()
-            wait_until(service.is_full, "full service after SIGCONT")
+            yield _hold(service, seconds or 2.0, what, QUESTIONS, slack, stopped=True)
     many = {
         "a list of 32 texts": QUESTIONS["a list of 32 texts"],
         "8 completions": ("POST", "/v1/completions", {"prompt": ["I went to the"] * 8, "max_tokens": 50}),
     }
     with serving(folder, bundle, program=slowed(8)) as service:
-        yield _hold(service, 2.0, "requests that take 4 s of a worker slowed to 8 answers/s", many)
+        yield _hold(service, 2.0, "requests that take 4 s of a worker slowed to 8 answers/s", many, slack, stopped=False)
 
 
-def _hold(service: Service, deadline: float, what: str, questions: dict[str, Request]) -> Promise:
-    with Client(service) as client:
-        answers = {name: client.ask(*question) for name, question in questions.items()}
+def _hold(service: Service, deadline: float, what: str, questions: dict[str, Request], slack: float, stopped: bool) -> Promise:
+    answers = {}
+    for name, question in questions.items():
+        with Client(service) as client, _stopped(service) if stopped else contextlib.nullcontext():
+            answers[name] = client.ask(*question)
     kept = all(
-        answer.status in (503, 504) and answer.seconds <= deadline + SLACK and "retry-after" in answer.headers
+        answer.status in (503, 504) and answer.seconds <= deadline + slack and "retry-after" in answer.headers
         for answer in answers.values()
     )
     figures = "; ".join(f"{name}: {answer.says} after {answer.seconds:.2f} s" for name, answer in answers.items())
     return Promise(PROMISE, what, kept, figures)
+
+
+@contextlib.contextmanager
+def _stopped(service: Service) -> Iterator[None]:
+    """Stops the worker for less time than it takes to be found silent and replaced."""
+    worker = service.workers()[0]
+    worker.suspend()
+    try:
+        yield
+    finally:
+        worker.resume()
+    wait_until(service.is_full, "full service after SIGCONT")
