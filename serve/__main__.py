@@ -29,9 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(error)
     os.environ[logs.LOG_FORMAT] = settings.log_format
     logs.configure()
-    logs.logger.info(shown)
     try:
         with scratch_folder() as folder:
+            logs.logger.info(shown)
             # Where all processes count (see serve.metrics), and keep whatever else they need.
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
             return _serve(settings, bundle, blocklist, listener, signals)

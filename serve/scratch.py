@@ -21,7 +21,7 @@ def scratch_folder() -> Iterator[Path]:
     Raises:
         OSError: no temporary folder can be made.
     """
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in _temporary().glob(f"{PREFIX}*"):
         _remove_if_abandoned(folder)
     with tempfile.TemporaryDirectory(prefix=PREFIX) as name:
         folder = Path(name)
@@ -29,6 +29,14 @@ def scratch_folder() -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             (folder / "locking").rename(folder / LOCK)  # only now do others look at it
             yield folder
+
+
+def _temporary() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        raise OSError("no temporary file can be written, neither where TMPDIR says nor in the system's own folders for them: "
+                      "set TMPDIR to a folder that has room and may be written to") from None
 
 
 def _remove_if_abandoned(folder: Path) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 
 import httpx
 import pytest
@@ -70,6 +72,14 @@ def test_what_cannot_be_used_is_refused_with_its_place(tmp_path, arguments, envi
 def test_a_key_where_litserve_looks_for_one_is_no_false_safety():
     with pytest.raises(SettingsError, match=f"guards nothing here: set {PREFIX}API_KEYS"):
         read(flags(), {"LIT_SERVER_API_KEY": KEY})
+
+
+def test_without_a_temporary_folder_it_says_what_to_do(tiny_bundle):
+    serve = [sys.executable, "-m", "serve", "--bundle", str(tiny_bundle), "--port", "0"]
+    done = subprocess.run(["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *serve], capture_output=True, text=True)  # no file may grow
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith("serve: no temporary file can be written") and "set TMPDIR to" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_json_lines_of_a_service_set_up_by_file_and_environment(tmp_path, tiny_bundle, monkeypatch):
