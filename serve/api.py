@@ -18,6 +18,7 @@ from litserve import LitAPI
 from lm.bundle import Bundle, BundleError, open_bundle
 from serve import logs
 from serve.engine import DrainingLoop
+from serve.handover import Handed
 from serve.metrics import BATCHES
 
 logger = logging.getLogger("litserve.serve")
@@ -46,15 +47,16 @@ class NextWordsAPI(LitAPI):
     def __init__(self, bundle: Bundle | Path | None = None, cache_bytes: int = 64_000_000,
                  blocklist: Sequence[str] | None = None):
         super().__init__(max_batch_size=MOST_TOGETHER, loop=DrainingLoop(), api_path="/v1/next-words")
-        self._bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        self._take(bundle if isinstance(bundle, Bundle) else open_bundle(bundle))
         self._cache_bytes, self._blocklist = cache_bytes, blocklist
-        self.model = self._bundle.name
+
+    def _take(self, bundle: Bundle) -> None:
+        self._bundle, self._path, self.model = Handed(bundle), bundle.path, bundle.name
 
     def renewed(self) -> NextWordsAPI:
         """The same with the bundle that is in the folder now. Raises BundleError."""
         new = copy.copy(self)
-        new._bundle = open_bundle(self._bundle.path)
-        new.model = new._bundle.name
+        new._take(open_bundle(self._path))
         return new
 
     def setup(self, device: str) -> None:
@@ -69,7 +71,7 @@ class NextWordsAPI(LitAPI):
 
         torch.set_num_threads(1)  # a worker is one thread: more would get in each other's way
         try:
-            model = load(self._bundle, blocklist=self._blocklist)
+            model = load(self._bundle.value(), blocklist=self._blocklist)
         except BundleError as error:
             print(f"serve: {error}", file=sys.stderr)
             sys.exit(2)

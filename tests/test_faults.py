@@ -1,12 +1,13 @@
 """The promises about faults and abuse, each broken for real in a small measure; `make torture` does it at length."""
 from __future__ import annotations
 
+import itertools
 import signal
 from collections.abc import Iterable
 
 import pytest
 
-from serve.torture import damage, deadlines, fuzz, hanging, killing, overload, slow_connections, stopping
+from serve.torture import damage, deadlines, disks, fuzz, hanging, killing, overload, slow_connections, stopping
 from serve.torture.__main__ import PARTS
 from serve.torture.promise import Promise, table
 from serve.torture.service import PATIENCE, serving  # a busy machine takes longer for what takes work
@@ -21,7 +22,11 @@ def check(promises: Iterable[Promise]) -> None:
 
 
 def test_a_killed_worker_is_replaced(tiny_bundle, tmp_path):
-    check(killing.kill_worker(tiny_bundle, tmp_path, times=2, connections=16, within=PATIENCE))
+    check(itertools.islice(killing.kill_worker(tiny_bundle, tmp_path, times=2, connections=16, within=PATIENCE), 2))
+
+
+def test_workers_killed_before_they_have_begun_are_replaced(tmp_path):
+    check([killing.kill_starting_worker(None, tmp_path)])  # of the English model, which is more than a pipe holds
 
 
 def test_a_stopped_worker_is_replaced(tiny_bundle, tmp_path):
@@ -62,6 +67,10 @@ def test_slow_connections_are_given_up(tiny_bundle, tmp_path):
 
 def test_a_damaged_bundle_is_refused(tiny_bundle, tmp_path):
     check(damage.damage(tiny_bundle, tmp_path, bits=30, started=1))
+
+
+def test_a_disk_that_gets_full_does_not_matter(tiny_bundle, tmp_path):
+    check([disks.serve_until_full(tiny_bundle, tmp_path)])
 
 
 def test_the_table_names_what_is_broken():

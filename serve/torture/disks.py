@@ -4,20 +4,21 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from lm import BundleError
 from lm.bundle import ENGLISH
-from serve.torture.promise import Promise
-from serve.torture.service import ROOT, SERVE
+from serve.torture.promise import Promise, tally
+from serve.torture.service import PATIENCE, ROOT, SERVE, serving, wait_until
+from serve.torture.traffic import Client, next_words, score
 from serve.torture.trainings import corpus, training, weights
 
 KILOBYTES = (4, 16, 32, 64, 128, 256, 512, 1024)  # a whole run takes some 300
 PROMISE = "A full or read-only disk: a clear message, nothing half-written that loads; with room again it goes on"
-
-
+ASKED = (next_words(), score(100), ("GET", "/metrics", None), ("GET", "/health", None), ("GET", "/", None))
 PLACES = ("the run's", "the cache's")
 
 
@@ -33,6 +34,7 @@ def disks(
         yield _fill(text, folder, what, sizes, known)
         yield _read_only(text, folder, what, known)
     yield _serve_read_only(bundle, folder)
+    yield serve_until_full(bundle, folder)
 
 
 def _fill(text: Path, folder: Path, what: str, sizes: tuple[int, ...], known: set[str]) -> Promise:
@@ -89,6 +91,28 @@ def _serve_read_only(bundle: Path | None, folder: Path) -> Promise:
     clear = process.returncode == 2 and not rest and first.startswith("serve:")
     return Promise("Without a disk to write to the service runs, or says why not in one line", "all temporary folders read-only",
                    serves or clear, "it serves and stops" if serves else _end(first + rest))  # fmt: skip
+
+
+def serve_until_full(bundle: Path | None, folder: Path) -> Promise:
+    """Fills the disk of its temporary files while the service runs, then kills its worker."""
+    promise, what = "A disk that gets full while it serves does not matter", "all temporary space filled, the worker killed"
+    if reason := _no_mount(folder):
+        return Promise(promise, what, None, reason)
+    (folder / "temporary").mkdir(exist_ok=True)
+    with _disk(folder / "temporary", "size=4m") as disk, serving(folder, bundle) as service:
+        with contextlib.suppress(OSError), (disk / "filled").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        with Client(service) as client:
+            answers = [client.ask(*request) for request in ASKED]
+            worker = service.workers()[0]
+            worker.kill()
+            wait_until(lambda: service.workers() not in ([], [worker]) and service.is_full(), "full service")
+            answers += [client.ask(*request) for request in ASKED]
+        service.signal(signal.SIGTERM)
+        status, _ = service.ended(PATIENCE)
+    says = [answer.says for answer in answers]
+    return Promise(promise, what, set(says) == {200} and status == 0, f"{tally(says)}; it ended with status {status}")
 
 
 def _train(text: Path, out: Path, cache: Path) -> tuple[int, str]:

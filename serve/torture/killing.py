@@ -22,6 +22,7 @@ def kill_worker(bundle: Path | None, folder: Path, times: int = 10, connections:
     for crowd_size in (0, connections):
         with serving(folder, bundle) as service:
             yield _kill_worker(service, times, crowd_size, within)
+    yield kill_starting_worker(bundle, folder)
 
 
 def _kill_worker(service: Service, times: int, connections: int, within: float) -> Promise:
@@ -56,6 +57,22 @@ def _kill_worker(service: Service, times: int, connections: int, within: float) 
         f"{tally(statuses)}; {hanging} hang; slowest {slowest:.2f} s; back after {min(back):.1f} to {max(back):.1f} s; "
         + ("; ".join(late) or "no process left over"),
     )
+
+
+def kill_starting_worker(bundle: Path | None, folder: Path, times: int = 4) -> Promise:
+    """Kills the worker and then, each as soon as it is there, those that are to replace it; after five it would give up."""
+    with serving(folder, bundle) as service:
+        killed: list[psutil.Process] = []
+        for _ in range(1 + times):
+            wait_until(lambda: [worker for worker in service.workers() if worker not in killed], "another worker")
+            killed.append(service.workers()[0])
+            killed[-1].kill()
+        start = time.monotonic()
+        wait_until(lambda: service.workers() and service.workers()[0] not in killed and service.is_full(), "full service")
+        back = time.monotonic() - start
+    return Promise("A worker that is killed before it has begun does not stop the main process",
+                   f"SIGKILL to the worker, and to {times} after it as soon as they were there", True,
+                   f"full service {back:.1f} s after the last")  # fmt: skip
 
 
 def kill_http(bundle: Path | None, folder: Path, connections: int = 64) -> Iterator[Promise]:
