@@ -31,6 +31,13 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = PATI
     return value
 
 
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return ""
+
+
 class Service:
     """A service that runs; `temporary` is where it may leave files, `log` where its output goes."""
 
@@ -44,12 +51,12 @@ class Service:
         return process.children()[0] if process.name() == "unshare" else process
 
     def workers(self) -> list[psutil.Process]:
-        return [child for child in self.main().children() if "spawn_main" in " ".join(child.cmdline())]
+        return [child for child in self.main().children() if "spawn_main" in _command(child)]
 
     def http(self) -> psutil.Process:
         """Returns the process that speaks HTTP: the youngest that was forked from the main one."""
         main = self.main()
-        return max((child for child in main.children() if child.cmdline() == main.cmdline()), key=psutil.Process.create_time)
+        return max((child for child in main.children() if _command(child) == _command(main)), key=psutil.Process.create_time)
 
     def others(self) -> list[psutil.Process]:
         """Returns the children that neither compute nor speak HTTP."""
