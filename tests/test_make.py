@@ -139,12 +139,13 @@ def test_half_an_installation_is_made_again(checkout: Checkout, damage: str) -> 
     assert checkout.calls("-m venv") and checkout.calls("-m serve")
 
 
-def test_bundle_trains_two_legs_and_publishes_the_second(checkout: Checkout) -> None:
+def test_bundle_trains_three_legs_and_publishes_the_last(checkout: Checkout) -> None:
     refused = checkout.make("bundle")
     assert refused.returncode == 2 and "CORPUS=" in refused.stderr and not checkout.calls("-m training")
     assert checkout.make("bundle", "CORPUS=imdb,my books,c").returncode == 0
     assert checkout.calls("-m training") == [
         "-m training train --corpus imdb,my books,c --recipe english --out runs/english",
         "-m training train --corpus imdb,my books,c*3 --recipe english-2 --out runs/english-2",
-        "-m training.publish runs/english-2/bundle lm/bundles/english",
+        "-m training train --corpus imdb,my books,c*3 --recipe english-3 --out runs/english-3",
+        "-m training.publish runs/english-3/bundle lm/bundles/english",
     ]
