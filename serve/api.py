@@ -64,7 +64,7 @@ class NextWordsAPI(LitAPI):
         logs.configure()
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its warnings are about its own future
-        _keep_freed_memory()
+        keep_freed_memory()
         import torch
 
         from lm import load
@@ -106,7 +106,7 @@ class NextWordsAPI(LitAPI):
             return [error]
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Has what a batch needs stay with the process, instead of being fetched from the kernel page by page each time, and
     gives larger pieces back at once; glibc's own limits move, and lose half of the heap in gaps."""
     with contextlib.suppress(AttributeError, OSError):  # another C library

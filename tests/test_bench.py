@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.bench import loading, ngrams, report, text, wanted
+from serve.bench import loading, ngrams, parts, report, text, wanted
 from serve.bench.load import Case, Load, LoadError, parse
 from serve.bench.measure import Measurement, Texts, measure
 from serve.bench.peers import NOTHING, PEERS, SERVICE, Peer
@@ -182,3 +182,15 @@ def _alive(group: int) -> bool:
 
 def _machine() -> dict[str, str]:
     return dict.fromkeys(["cpu", "cores", "python", "torch", "litserve", "fastapi", "wrk", "date"], "x")
+
+
+def test_parts_of_an_answer_are_timed(tiny_bundle, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["parts", "--bundle", str(tiny_bundle), "--together", "1", "3"])
+    monkeypatch.setattr(parts, "ROUNDS", 12)
+    parts.main()
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert head == "| ms a question | 1 at once | 3 at once |"
+    figures = {row.split("|")[1].strip(): [float(value) for value in row.split("|")[2:4]] for row in rows}
+    *steps, whole = figures.values()
+    assert list(figures)[-1] == "all" and all(0 < one for one in whole)
+    assert [sum(column) for column in zip(*steps)] == pytest.approx(whole, abs=0.05)
