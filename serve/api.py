@@ -78,6 +78,7 @@ class NextWordsAPI(LitAPI):
         del self._bundle
         self._operations = _operations(model, self._cache_bytes)
         model.next_words("A word")
+        _give_freed_memory_back()
 
     def groups(self, questions: Sequence[tuple[str, dict]]) -> Iterator[list[int]]:
         """Yields the places of questions to be answered together; what costs little comes first."""
@@ -112,6 +113,12 @@ def keep_freed_memory() -> None:
     with contextlib.suppress(AttributeError, OSError):  # another C library
         for setting, size in (M_MMAP_THRESHOLD, 1 << 23), (M_TRIM_THRESHOLD, 1 << 25):
             ctypes.CDLL(None).mallopt(setting, size)
+
+
+def _give_freed_memory_back() -> None:
+    """Once, what the loading alone needed."""
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _operations(model, cache_bytes: int) -> dict[str, Operation]:
