@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from serve.torture import damage, deadlines, disks, fuzz, hanging, killing, overload, slow_connections, stopping
+from serve.torture import damage, deadlines, disks, fuzz, hanging, killing, overload, slow_connections, soak, stopping
 from serve.torture.__main__ import PARTS
 from serve.torture.promise import Promise, table
 from serve.torture.service import PATIENCE, serving  # a busy machine takes longer for what takes work
@@ -71,6 +71,15 @@ def test_a_damaged_bundle_is_refused(tiny_bundle, tmp_path):
 
 def test_a_disk_that_gets_full_does_not_matter(tiny_bundle, tmp_path):
     check([disks.serve_until_full(tiny_bundle, tmp_path)])
+
+
+def test_a_disk_that_cannot_be_written_to_is_told(tiny_bundle, tmp_path):
+    check([disks.serve_read_only(tiny_bundle, tmp_path)])
+
+
+def test_a_quarter_of_a_minute_of_everything(tiny_bundle, tmp_path):
+    # It takes longer than that until memory is flat; that no handle is left open, and no answer wrong, is seen at once.
+    check(soak.soak(tiny_bundle, tmp_path, requests=800, cache=1, growth=100_000_000))
 
 
 def test_the_table_names_what_is_broken():

@@ -12,8 +12,8 @@ from pathlib import Path
 from lm import BundleError
 from lm.bundle import ENGLISH
 from serve.torture.promise import Promise, tally
-from serve.torture.service import PATIENCE, ROOT, SERVE, serving, wait_until
-from serve.torture.traffic import Client, next_words, score
+from serve.torture.service import PATIENCE, ROOT, SERVE, Service, serving, wait_until
+from serve.torture.traffic import Answer, Client, next_words, score
 from serve.torture.trainings import corpus, training, weights
 
 KILOBYTES = (4, 16, 32, 64, 128, 256, 512, 1024)  # a whole run takes some 300
@@ -33,7 +33,7 @@ def disks(
     for what in places:
         yield _fill(text, folder, what, sizes, known)
         yield _read_only(text, folder, what, known)
-    yield _serve_read_only(bundle, folder)
+    yield serve_read_only(bundle, folder)
     yield serve_until_full(bundle, folder)
 
 
@@ -74,8 +74,11 @@ def _place(what: str, disk: Path, folder: Path, name: str) -> tuple[Path, Path]:
     return (disk / "out", folder / "cache") if what == PLACES[0] else (folder / name, disk / "cache")
 
 
-def _serve_read_only(bundle: Path | None, folder: Path) -> Promise:
+def serve_read_only(bundle: Path | None, folder: Path) -> Promise:
     """Starts the service where it can write no temporary file: it serves, or says why not in one line."""
+    promise, what = "Without a disk to write to the service runs, or says why not in one line", "all temporary folders read-only"
+    if reason := _no_mount(folder):
+        return Promise(promise, what, None, reason)
     with _disk(folder / "disk", "size=64m") as disk:
         shutil.copytree(bundle or ENGLISH, disk / "bundle")
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
@@ -89,8 +92,7 @@ def _serve_read_only(bundle: Path | None, folder: Path) -> Promise:
         rest, _ = process.communicate(timeout=60)
     serves = first.startswith("Serving") and process.returncode == 0
     clear = process.returncode == 2 and not rest and first.startswith("serve:")
-    return Promise("Without a disk to write to the service runs, or says why not in one line", "all temporary folders read-only",
-                   serves or clear, "it serves and stops" if serves else _end(first + rest))  # fmt: skip
+    return Promise(promise, what, serves or clear, "it serves and stops" if serves else _end(first + rest))
 
 
 def serve_until_full(bundle: Path | None, folder: Path) -> Promise:
@@ -103,16 +105,20 @@ def serve_until_full(bundle: Path | None, folder: Path) -> Promise:
         with contextlib.suppress(OSError), (disk / "filled").open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(4096))
-        with Client(service) as client:
-            answers = [client.ask(*request) for request in ASKED]
-            worker = service.workers()[0]
-            worker.kill()
-            wait_until(lambda: service.workers() not in ([], [worker]) and service.is_full(), "full service")
-            answers += [client.ask(*request) for request in ASKED]
+        answers = _answers(service)
+        worker = service.workers()[0]
+        worker.kill()
+        wait_until(lambda: service.workers() not in ([], [worker]) and service.is_full(), "full service")
+        answers += _answers(service)
         service.signal(signal.SIGTERM)
         status, _ = service.ended(PATIENCE)
     says = [answer.says for answer in answers]
     return Promise(promise, what, set(says) == {200} and status == 0, f"{tally(says)}; it ended with status {status}")
+
+
+def _answers(service: Service) -> list[Answer]:
+    with Client(service) as client:
+        return [client.ask(*request) for request in ASKED]
 
 
 def _train(text: Path, out: Path, cache: Path) -> tuple[int, str]:

@@ -19,7 +19,8 @@ from serve.torture.traffic import SENTENCES, Client, Request, next_words
 
 WARM = 0.2  # share of the requests after which memory is to be flat
 SAMPLES = 50
-FLAT = 0.05  # share by which memory may differ afterwards, and 10 MB
+FLAT = 0.05  # share by which memory may differ afterwards, or GROWTH
+GROWTH = 10_000_000  # bytes
 WORDS = SENTENCES.split()
 
 
@@ -31,7 +32,9 @@ class Sample(NamedTuple):
     files: int
 
 
-def soak(bundle: Path | None, folder: Path, requests: int = 500_000, clients: int = 4, cache: int = 64) -> Iterator[Promise]:
+def soak(
+    bundle: Path | None, folder: Path, requests: int = 500_000, clients: int = 4, cache: int = 64, growth: int = GROWTH
+) -> Iterator[Promise]:
     """Asks so many questions of all kinds, in sessions of people who type, and notes what the service takes.
 
     cache: megabytes that it may remember texts in; memory grows until they are used.
@@ -44,7 +47,7 @@ def soak(bundle: Path | None, folder: Path, requests: int = 500_000, clients: in
     begin, end = (sum(sample.memory for sample in part) / len(part) for part in (warm[:third], warm[-third:]))
     files = {sample.files for sample in warm}
     wrong = {name: count for name, count in answers.items() if name.startswith("wrong")}
-    kept = not wrong and not faults and end - begin <= max(FLAT * begin, 10_000_000) and max(files) - min(files) <= clients
+    kept = not wrong and not faults and end - begin <= max(FLAT * begin, growth) and max(files) - min(files) <= clients
     yield Promise(
         "Memory and file handles stay flat for as long as it runs",
         f"{sum(answers.values()):,} requests from {clients} clients: "
