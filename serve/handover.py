@@ -29,3 +29,6 @@ class Handed:
     def value(self) -> Any:
         # Not by reading on, as all who have the file are at the same place in it.
         return pickle.loads(os.pread(self._file.fileno(), os.fstat(self._file.fileno()).st_size, 0))
+
+    def __del__(self) -> None:
+        self._file.close()
