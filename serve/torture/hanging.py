@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import psutil
 from serve.torture.endless import HANG, endless
 from serve.torture.promise import Promise, tally
 from serve.torture.service import Service, serving, wait_until
-from serve.torture.traffic import Client, load, next_words, score, typing
+from serve.torture.traffic import SENTENCES, Client, Request, load, next_words, typing
 
 NOTICED = 13.0  # seconds until a stopped worker is killed: 10 looks, and what a busy machine adds
 PROMISE = "A worker that is stopped or hangs is replaced; one that is only slow is not"
@@ -65,13 +66,17 @@ def _slow(service: Service, seconds: float = 40, others: int = 8) -> Promise:
             stack.callback(process.wait)
             stack.callback(process.kill)
             psutil.Process(process.pid).cpu_affinity([core])
-        with load(service, 4, lambda draw: score(99_900, draw.randrange(10**9))) as crowd:
+        with load(service, 4, _long) as crowd:
             time.sleep(seconds)
             same = service.workers() == [worker]
     slowest = max(answer.seconds for answer in crowd.answers)
-    return Promise(PROMISE, f"texts of 100,000 characters, {others} other processes on the worker's core, {seconds:g} s", same,
+    return Promise(PROMISE, f"texts of 97,000 characters, {others} other processes on the worker's core, {seconds:g} s", same,
                    f"{tally(answer.says for answer in crowd.answers)}; slowest {slowest:.0f} s; "
                    + ("the same worker" if same else "another worker"))  # fmt: skip
+
+
+def _long(draw: random.Random) -> Request:
+    return next_words(f"Number {draw.random()}. {SENTENCES * 1000}")
 
 
 def _until_gone(worker: psutil.Process) -> float:
