@@ -1,9 +1,7 @@
 """What a worker computes: LitServe's hooks around the language model."""
 from __future__ import annotations
 
-import contextlib
 import copy
-import ctypes
 import json
 import logging
 import os
@@ -16,7 +14,7 @@ from typing import NamedTuple
 from litserve import LitAPI
 
 from lm.bundle import Bundle, BundleError, open_bundle
-from serve import logs
+from serve import logs, memory
 from serve.engine import DrainingLoop
 from serve.handover import Handed
 from serve.metrics import BATCHES
@@ -25,7 +23,7 @@ logger = logging.getLogger("litserve.serve")
 
 MOST_TOGETHER = 32  # questions
 CHARACTERS_TOGETHER = 10_000  # of questions padded to the longest: about 0.2 s, which all that come after it wait
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's <malloc.h>
+GIVE_BACK = 500  # answers after which memory that was freed is given back
 
 
 class Operation(NamedTuple):
@@ -64,7 +62,7 @@ class NextWordsAPI(LitAPI):
         logs.configure()
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its warnings are about its own future
-        keep_freed_memory()
+        memory.keep_freed()
         import torch
 
         from lm import load
@@ -78,7 +76,8 @@ class NextWordsAPI(LitAPI):
         del self._bundle
         self._operations = _operations(model, self._cache_bytes)
         model.next_words("A word")
-        _give_freed_memory_back()
+        memory.give_back()  # what the loading alone needed
+        self._answered = 0
 
     def groups(self, questions: Sequence[tuple[str, dict]]) -> Iterator[list[int]]:
         """Yields the places of questions to be answered together; what costs little comes first."""
@@ -92,6 +91,10 @@ class NextWordsAPI(LitAPI):
         """The answers to questions of one operation. One that fails has its exception as the answer."""
         name = questions[0][0]
         BATCHES.labels(name).observe(len(questions))
+        self._answered += len(questions)
+        if self._answered >= GIVE_BACK:
+            self._answered = 0
+            memory.give_back()
         return self._answer_safely(self._operations[name], [fields for _, fields in questions])
 
     def _answer_safely(self, operation, questions: list[dict]) -> list[bytes | Exception]:
@@ -105,20 +108,6 @@ class NextWordsAPI(LitAPI):
             frames = "".join(traceback.format_tb(error.__traceback__))
             logger.error("%s at a request:\n%s", type(error).__name__, frames)
             return [error]
-
-
-def keep_freed_memory() -> None:
-    """Has what a batch needs stay with the process, instead of being fetched from the kernel page by page each time, and
-    gives larger pieces back at once; glibc's own limits move, and lose half of the heap in gaps."""
-    with contextlib.suppress(AttributeError, OSError):  # another C library
-        for setting, size in (M_MMAP_THRESHOLD, 1 << 23), (M_TRIM_THRESHOLD, 1 << 25):
-            ctypes.CDLL(None).mallopt(setting, size)
-
-
-def _give_freed_memory_back() -> None:
-    """Once, what the loading alone needed."""
-    with contextlib.suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _operations(model, cache_bytes: int) -> dict[str, Operation]:
