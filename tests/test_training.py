@@ -1,6 +1,7 @@
 """Training through its front door: stopping, resuming, refusing."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,18 @@ def test_a_finished_run_is_not_trained_again(finished, corpus_file):
     before = os.stat(finished[0] / "best.pt").st_mtime_ns
     run = subprocess.run(command(corpus_file, finished[0]), capture_output=True, text=True)
     assert run.returncode == 0 and os.stat(finished[0] / "best.pt").st_mtime_ns == before
+
+
+def test_a_run_goes_on_with_its_text_elsewhere_and_is_refused_another_text(finished, corpus_file, tmp_path, capsys):
+    out, copy = shutil.copytree(finished[0], tmp_path / "run"), tmp_path / "elsewhere" / corpus_file.name
+    copy.parent.mkdir()
+    copy.write_text(corpus_file.read_text())
+    before = (out / "tokenizer.json").read_bytes(), (out / "best.pt").read_bytes()
+    assert main(command(copy, out, "--threads", "1")[3:]) == 0
+    copy.write_text(copy.read_text().replace("the", "then"))
+    assert main(command(copy, out)[3:]) == 2
+    assert "the corpus's text has changed" in capsys.readouterr().err
+    assert ((out / "tokenizer.json").read_bytes(), (out / "best.pt").read_bytes()) == before
 
 
 def test_the_averaged_weights_are_the_ones_kept(finished):

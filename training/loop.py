@@ -39,7 +39,9 @@ from training.progress import Progress
 from training.recipe import Recipe
 from training.regularisation import RegularisedNetwork, activation_penalty
 from training.stopping import Stopping
-from training.tokens import Windows, build_vocabulary, encode_split, log_frequencies, replacing, write_atomically
+from training.tokens import (
+    Windows, build_vocabulary, digest, encode_split, log_frequencies, replacing, write_atomically,
+)
 
 
 class Interrupted(Exception):
@@ -69,15 +71,9 @@ def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = Proces
     processes.check(recipe.batch_size)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    vocabulary = processes.once(lambda: _begin(recipe, corpus, out))
+    processes.once(lambda: _claim(out, recipe.to_dict()))
+    vocabulary = processes.once(lambda: _vocabulary(recipe, corpus))
     return _Run(recipe, vocabulary, corpus, out, processes, build).to_the_end()
-
-
-def _begin(recipe: Recipe, corpus: Corpus, out: Path) -> Vocabulary:
-    _claim(out, recipe, corpus)
-    vocabulary = _vocabulary(recipe, corpus)
-    write_atomically(out / "tokenizer.json", vocabulary.to_json().encode())
-    return vocabulary
 
 
 def _vocabulary(recipe: Recipe, corpus: Corpus) -> Vocabulary:
@@ -124,8 +120,11 @@ class _Run:
             torch.autocast, self.device.type, self.dtype)
         with processes.in_turn():
             train, validation = (encode_split(corpus, split, vocabulary) for split in ("train", "validation"))
-        if any(processes.sums(len(train) != processes.once(lambda: len(train)))):
+        text = digest(vocabulary, train, validation)
+        if any(processes.sums(text != processes.once(lambda: text))):
             raise RunError("the corpus is not the same on all machines")
+        processes.once(lambda: _claim(out, {"text": text}))
+        processes.once(lambda: write_atomically(out / "tokenizer.json", vocabulary.to_json().encode()))
         self.windows = Windows(train, recipe.batch_size, recipe.bptt, recipe.shuffle_block, recipe.seed, self.heads)
         # Few heads, so that short texts too are read with context; the same text at each evaluation.
         self.watched = {name: Windows(tokens, min(recipe.batch_size, max(1, len(tokens) // 200)), recipe.bptt)
@@ -295,20 +294,22 @@ def _save(path: Path, content: dict) -> None:
         file.write(buffer.getbuffer())
 
 
-def _claim(out: Path, recipe: Recipe, corpus: Corpus) -> None:
-    """Take the folder for this run, or make sure that it already is this run's."""
+def _claim(out: Path, mine: dict) -> None:
+    """Note in the folder what this run is, or make sure that it already is this run's. A run may go on with another
+    number of threads, other checkpoints, and its text in another place."""
     out.mkdir(parents=True, exist_ok=True)
-    mine = {**recipe.to_dict(), "text": [corpus.fingerprint(split) for split in ("train", "validation")]}
     path = out / "recipe.json"
-    if not path.exists():
-        write_atomically(path, json.dumps(mine, indent=1).encode())
-        return
-    # A setting that there was not yet when the run began has its default.
-    theirs = {**Recipe().to_dict(), **json.loads(path.read_text(encoding="utf-8"))}
-    changed = [f"{key} {theirs.get(key)!r} is now {value!r}" for key, value in mine.items() if theirs.get(key) != value]
+    theirs = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = {**Recipe().to_dict(), **theirs} if theirs else {}  # a setting newer than the run has its default
+    changed = [key for key, value in mine.items() if known.get(key, value) != value and key not in _FREE]
     if changed:
-        what = "the corpus's text has changed" if theirs.get("text") != mine["text"] else changed[0]
+        key = changed[0]
+        what = "the corpus's text has changed" if key == "text" else f"{key} {known[key]!r} is now {mine[key]!r}"
         raise RunError(f"{out} holds a run with other settings ({what}): give another folder, or remove it to start anew")
+    write_atomically(path, json.dumps({**theirs, **mine}, indent=1).encode())
+
+
+_FREE = ("corpus", "threads", "checkpoint_every")
 
 
 @contextmanager
