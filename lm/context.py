@@ -10,6 +10,7 @@ It needs no training, and it can offer words that the vocabulary lacks, in the s
 """
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,40 +34,103 @@ class CacheSettings:
     size: int = 2000
 
 
+class Memory:
+    """The tokens of a text that are remembered, and what was to be seen of each before it was read. It never changes.
+
+    keys    (n, D) for each token, the output vector from which it was to be predicted
+    tokens  (n,) int64
+
+    Memories of which one goes on where the other ends share their rows, so that a text which grows by a word costs a
+    word, however long it is: what is read on is written behind the end, into room that is kept free for it, by whoever
+    comes first; others copy.
+    """
+
+    def __init__(self, keys: Tensor, tokens: Tensor):
+        self.keys, self.tokens = keys, tokens
+        self._rows, self._first, self._end = _Rows(keys, tokens, len(tokens)), 0, len(tokens)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all rows that it keeps alive, those of others and free ones too."""
+        return self._rows.keys.nbytes + self._rows.tokens.nbytes
+
+    def beginning(self, count: int) -> Memory:
+        """Its first `count` tokens."""
+        return self if count == len(self) else self._of(self._rows, self._first, self._first + count)
+
+    def then(self, keys: Tensor, tokens: Tensor, size: int) -> Memory:
+        """What is remembered after more tokens (m,), with their keys (m, D): at most `size` of both together."""
+        more, rows, first, end = len(tokens), self._rows, self._first, self._end
+        if not rows.claim(end, more):
+            first, end = 0, len(self)
+            rows = _Rows.with_room(self, end + more)
+        rows.keys[end : end + more], rows.tokens[end : end + more] = keys, tokens
+        return self._of(rows, max(first, end + more - size), end + more)
+
+    @staticmethod
+    def _of(rows: _Rows, first: int, end: int) -> Memory:
+        memory = Memory.__new__(Memory)
+        memory.keys, memory.tokens = rows.keys[first:end], rows.tokens[first:end]
+        memory._rows, memory._first, memory._end = rows, first, end
+        return memory
+
+
+class _Rows:
+    """Keys and tokens, of which the first `written` are somebody's."""
+
+    def __init__(self, keys: Tensor, tokens: Tensor, written: int):
+        self.keys, self.tokens, self._written, self._lock = keys, tokens, written, threading.Lock()
+
+    @classmethod
+    def with_room(cls, memory: Memory, count: int) -> _Rows:
+        """A copy of the memory, with place for `count` tokens and a quarter more."""
+        room = count + count // 4 + 16
+        rows = cls(memory.keys.new_empty(room, memory.keys.shape[1]), memory.tokens.new_empty(room), count)
+        rows.keys[: len(memory)], rows.tokens[: len(memory)] = memory.keys, memory.tokens
+        return rows
+
+    def claim(self, end: int, count: int) -> bool:
+        """Whether so many rows behind `end` are free; from now on they are the caller's."""
+        with self._lock:
+            free = end == self._written and end + count <= len(self.tokens)
+            self._written += count if free else 0
+        return free
+
+
 class Context(NamedTuple):
     """A text that was read. It is not changed by being read on from, so it can be kept and used again.
 
     state    (S,) the network's state after the last token
     output   (D,) the output vector there
-    keys     (n, D) for each remembered token, the output vector from which it was to be predicted
-    tokens   (n,) int64 the remembered tokens
+    memory   its remembered tokens
     unknown  place among the remembered tokens → spelling, for those that the vocabulary lacks
     length   tokens read in all
     """
 
     state: Tensor
     output: Tensor
-    keys: Tensor
-    tokens: Tensor
+    memory: Memory
     unknown: dict[int, str]
     length: int
 
     @property
     def bytes(self) -> int:
         """Memory that it takes, about."""
-        tensors = (self.state, self.output, self.keys, self.tokens)
-        return sum(t.numel() * t.element_size() for t in tensors) + 200 * (len(self.unknown) + 4)
+        return self.state.nbytes + self.output.nbytes + self.memory.nbytes + 200 * (len(self.unknown) + 4)
 
     def read_on(self, tokens: Tensor, spellings: dict[int, str], outputs: Tensor, state: Tensor, size: int) -> Context:
         """This context after more tokens (m,), whose output vectors are (m, D); the last `size` are remembered."""
         if not len(tokens):
             return self
-        keys = torch.cat([self.keys, self.output[None], outputs[:-1]])
-        everything = torch.cat([self.tokens, tokens])
-        drop, shift = max(0, len(everything) - size), len(self.tokens)
+        shift = len(self.memory)
+        memory = self.memory.then(torch.cat([self.output[None], outputs[:-1]]), tokens, size)
+        drop = shift + len(tokens) - len(memory)
         unknown = {**self.unknown, **{place + shift: word for place, word in spellings.items()}}
         unknown = {place - drop: word for place, word in unknown.items() if place >= drop}
-        return Context(state, outputs[-1].clone(), keys[drop:], everything[drop:], unknown, self.length + len(tokens))
+        return Context(state, outputs[-1].clone(), memory, unknown, self.length + len(tokens))
 
 
 class Distribution:
@@ -94,38 +158,30 @@ class Distribution:
             self._probabilities = self._log_probs.exp()
         return self._probabilities
 
-    def of(self, tokens: list[int]) -> list[float]:
-        """The probabilities of some tokens, to the last digit those that their logarithms give."""
-        if self._log_probs is None:
-            return self._probabilities[tokens].log().exp().tolist()
-        return self._log_probs[tokens].exp().tolist()
-
 
 def mixed(log_probs: Tensor, context: Context, history: Context | None, settings: CacheSettings, unknown_id: int
           ) -> Distribution:
     """The model's distribution (V,) after `context`, mixed with the cache over it and over an earlier text."""
-    remembered = [part for part in (history, context) if part is not None and len(part.tokens)]
+    remembered = [part for part in (history, context) if part is not None and len(part.memory)]
     if not remembered:
         return Distribution(log_probs, {})
-    tokens = torch.cat([part.tokens for part in remembered])
+    tokens = _joined([part.memory.tokens for part in remembered])
     if settings.weight == 0:
         return Distribution(log_probs, {}, tokens)
     weight = settings.weight * len(tokens) / (len(tokens) + HALF)
-    keys = torch.cat([part.keys for part in remembered]) if len(remembered) > 1 else remembered[0].keys
-    likeness = keys @ context.output
-    shares = weight * torch.softmax(settings.theta * likeness, dim=0)
+    likeness = _joined([part.memory.keys for part in remembered]) @ context.output
+    shares = torch.softmax(likeness.mul_(settings.theta), dim=0).mul_(weight)
     probabilities = log_probs.exp().mul_(1 - weight).index_add_(0, tokens, shares)
-    spellings: list[str] = []
-    places: list[int] = []
-    start = 0
-    for part in remembered:
-        spellings += part.unknown.values()
-        places += [start + place for place in part.unknown]
-        start += len(part.tokens)
     unknown: dict[str, float] = {}
+    places = [start + place for part, start in zip(remembered, (0, len(remembered[0].memory))) for place in part.unknown]
     if places:
         beyond = shares[places]
         probabilities[unknown_id] = (probabilities[unknown_id] - beyond.sum()).clamp(min=1e-30)
+        spellings = (word for part in remembered for word in part.unknown.values())
         for word, share in zip(spellings, beyond.tolist()):
             unknown[word] = unknown.get(word, 0.0) + share
     return Distribution(None, unknown, tokens, probabilities)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts) if len(parts) > 1 else parts[0]

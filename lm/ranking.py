@@ -61,7 +61,10 @@ class Ranking:
         self._blocked_words = {straight(word).casefold() for word in blocked}
         self._blocked = numpy.array([key in self._blocked_words for key in self._keys], bool)
         held_back = dict.fromkeys(stock, STOCK) | dict.fromkeys(names, 0.0)
-        self._held_back = numpy.array([word in held_back for word in self._words], bool)
+        self._held_back: dict[int, list[int]] = {}  # of the words that have some such spellings, these
+        for token, key in enumerate(keys[EOS_ID + 1 :], EOS_ID + 1):
+            if self._words[token] in held_back:
+                self._held_back.setdefault(number[key], []).append(token)
         is_word = numpy.array(vocabulary.is_word(), numpy.float32)
         capital = is_word * [word[0].isupper() for word in self._words]
         self._cases = numpy.stack([capital, is_word - capital]).astype(numpy.float32)
@@ -107,8 +110,8 @@ class Ranking:
         spellings = {self._keys[i]: unknown.pop(self._keys[i], {}) for i in chosen}
         places = [(known, token) for known, i in zip(spellings.values(), chosen) for token in self._spellings[i]]
         tokens = [token for _, token in places]
-        for (known, token), probability, share in zip(places, distribution.of(tokens), counts[tokens].tolist()):
-            known[self._words[token]] = known.get(self._words[token], 0.0) + probability * share
+        for (known, token), probability in zip(places, probabilities[tokens].tolist()):
+            known[self._words[token]] = known.get(self._words[token], 0.0) + probability
         if not capitals:  # no others can be among the best
             unknown = dict(heapq.nlargest(take, unknown.items(), key=lambda group: sum(group[1].values())))
         found = [_suggestion(words, capitals)
@@ -149,8 +152,8 @@ class Ranking:
             return self._allowed[punctuation]
         counts = self._unprompted[punctuation]
         if seen is not None:
-            words = set(self._group[seen.numpy()].tolist())
-            names = [token for word in words for token in self._spellings[word] if self._held_back[token]]
+            words = self._held_back.keys() & self._group[seen.numpy()].tolist()
+            names = [token for word in words for token in self._held_back[word]]
             if names:
                 counts = counts.copy()
                 counts[names] = self._allowed[punctuation][names] * ~self._blocked[self._group[names]]

@@ -61,6 +61,7 @@ def build_app(engine: Engine, settings: Settings) -> FastAPI:
         docs_url=None,  # FastAPI's pages load their scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},  # it sends nothing anywhere
     )
     app.add_middleware(Departures)
     app.add_middleware(BodyLimit)

@@ -5,15 +5,18 @@ import time
 from collections import deque
 
 ANSWERS = 64  # the last ones, which tell how long one takes
-LEAST = 8  # questions that may wait however slow the last answers were
+LEAST = 8  # questions that may wait however slow the last answers were; as many are many
 SHARE = 0.4  # of the deadline: what comes while others are answered together waits for all of them, and then as long again
 
 
 class Pace:
-    """Knows the time that passes from answer to answer while questions wait."""
+    """Knows the time that passes from answer to answer while many questions wait.
+
+    While few do, an answer says little: it may be to the only question, a long one, and many short ones are answered together.
+    """
 
     def __init__(self):
-        self._busy = 0.0  # seconds in which questions waited, until `_since`
+        self._busy = 0.0  # seconds in which many questions waited, until `_since`
         self._since: float | None = None
         self._answers = deque([0.0], maxlen=ANSWERS + 1)  # what `_busy` was at each
 
@@ -22,11 +25,12 @@ class Pace:
         now = time.monotonic()
         if self._since is not None:
             self._busy += now - self._since
-        self._since = now if questions else None
+        self._since = now if questions >= LEAST else None
 
     def answered(self) -> None:
         """Takes note of an answer, before its question stops waiting."""
-        self._answers.append(self._busy + time.monotonic() - (self._since or 0))
+        if self._since is not None:
+            self._answers.append(self._busy + time.monotonic() - self._since)
 
     def room(self, deadline: float) -> float:
         """How many questions can be answered within the deadline, in seconds; without an answer yet, any number."""

@@ -55,6 +55,7 @@ class StateCache:
     def __init__(self, model: Model, limit: int = 64_000_000):
         self._model, self._limit = model, limit
         self._known: OrderedDict[Key, _Known] = OrderedDict()
+        self._entry = model.start.state.nbytes + model.start.output.nbytes + ENTRY
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -91,10 +92,8 @@ class StateCache:
         self._known.move_to_end(key)
         known = self._known[key]
         whole, n = known.line.context, known.remembered
-        if n == len(whole.tokens):
-            return known.context._replace(keys=whole.keys, tokens=whole.tokens, unknown=whole.unknown)
         unknown = {place: word for place, word in whole.unknown.items() if place < n}
-        return known.context._replace(keys=whole.keys[:n], tokens=whole.tokens[:n], unknown=unknown)
+        return known.context._replace(memory=whole.memory.beginning(n), unknown=unknown)
 
     def _keep(self, text: str, start: int, end: int, context: Context) -> None:
         """Keeps the context of text[:end], which was read on from that of text[:start]."""
@@ -105,9 +104,9 @@ class StateCache:
         self.bytes += _memory(context) - _memory(line.context)
         line.context = context
         line.users.append(key)
-        bare = context._replace(keys=context.keys[:0].clone(), tokens=context.tokens[:0].clone(), unknown={})
-        self._known[key] = _Known(bare, len(context.tokens), line)
-        self.bytes += bare.bytes + ENTRY
+        bare = context._replace(memory=self._model.start.memory, unknown={})
+        self._known[key] = _Known(bare, len(context.memory), line)
+        self.bytes += self._entry
 
     def _line(self, before: _Known | None, context: Context) -> _Line:
         """The line that a context is to have, which was read on from `before`.
@@ -117,9 +116,9 @@ class StateCache:
         if before is None:
             return _Line(self._model.start)
         line, kept = before.line, before.remembered
-        if len(context.tokens) < context.length:  # the memory is full: its beginning was dropped
+        if len(context.memory) < context.length:  # the memory is full: its beginning was dropped
             kept = 0
-        elif (len(line.context.tokens) - kept) * DEARER > kept:
+        elif (len(line.context.memory) - kept) * DEARER > kept:
             return _Line(self._model.start)
         while line.users and self._known[line.users[-1]].remembered > kept:
             self._drop(line.users[-1])
@@ -127,7 +126,7 @@ class StateCache:
 
     def _drop(self, key: Key) -> None:
         known = self._known.pop(key)
-        self.bytes -= known.context.bytes + ENTRY
+        self.bytes -= self._entry
         known.line.users.remove(key)
         if not known.line.users:
             self.bytes -= _memory(known.line.context)
@@ -178,4 +177,4 @@ def _key(text: str) -> Key:
 
 
 def _memory(context: Context) -> int:
-    return context.keys.nbytes + context.tokens.nbytes + SPELLING * len(context.unknown)
+    return context.memory.nbytes + SPELLING * len(context.unknown)

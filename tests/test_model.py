@@ -94,14 +94,14 @@ def test_reading_on_is_reading_it_all(tiny_model):
         [context] = tiny_model.extend([context], [part])
     whole, other, short = tiny_model.extend([tiny_model.start] * 3, ["".join(parts), "", "Thank you very"])
     assert context.unknown == whole.unknown and "Zorblax" in whole.unknown.values()
-    assert context.tokens.tolist() == whole.tokens.tolist() and context.length == whole.length
+    assert context.memory.tokens.tolist() == whole.memory.tokens.tolist() and context.length == whole.length
     assert other.length == 0 and other.state is tiny_model.start.state
     for a, b in zip(tiny_model.predict([context, short]), tiny_model.predict([whole, short])):
         torch.testing.assert_close(a.log_probs, b.log_probs)
         assert a.unknown == pytest.approx(b.unknown)
         assert float(a.log_probs.exp().sum()) + sum(a.unknown.values()) == pytest.approx(1, abs=1e-4)
     last = tiny_model.extend([tiny_model.start], ["".join(parts)], limit=2)[0]
-    assert last.tokens.tolist() == whole.tokens.tolist()[-2:]
+    assert last.memory.tokens.tolist() == whole.memory.tokens.tolist()[-2:]
 
 
 def test_words_of_the_history_are_suggested_again(tiny_bundle):

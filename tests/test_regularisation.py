@@ -3,6 +3,8 @@ import pytest
 import torch
 
 from lm.network import Architecture, Network
+from tests.conftest import TINY
+from training.__main__ import main
 from training.regularisation import RegularisedNetwork, activation_penalty
 
 SHAPES = {"lstm": dict(hidden_size=24), "projected lstm": dict(hidden_size=24, projection_size=8),
@@ -34,6 +36,25 @@ def test_noise_acts_in_training_and_not_in_evaluation(shape, noise):
     network.eval()
     assert torch.equal(read(network, tokens, 1), read(network, tokens, 2))
     assert torch.equal(read(network, tokens), expected)
+
+
+@pytest.mark.parametrize("noise", NOISE)
+def test_a_level_is_a_share_of_the_noise(noise):
+    network, half, tokens = build(**{noise: 0.5}).train(), build(**{noise: 0.25}).train(), torch.randint(50, (5, 2))
+    network.level = 0.5
+    assert torch.equal(read(network, tokens, 1), read(half, tokens, 1))
+    network.level = 0.0
+    torch.testing.assert_close(read(network, tokens, 1), read(build().eval(), tokens))
+
+
+def test_the_noise_rises_while_training_goes_on(monkeypatch, corpus_file, tmp_path):
+    levels, update = [], RegularisedNetwork.forward
+    monkeypatch.setattr(RegularisedNetwork, "forward", lambda self, *arguments: levels.append(
+        (self.training, self.level)) or update(self, *arguments))
+    assert main(["train", "--corpus", str(corpus_file), "--out", str(tmp_path / "run"), *TINY, "--epochs", "1",
+                 "--dropout-rise", "0.5"]) == 0
+    levels = [level for training, level in levels if training]
+    assert 0 < levels[0] < 0.1 and levels == sorted(levels) and levels[len(levels) // 2 :] == [1.0] * -(-len(levels) // 2)
 
 
 def test_without_noise_training_computes_the_plain_network():

@@ -19,6 +19,7 @@ import pytest
 
 from serve.api import NextWordsAPI, grouped
 from serve.limits import BODY_LIMIT
+from serve.pace import Pace
 from serve.schemas import CONTEXT_LIMIT, TEXT_LIMIT, NextWordsRequest
 from tests.servers import PATIENCE, ROOT, serving, started, wait_until
 
@@ -372,3 +373,21 @@ def test_killed_worker_is_replaced_and_killed_http_process_ends_the_service(tiny
         assert server.process.wait(timeout=20) == 1
         assert wait_until(lambda: not server.group(), "the end of all processes", 5)
         assert "HTTP process" in server.log.read_text()
+
+
+def test_slow_answers_one_at_a_time_do_not_keep_many_quick_ones_out(monkeypatch):
+    pace, clock = Pace(), [0.0]
+    monkeypatch.setattr("serve.pace.time.monotonic", lambda: clock[0])
+
+    def answer(seconds, waiting):
+        pace.waits(waiting)
+        clock[0] += seconds
+        pace.answered()
+        pace.waits(waiting - 1)
+
+    for _ in range(100):
+        answer(0.1, waiting=1)
+    assert pace.room(2.0) > 1000
+    for _ in range(100):
+        answer(0.05, waiting=40)
+    assert pace.room(2.0) == pytest.approx(16)

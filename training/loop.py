@@ -201,6 +201,8 @@ class _Run:
         candidates, log_weights = sample_candidates(
             network.architecture.vocabulary_size, recipe.samples or network.architecture.vocabulary_size, generator)
         network.train()
+        if recipe.dropout_rise:
+            network.level = min(1.0, (self.step + 1) / (recipe.dropout_rise * self.steps))
         with self.autocast():
             outputs, state = self.synchronised(inputs.to(self.device), self.state * keep.to(self.device))
         loss = cross_entropy(outputs.flatten(0, 1), network.embedding.weight, network.bias,

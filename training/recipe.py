@@ -33,6 +33,7 @@ class Recipe:
     dropout             share of the inputs, of what lies between layers and of the outputs that is dropped in training
     word_dropout        share of the vocabulary's words that are dropped from the inputs (see training.regularisation)
     weight_drop         share of the recurrent weights that is dropped
+    dropout_rise        share of all steps in which these three rise from nothing to their full size
     output_penalty      on the mean square of the outputs
     change_penalty      on the mean square of their change from word to word
     batch_size          reading heads (see training.tokens.Windows)
@@ -71,6 +72,7 @@ class Recipe:
     dropout: float = 0.2
     word_dropout: float = 0.0
     weight_drop: float = 0.0
+    dropout_rise: float = 0.0
     output_penalty: float = 0.0
     change_penalty: float = 0.0
     batch_size: int = 32
@@ -105,7 +107,7 @@ class Recipe:
                                   "change_penalty")
                      if not getattr(self, name) >= 0]
         problems += [f"{name} is {getattr(self, name)}, but must be from 0 to below 1"
-                     for name in ("dropout", "word_dropout", "weight_drop", "warmup", "forget", "averaging")
+                     for name in ("dropout", "word_dropout", "weight_drop", "dropout_rise", "warmup", "forget", "averaging")
                      if not 0 <= getattr(self, name) < 1]
         if not 0 <= self.final_rate <= 1:
             problems.append(f"final_rate is {self.final_rate}, but must be from 0 to 1")

@@ -7,7 +7,8 @@
                    language models Merity et al. 2018, "AWD-LSTM")
     penalties      on large outputs and on fast changing ones (Merity et al. 2017)
 
-What is kept is scaled by 1 / (1 - p), so that expected values stay as they are.
+What is kept is scaled by 1 / (1 - p), so that expected values stay as they are. What is dropped can grow from nothing while
+training goes on (`level`; Morerio et al. 2017, "curriculum dropout"): at first there is little to learn by heart.
 """
 from __future__ import annotations
 
@@ -20,17 +21,20 @@ from training.lstm import lstm
 
 
 class RegularisedNetwork(Network):
-    """The network as it is trained. Its weights have the same names; in evaluation it computes the same."""
+    """The network as it is trained. Its weights have the same names; in evaluation it computes the same.
+
+    level: the share of each dropout that is in force, from 0 to 1.
+    """
 
     def __init__(self, architecture: Architecture, dropout: float = 0.0, word_dropout: float = 0.0,
                  weight_drop: float = 0.0):
         super().__init__(architecture)
-        self.dropout, self.word_dropout, self.weight_drop = dropout, word_dropout, weight_drop
+        self.dropout, self.word_dropout, self.weight_drop, self.level = dropout, word_dropout, weight_drop, 1.0
 
     def _embed(self, tokens: Tensor) -> Tensor:
         x = super()._embed(tokens)
         if self.training and self.word_dropout:
-            x = x * _mask(x, (len(self.bias), 1), self.word_dropout)[tokens]
+            x = x * _mask(x, (len(self.bias), 1), self.level * self.word_dropout)[tokens]
         return self._locked(x)
 
     def _recur(self, layer: nn.RNNBase, x: Tensor, state):
@@ -38,7 +42,7 @@ class RegularisedNetwork(Network):
             return super()._recur(layer, x, state)
         weight = layer.weight_hh_l0
         if self.weight_drop:
-            weight = nn.functional.dropout(weight, self.weight_drop)
+            weight = nn.functional.dropout(weight, self.level * self.weight_drop)
         if isinstance(layer, nn.LSTM) and x.device.type == "cpu":
             x, state = lstm(layer, x, state, weight)
         elif self.weight_drop:
@@ -50,7 +54,7 @@ class RegularisedNetwork(Network):
 
     def _locked(self, x: Tensor) -> Tensor:
         """x (time, batch, features): a feature of a sequence is kept or dropped at all its steps."""
-        return x * _mask(x, (1, *x.shape[1:]), self.dropout) if self.training and self.dropout else x
+        return x * _mask(x, (1, *x.shape[1:]), self.level * self.dropout) if self.training and self.dropout else x
 
 
 def _mask(like: Tensor, shape: tuple[int, ...], p: float) -> Tensor:
