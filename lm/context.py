@@ -14,6 +14,7 @@ import threading
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -126,7 +127,8 @@ class Context(NamedTuple):
         if not len(tokens):
             return self
         shift = len(self.memory)
-        memory = self.memory.then(torch.cat([self.output[None], outputs[:-1]]), tokens, size)
+        keys = torch.cat([self.output[None], outputs[:-1]]) if len(tokens) > 1 else self.output[None]
+        memory = self.memory.then(keys, tokens, size)
         drop = shift + len(tokens) - len(memory)
         unknown = {**self.unknown, **{place + shift: word for place, word in spellings.items()}}
         unknown = {place - drop: word for place, word in unknown.items() if place >= drop}
@@ -171,7 +173,8 @@ def mixed(log_probs: Tensor, context: Context, history: Context | None, settings
     weight = settings.weight * len(tokens) / (len(tokens) + HALF)
     likeness = _joined([part.memory.keys for part in remembered]) @ context.output
     shares = torch.softmax(likeness.mul_(settings.theta), dim=0).mul_(weight)
-    probabilities = log_probs.exp().mul_(1 - weight).index_add_(0, tokens, shares)
+    probabilities = torch.from_numpy(numpy.exp(log_probs.numpy()))  # twice as fast as torch's
+    probabilities.mul_(1 - weight).index_add_(0, tokens, shares)
     unknown: dict[str, float] = {}
     places = [start + place for part, start in zip(remembered, (0, len(remembered[0].memory))) for place in part.unknown]
     if places:
