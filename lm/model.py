@@ -86,7 +86,7 @@ class Model:
         """
         return self.read(contexts, [_last(limit, *self.vocabulary.encode_with_unknown(text)) for text in texts])
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def read(self, contexts: Sequence[Context], encoded: Sequence[tuple[list[int], dict[int, str]]]) -> list[Context]:
         """Read tokens on from each context: their ids, and by place the spelling of those that are `<unk>`."""
         tokens, lengths = padded([ids for ids, _ in encoded])
@@ -95,7 +95,7 @@ class Model:
         return [context.read_on(row[: len(ids)], unknown, output[: len(ids)], state.clone(), self.cache.size)
                 for context, (ids, unknown), row, output, state in zip(contexts, encoded, tokens, outputs, states)]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def before_each(self, ids: Sequence[int], unknown: dict[int, str]) -> list[Context]:
         """The contexts of the tokens of a text, from its start: of each, what `read` would give for those before it.
 
@@ -112,7 +112,7 @@ class Model:
             contexts.append(Context(states[0], output, memory, spellings, place))
         return contexts
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def predict(self, contexts: Sequence[Context], histories: Sequence[Context | None] | None = None
                 ) -> list[Distribution]:
         """What comes after each context; the cache is over its own words, and over a history's where there is one."""
@@ -125,7 +125,7 @@ class Model:
         """The k best words of a distribution: see `Ranking.best`."""
         return self._ranking.best(distribution, k, partial=partial, punctuation=punctuation, exclude=exclude)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def score(self, text: str) -> list[Scored]:
         """How probable each token of a text is, given those before it; line breaks count as `<eos>`.
 
