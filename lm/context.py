@@ -178,8 +178,8 @@ def mixed(log_probs: Tensor, context: Context, history: Context | None, settings
     unknown: dict[str, float] = {}
     places = [start + place for part, start in zip(remembered, (0, len(remembered[0].memory))) for place in part.unknown]
     if places:
-        beyond = shares[places]
-        probabilities[unknown_id] = (probabilities[unknown_id] - beyond.sum()).clamp(min=1e-30)
+        beyond, values = shares.numpy()[places], probabilities.numpy()  # a few numbers: less work than for torch
+        values[unknown_id] = max(values[unknown_id] - beyond.sum(), 1e-30)
         spellings = (word for part in remembered for word in part.unknown.values())
         for word, share in zip(spellings, beyond.tolist()):
             unknown[word] = unknown.get(word, 0.0) + share
