@@ -231,13 +231,14 @@ class Engine(LitServer):
         if (left := self.timeout - waited()) <= 0:
             raise DeadlinePassed
         number, answer = self._questions.ask(pickle.dumps(request))
+        asked = time.monotonic()
         self._pace.waits(self.waiting)
         loop = asyncio.get_running_loop()
         watch: list[asyncio.Task] = []
         timer = loop.call_later(min(LOOK, left), lambda: watch.append(loop.create_task(self._watch(answer, left - LOOK))))
         try:
             result = await answer
-            self._pace.answered()
+            self._pace.answered(time.monotonic() - asked)
             return result
         except Lost as error:
             raise WorkerFault from error

@@ -13,9 +13,11 @@ class Pace:
     """Knows the time that passes from answer to answer while many questions wait.
 
     While few do, an answer says little: it may be to the only question, a long one, and many short ones are answered together.
+    Until many have waited, though, nothing better is known than the quickest answer that there has been.
     """
 
     def __init__(self):
+        self._quickest = 0.0  # seconds that an answer took, at least; 0 before the first
         self._busy = 0.0  # seconds in which many questions waited, until `_since`
         self._since: float | None = None
         self._answers = deque([0.0], maxlen=ANSWERS + 1)  # what `_busy` was at each
@@ -27,12 +29,14 @@ class Pace:
             self._busy += now - self._since
         self._since = now if questions >= LEAST else None
 
-    def answered(self) -> None:
-        """Takes note of an answer, before its question stops waiting."""
+    def answered(self, seconds: float) -> None:
+        """Takes note of an answer that took so long, before its question stops waiting."""
+        self._quickest = min(self._quickest or seconds, seconds)
         if self._since is not None:
             self._answers.append(self._busy + time.monotonic() - self._since)
 
     def room(self, deadline: float) -> float:
         """How many questions can be answered within the deadline, in seconds; without an answer yet, any number."""
-        seconds = (self._answers[-1] - self._answers[0]) / max(1, len(self._answers) - 1)
+        answers = len(self._answers) - 1
+        seconds = (self._answers[-1] - self._answers[0]) / answers if answers else self._quickest
         return max(LEAST, SHARE * deadline / seconds) if seconds else float("inf")

@@ -379,15 +379,20 @@ def test_slow_answers_one_at_a_time_do_not_keep_many_quick_ones_out(monkeypatch)
     pace, clock = Pace(), [0.0]
     monkeypatch.setattr("serve.pace.time.monotonic", lambda: clock[0])
 
-    def answer(seconds, waiting):
-        pace.waits(waiting)
-        clock[0] += seconds
-        pace.answered()
-        pace.waits(waiting - 1)
+    def answers(times, seconds, waiting):
+        for _ in range(times):
+            pace.waits(waiting)
+            clock[0] += seconds
+            pace.answered(seconds)
+            pace.waits(waiting - 1)
 
-    for _ in range(100):
-        answer(0.1, waiting=1)
     assert pace.room(2.0) > 1000
-    for _ in range(100):
-        answer(0.05, waiting=40)
+    answers(1, 0.02, waiting=1)
+    answers(100, 0.1, waiting=1)
+    assert pace.room(2.0) == pytest.approx(40)  # of the quickest
+    answers(1, 0.005, waiting=40)
+    assert pace.room(2.0) == pytest.approx(160)  # of those that waited together
+    answers(100, 0.05, waiting=40)
+    assert pace.room(2.0) == pytest.approx(16)
+    answers(100, 0.1, waiting=1)
     assert pace.room(2.0) == pytest.approx(16)
