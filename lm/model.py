@@ -56,7 +56,8 @@ class Model:
         self.vocabulary, self.program = vocabulary, program
         self.cache = CacheSettings(**bundle.metadata.get("cache", {}))
         self._ranking = Ranking(vocabulary, read_blocklist() if blocklist is None else blocklist,
-                                *(bundle.metadata.get(key, ()) for key in ("names_of_few_documents", "stock_names")))
+                                *(bundle.metadata.get(key, ())
+                                  for key in ("names_of_few_documents", "stock_names", "half_words")))
         start = program.read(torch.tensor([[EOS_ID]]), torch.tensor([1]), program.initial_state(1))
         output = program.output(start)
         self.start = Context(start[0], output[0], Memory(output[:0], torch.zeros(0, dtype=torch.long)), {}, 0)

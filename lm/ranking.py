@@ -6,7 +6,8 @@ where nearly all that may come begins with a capital, as at the start of a sente
 
 Some words are only completed, not suggested unprompted: blocked ones (see lm.blocklist) before PROMPTED letters are typed;
 and names of hardly more than one document, spelled so, before one letter is, unless they occur in the context or its
-history. Stock names (the Tom and Mary of a collection of examples) count STOCK of their probability until then.
+history. Stock names (the Tom and Mary of a collection of examples) count STOCK of their probability until then. Half-words
+("ck", where the training text has "f*ck") are never suggested.
 """
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ class Ranking:
     """The words of a vocabulary, ordered so that those with a common beginning lie side by side."""
 
     def __init__(self, vocabulary: Vocabulary, blocked: Collection[str] = (), names: Collection[str] = (),
-                 stock: Collection[str] = ()):
+                 stock: Collection[str] = (), half_words: Collection[str] = ()):
         self._words = vocabulary.words
         keys = [word.casefold() for word in self._words]
         self._keys = sorted(set(keys[EOS_ID + 1 :]))
@@ -65,10 +66,12 @@ class Ranking:
         for token, key in enumerate(keys[EOS_ID + 1 :], EOS_ID + 1):
             if self._words[token] in held_back:
                 self._held_back.setdefault(number[key], []).append(token)
-        is_word = numpy.array(vocabulary.is_word(), numpy.float32)
+        halves = set(half_words)
+        whole = numpy.array([word not in halves for word in self._words])
+        is_word = whole * numpy.array(vocabulary.is_word(), numpy.float32)
         capital = is_word * [word[0].isupper() for word in self._words]
         self._cases = numpy.stack([capital, is_word - capital]).astype(numpy.float32)
-        anything = numpy.ones_like(is_word)
+        anything = whole.astype(numpy.float32)
         anything[: EOS_ID + 1] = 0
         self._allowed = {True: anything, False: is_word}
         share = numpy.array([held_back.get(word, 1.0) for word in self._words], numpy.float32) * ~self._blocked[self._group]

@@ -13,7 +13,7 @@ from lm.bundle import open_bundle, write_bundle
 from lm.context import CacheSettings, Distribution
 from lm.ranking import Ranking
 from lm.vocabulary import Vocabulary
-from training.names import held_back
+from training.held_back import held_back
 from tests.servers import serving
 
 PLACES = {"store", "market", "park", "station", "beach", "London"}
@@ -129,7 +129,7 @@ def test_names_of_few_documents_are_found():
     novel = ["Zelda saw Mary. Zelda smiled. A Rose is a rose. " * 50, "Zelda left."]
     vocabulary = Vocabulary.build([*common, *novel])
     found = held_back([[*common, *novel, *novel]], vocabulary)
-    assert found == {"names_of_few_documents": ["Zelda", "A", "Rose"], "stock_names": []}
+    assert found == {"names_of_few_documents": ["Zelda", "A", "Rose"], "stock_names": [], "half_words": []}
     assert held_back([novel], vocabulary)["names_of_few_documents"] == []
 
 
@@ -141,6 +141,16 @@ def test_stock_names_are_those_of_one_source():
     assert held_back([examples, reviews], vocabulary)["stock_names"] == ["Bob", "Tom"]
     assert held_back([examples, reviews[:60]], vocabulary)["stock_names"] == [], "a source of few documents is about them"
     assert held_back([[*examples, *reviews]], vocabulary)["stock_names"] == []
+
+
+def test_half_words_are_found_and_never_suggested():
+    vocabulary = Vocabulary.build(texts := ["What a f*ck`ed day! Oh f***, Ed. Ten cars*trucks. More trucks, cars, trucks, cars."] * 2)
+    assert set(held_back([texts], vocabulary)["half_words"]) == {"f", "ck", "ed"}
+    ranking = Ranking(vocabulary, half_words=["ck", "ed"])
+    log_probs = torch.tensor([{"ck": 0.5, "ed": 0.2, "Ed": 0.2, "day": 0.1}.get(word, 0.0) for word in vocabulary.words]).log()
+    for partial, expected in (("", ["Ed", "day"]), ("c", []), ("e", ["Ed"]), ("d", ["day"])):
+        found = ranking.best(Distribution(log_probs, {}), 2, partial=partial, punctuation=True)
+        assert [word.word for word in found] == expected
 
 
 def test_stock_names_are_less_likely_until_the_text_has_them():

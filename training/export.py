@@ -19,7 +19,7 @@ from lm.vocabulary import Vocabulary
 from training.cache_tuning import tune_cache
 from training.corpora import Corpus
 from training.excerpts import excerpts
-from training.names import held_back
+from training.held_back import held_back
 from training.recipe import Recipe
 from training.tokens import encode_split
 
