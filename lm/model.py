@@ -11,7 +11,7 @@ from torch import Tensor
 from lm import torchscript
 from lm.blocklist import read_blocklist
 from lm.bundle import MODEL, TOKENIZER, Bundle, BundleError, open_bundle
-from lm.context import CacheSettings, Context, Distribution, Memory, mixed
+from lm.context import CacheSettings, Context, Distribution, Memory, as_keys, mixed
 from lm.ranking import Ranking, Word
 from lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
 
@@ -60,7 +60,7 @@ class Model:
                                   for key in ("names_of_few_documents", "stock_names", "half_words")))
         start = program.read(torch.tensor([[EOS_ID]]), torch.tensor([1]), program.initial_state(1))
         output = program.output(start)
-        self.start = Context(start[0], output[0], Memory(output[:0], torch.zeros(0, dtype=torch.long)), {}, 0)
+        self.start = Context(start[0], output[0], Memory(as_keys(output[:0]), torch.zeros(0, dtype=torch.long)), {}, 0)
         width = program.log_probs(output).shape[1]
         if width != len(vocabulary):
             raise ValueError(f"the network has {width:,} tokens and the tokenizer {len(vocabulary):,}")
@@ -104,9 +104,9 @@ class Model:
         """
         tokens, lengths = padded([ids])
         outputs, states = self.program.read_all(tokens, lengths, self.start.state[None])
-        keys = torch.cat([self.start.output[None], outputs[0, :-1]])
-        contexts = []
-        for place, output in enumerate(keys):
+        before = torch.cat([self.start.output[None], outputs[0, :-1]])
+        keys, contexts = as_keys(before), []
+        for place, output in enumerate(before):
             first = max(0, place - self.cache.size)
             spellings = {at - first: word for at, word in unknown.items() if first <= at < place}
             memory = Memory(keys[first:place], tokens[0, first:place])

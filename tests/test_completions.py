@@ -343,7 +343,7 @@ FIXED = {"prompt": PROMPT, "temperature": 1.0, "top_p": 1.0, "seed": 3, "row": 0
 @pytest.fixture(params=[2000, 20])
 def remembering(request, tiny_model, monkeypatch):
     """The tiny model with a strong cache, of so many words."""
-    monkeypatch.setattr(tiny_model, "cache", CacheSettings(theta=0.1, weight=0.5, size=request.param))
+    monkeypatch.setattr(tiny_model, "cache", CacheSettings(theta=4.0, weight=0.5, size=request.param))
     return tiny_model
 
 

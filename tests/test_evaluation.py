@@ -70,7 +70,7 @@ def test_long_documents_are_read_in_parts_with_their_state(tiny_model):
 @pytest.fixture
 def caching_model(tiny_model):
     """With a cache that matters in short texts."""
-    kept, tiny_model.cache = tiny_model.cache, CacheSettings(theta=0.5, weight=0.9, size=60)
+    kept, tiny_model.cache = tiny_model.cache, CacheSettings(theta=8.0, weight=0.9, size=60)
     yield tiny_model
     tiny_model.cache = kept
 

@@ -106,7 +106,7 @@ def test_reading_on_is_reading_it_all(tiny_model):
 
 def test_words_of_the_history_are_suggested_again(tiny_bundle):
     tiny_model = load(tiny_bundle)
-    tiny_model.cache = CacheSettings(theta=0.3, weight=0.1)  # tuning finds no use for it on so simple a text
+    tiny_model.cache = CacheSettings(theta=12.0, weight=0.1)  # tuning finds no use for it on so simple a text
     history = "We met O’Zorblax. I went to the O’Zorblax. They ran to the O’Zorblax."
     assert tiny_model.next_words("I went to the", partial="o") == []
     found = {word.word: word.probability for word in tiny_model.next_words("I went to the", k=10, history=history)}

@@ -31,7 +31,7 @@ def remembering(tiny_bundle, tmp_path_factory):
     bundle = folder / "bundle"
     shutil.copytree(tiny_bundle, bundle)
     description = json.loads((bundle / "bundle.json").read_text())
-    description.update(cache={"theta": 0.5, "weight": 0.3}, sha256="")
+    description.update(cache={"theta": 12.0, "weight": 0.3}, sha256="")
     (bundle / "bundle.json").write_text(json.dumps(description))
     with serving(folder, bundle) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
         yield client

@@ -85,7 +85,7 @@ def server(tmp_path_factory, tiny_bundle):
     folder = tmp_path_factory.mktemp("page")
     bundle = shutil.copytree(tiny_bundle, folder / "bundle")
     metadata = json.loads((bundle / "bundle.json").read_text())
-    metadata.update(cache={"theta": 0.1, "weight": 0.3, "size": 2000}, sha256="")
+    metadata.update(cache={"theta": 4.0, "weight": 0.3, "size": 2000}, sha256="")
     (bundle / "bundle.json").write_text(json.dumps(metadata))
     with serving(folder, bundle) as running:
         yield running

@@ -159,7 +159,7 @@ def test_sessions_share_what_they_begin_with(exact):
 
 
 def test_the_bytes_are_those_of_all_that_is_kept(exact):
-    cache = StateCache(exact, 3_000_000)
+    cache = StateCache(exact, 1_500_000)
     draw = random.Random(0)
     lines = [[draw.choice(WORDS[:60])] for _ in range(6)]
     for number in range(200):
@@ -171,7 +171,7 @@ def test_the_bytes_are_those_of_all_that_is_kept(exact):
     # Memory that is shared counts once, and of a slice all that it holds.
     storages = [tensor.untyped_storage() for context in contexts for tensor in tensors(context)]
     bytes = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
-    assert 2_500_000 < cache.bytes <= 3_000_000
+    assert 1_250_000 < cache.bytes <= 1_500_000
     assert cache.bytes - 2_500 * len(cache) < bytes < cache.bytes
 
 

@@ -47,7 +47,7 @@ def test_blocked_words_come_when_three_letters_are_typed(tiny_bundle):
 
 def test_blocked_words_that_only_the_history_has_are_not_offered_either(tiny_bundle):
     model = load(tiny_bundle, blocklist=["zorblax"])
-    model.cache = CacheSettings(theta=0.3, weight=0.5)
+    model.cache = CacheSettings(theta=12.0, weight=0.5)
     history = "I went to the Zorblax. They ran to the Zorblax."
     assert "Zorblax" not in words(model, history=history)
     assert words(model, history=history, partial="zo") == ["zoo"]

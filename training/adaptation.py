@@ -57,12 +57,13 @@ class AdaptedRun:
             segment = DynamicSettings.segment
             windows = Windows(train, min(SCALE_BATCH, max(1, len(train) // (2 * segment))), segment)
             self._scales = gradient_scales(self.network, islice(windows.epoch(0), SCALE_STEPS))
-        if "cache" not in self._settings or (dynamic and "dynamic" not in self._settings):
+        if "cache" not in self._settings or (dynamic and "dynamic_cache" not in self._settings):
             texts = [text for text in excerpts(corpus, "validation", self.model.vocabulary, tokens) if text.length]
             if not texts:
                 raise ValueError("there is no validation text to tune on")
             print(f"Tuning on {sum(text.length for text in texts):,} tokens of validation text", file=sys.stderr)
-            self._settings["cache"] = tune_cache(self.model.program, texts, SIZES)
+            if "cache" not in self._settings:
+                self._settings["cache"] = tune_cache(self.model.program, texts, SIZES)
             if dynamic:
                 self._settings |= self._tuned_dynamically(texts)
             write_atomically(self._file, (json.dumps(self._settings, indent=1) + "\n").encode())
@@ -75,7 +76,7 @@ class AdaptedRun:
                   file=sys.stderr, flush=True)
             return mean
 
-        best = tune_dynamic(loss)
+        best = DynamicSettings(**self._settings["dynamic"]["settings"]) if "dynamic" in self._settings else tune_dynamic(loss)
         read = [(log_probs, keys, text.ids[1:])
                 for text, (log_probs, keys) in zip(texts, self._dynamic(texts, best))]
         return {"dynamic": {"settings": vars(best), "perplexity": math.exp(_mean([row[0] for row in read]))},

@@ -7,10 +7,10 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from lm.context import HALF, CacheSettings
+from lm.context import HALF, CacheSettings, as_keys
 from training.excerpts import Text
 
-THETAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
+THETAS = (0.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 SIZE = 2000  # words that a served model remembers
 BLOCK = 256  # positions looked at together
@@ -26,8 +26,8 @@ def tune_cache(program: torch.jit.ScriptModule, texts: Sequence[Text], sizes: Se
     for text in texts:
         inputs, targets = text.ids[:-1], text.ids[1:]
         if len(targets):
-            keys = program.read_all(inputs[None], torch.tensor([len(inputs)]), program.initial_state(1))[0][0]
-            read.append((token_log_probs(program, keys, targets), keys, targets))
+            outputs = program.read_all(inputs[None], torch.tensor([len(inputs)]), program.initial_state(1))[0][0]
+            read.append((token_log_probs(program, outputs, targets), outputs, targets))
     return best_settings(read, sizes)
 
 
@@ -40,13 +40,13 @@ def token_log_probs(program: torch.jit.ScriptModule, outputs: Tensor, targets: T
 
 
 def best_settings(read: Sequence[tuple[Tensor, Tensor, Tensor]], sizes: Sequence[int]) -> dict:
-    """As `tune_cache`, for texts that were read: log-probabilities of the tokens (n,), keys (n, D), the tokens (n,)."""
+    """As `tune_cache`, for texts that were read: log-probabilities of the tokens (n,), output vectors (n, D), the tokens (n,)."""
     count = sum(len(targets) for _, _, targets in read)
     mean = {}
     for size in sizes:
         loss = torch.zeros(len(THETAS), len(WEIGHTS))
-        for log_probs, keys, targets in read:
-            again = cache_probabilities(keys, targets, THETAS, size)
+        for log_probs, outputs, targets in read:
+            again = cache_probabilities(outputs, targets, THETAS, size)
             for column, weight in enumerate(WEIGHTS):
                 loss[:, column] -= _mixture(log_probs, again, weight, size).sum(1)
         mean |= {(THETAS[i], WEIGHTS[j], size): float(loss[i, j] / count)
@@ -57,10 +57,10 @@ def best_settings(read: Sequence[tuple[Tensor, Tensor, Tensor]], sizes: Sequence
             "perplexity_without": float(torch.tensor(without).exp()), "tokens": count}
 
 
-def mixed_log_probs(log_probs: Tensor, keys: Tensor, targets: Tensor, settings: CacheSettings) -> Tensor:
+def mixed_log_probs(log_probs: Tensor, outputs: Tensor, targets: Tensor, settings: CacheSettings) -> Tensor:
     """log p (n,) of the tokens of a text with the cache, from those without it: what `lm.context.mixed` gives, but that
     all words outside the vocabulary are one token, whose probability is that of `<unk>` and of all remembered ones."""
-    again = cache_probabilities(keys, targets, [settings.theta], settings.size)
+    again = cache_probabilities(outputs, targets, [settings.theta], settings.size)
     return _mixture(log_probs, again, settings.weight, settings.size)[0]
 
 
@@ -70,9 +70,9 @@ def _mixture(log_probs: Tensor, again: Tensor, weight: float, size: int) -> Tens
     return ((1 - share) * log_probs.exp() + share * again).log()
 
 
-def cache_probabilities(keys: Tensor, targets: Tensor, thetas: Sequence[float], size: int) -> Tensor:
+def cache_probabilities(outputs: Tensor, targets: Tensor, thetas: Sequence[float], size: int) -> Tensor:
     """p_cache of each token of a text (thetas, n), where those before it, at most `size`, are remembered."""
-    found = []
+    found, keys = [], as_keys(outputs).float()
     for start in range(0, len(keys), BLOCK):
         stop, first = min(start + BLOCK, len(keys)), max(0, start - size)
         # Before token t, the tokens t - size .. t - 1 are remembered; token i was to be predicted from keys[i].

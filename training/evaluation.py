@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lm.context import Context, Distribution, Memory, mixed
+from lm.context import Context, Distribution, Memory, as_keys, mixed
 from lm.model import Model, load, padded
 from lm.vocabulary import UNK_ID, has_letter
 from training.adaptation import AdaptedRun
@@ -207,12 +207,12 @@ def _read_rows(model: Model, rows: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
 def _rank_at(model: Model, ranks: dict[str, _Ranks], text: Text, outputs: Tensor, places: np.ndarray,
              history: Context | None) -> None:
     """Counts the tokens at some places of a text."""
-    targets, size, off = text.ids[1:], model.cache.size, replace(model.cache, weight=0.0)
+    targets, keys, size, off = text.ids[1:], as_keys(outputs), model.cache.size, replace(model.cache, weight=0.0)
     for part in torch.from_numpy(places).split(PART):
         for place, row in zip(part.tolist(), model.program.log_probs(outputs[part])):
             first = max(0, place - size)
             spellings = {at - first: word for at, word in text.unknown.items() if first <= at < place}
-            context = Context(row, outputs[place], Memory(outputs[first:place], targets[first:place]), spellings, place)
+            context = Context(row, outputs[place], Memory(keys[first:place], targets[first:place]), spellings, place)
             for way, counted in ranks.items():
                 distribution = mixed(row, context, history if way == "history" else None,
                                      off if way == "network" else model.cache, UNK_ID)
