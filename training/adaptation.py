@@ -19,14 +19,14 @@ from lm.context import CacheSettings
 from lm.model import Model
 from lm.network import Network
 from lm.vocabulary import Vocabulary
-from training.cache_tuning import best_settings, mixed_log_probs, tune_cache
+from training.cache_tuning import TIMES, best_settings, mixed_log_probs, tune_cache
 from training.corpora import Corpus
 from training.dynamic_evaluation import DynamicSettings, gradient_scales, read_dynamically, tune_dynamic
 from training.excerpts import Text, excerpts
 from training.recipe import Recipe
 from training.tokens import Windows, encode_split, write_atomically
 
-SIZES = (500, 2000, 5000)  # of a cache
+SIZES = (500, 2000, 5000, 20_000, 100_000)  # of a cache
 SCALE_BATCH, SCALE_STEPS = 16, 60  # text from which the scales of gradients are found: heads, segments of each
 
 
@@ -49,7 +49,8 @@ class AdaptedRun:
         self._scales: list[Tensor] = []
 
     def tune(self, corpus: Corpus, tokens: int, dynamic: bool, anew: bool = False) -> None:
-        """Choose what is not chosen yet, on the first `tokens` tokens of validation text."""
+        """Choose what is not chosen yet, on validation text: dynamic evaluation's numbers on its first `tokens` tokens, the
+        caches' on TIMES as many."""
         if self._file.exists() and not anew:
             self._settings = json.loads(self._file.read_text(encoding="utf-8"))
         if dynamic:
@@ -58,18 +59,19 @@ class AdaptedRun:
             windows = Windows(train, min(SCALE_BATCH, max(1, len(train) // (2 * segment))), segment)
             self._scales = gradient_scales(self.network, islice(windows.epoch(0), SCALE_STEPS))
         if "cache" not in self._settings or (dynamic and "dynamic_cache" not in self._settings):
-            texts = [text for text in excerpts(corpus, "validation", self.model.vocabulary, tokens) if text.length]
+            texts, longer = ([text for text in excerpts(corpus, "validation", self.model.vocabulary, count) if text.length]
+                             for count in (tokens, TIMES * tokens))
             if not texts:
                 raise ValueError("there is no validation text to tune on")
-            print(f"Tuning on {sum(text.length for text in texts):,} tokens of validation text", file=sys.stderr)
+            print(f"Tuning on {sum(text.length for text in longer):,} tokens of validation text", file=sys.stderr)
             if "cache" not in self._settings:
-                self._settings["cache"] = tune_cache(self.model.program, texts, SIZES)
+                self._settings["cache"] = tune_cache(self.model.program, longer, SIZES)
             if dynamic:
-                self._settings |= self._tuned_dynamically(texts)
+                self._settings |= self._tuned_dynamically(texts, longer)
             write_atomically(self._file, (json.dumps(self._settings, indent=1) + "\n").encode())
         self.model.cache = CacheSettings(**self._settings["cache"]["settings"])
 
-    def _tuned_dynamically(self, texts: list[Text]) -> dict:
+    def _tuned_dynamically(self, texts: list[Text], longer: list[Text]) -> dict:
         def loss(settings: DynamicSettings) -> float:
             mean = _mean([log_probs for log_probs, _ in self._dynamic(texts, settings)])
             print(f"  rate {settings.rate:g}, decay {settings.decay:g}: perplexity {math.exp(min(mean, 700)):.2f}",
@@ -78,7 +80,7 @@ class AdaptedRun:
 
         best = DynamicSettings(**self._settings["dynamic"]["settings"]) if "dynamic" in self._settings else tune_dynamic(loss)
         read = [(log_probs, keys, text.ids[1:])
-                for text, (log_probs, keys) in zip(texts, self._dynamic(texts, best))]
+                for text, (log_probs, keys) in zip(longer, self._dynamic(longer, best))]
         return {"dynamic": {"settings": vars(best), "perplexity": math.exp(_mean([row[0] for row in read]))},
                 "dynamic_cache": best_settings(read, SIZES)}
 

@@ -11,8 +11,9 @@ from lm.context import HALF, CacheSettings, as_keys
 from training.excerpts import Text
 
 THETAS = (0.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
-WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
+WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 SIZE = 2000  # words that a served model remembers
+TIMES = 4  # what a cache is chosen on is so many times as long as what other things are: only long texts tell what it is worth
 BLOCK = 256  # positions looked at together
 
 

@@ -16,7 +16,7 @@ from lm import torchscript
 from lm.bundle import Bundle, write_bundle
 from lm.network import Network
 from lm.vocabulary import Vocabulary
-from training.cache_tuning import tune_cache
+from training.cache_tuning import TIMES, tune_cache
 from training.corpora import Corpus
 from training.excerpts import excerpts
 from training.held_back import held_back
@@ -36,7 +36,7 @@ def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict) -> Bundl
                          for split in ("train", "validation"))
     program = torchscript.script(network, train if recipe.quantized else None)
     check = compare(network, program, validation)
-    cache = tune_cache(program, excerpts(corpus, "validation", vocabulary, recipe.calibration_tokens))
+    cache = tune_cache(program, excerpts(corpus, "validation", vocabulary, TIMES * recipe.calibration_tokens))
     metrics = {"validation": _row_of(run, best["step"])["validation"]}
     metadata = {
         "name": run.resolve().name,

@@ -53,7 +53,7 @@ class Recipe:
     evaluation_tokens   tokens read in each of them, of the training and of the validation text
     patience            evaluations without a better validation perplexity after which training stops
     checkpoint_every    steps between checkpoints
-    calibration_tokens  tokens of validation text on which the export measures itself
+    calibration_tokens  tokens of validation text on which the export measures itself; the cache is chosen on four times as many
     quantized           export with 8-bit weights, a quarter of the size; false: 32-bit
     seed                of everything that is drawn
     threads             processor threads; 0: as torch decides
