@@ -38,5 +38,8 @@ class Pace:
     def room(self, deadline: float) -> float:
         """How many questions can be answered within the deadline, in seconds; without an answer yet, any number."""
         answers = len(self._answers) - 1
-        seconds = (self._answers[-1] - self._answers[0]) / answers if answers else self._quickest
-        return max(LEAST, SHARE * deadline / seconds) if seconds else float("inf")
+        if answers:
+            seconds, share = (self._answers[-1] - self._answers[0]) / answers, SHARE
+        else:
+            seconds, share = self._quickest, 2 * SHARE  # a first crowd has nobody to wait for
+        return max(LEAST, share * deadline / seconds) if seconds else float("inf")
