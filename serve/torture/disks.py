@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -79,17 +78,15 @@ def serve_read_only(bundle: Path | None, folder: Path) -> Promise:
     promise, what = "Without a disk to write to the service runs, or says why not in one line", "all temporary folders read-only"
     if reason := _no_mount(folder):
         return Promise(promise, what, None, reason)
-    with _disk(folder / "disk", "size=64m") as disk:
-        shutil.copytree(bundle or ENGLISH, disk / "bundle")
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        # In a namespace of its own, whose temporary folders cannot be written to.
-        shell = f'cd {disk}; for d in /var/tmp /dev/shm /tmp; do mount --bind . $d 2>/dev/null; done; cd /tmp; exec "$@"'
-        environment = {**os.environ, "TMPDIR": "/tmp", "PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(["unshare", "--mount", "--kill-child", "sh", "-c", shell, "sh", *SERVE, "--bundle", "bundle", "--port", "0"],
-                                   env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
-        first = process.stdout.readline()
-        process.terminate()
-        rest, _ = process.communicate(timeout=60)
+    # In a namespace of its own, whose temporary folders cannot be written to.
+    shell = 'for d in /var/tmp /dev/shm /tmp; do mount --bind $d $d && mount -o remount,bind,ro $d; done; cd /tmp; exec "$@"'
+    environment = {**os.environ, "TMPDIR": "/tmp", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(["unshare", "--mount", "--kill-child", "sh", "-c", shell, "sh", *SERVE,
+                                "--bundle", str((bundle or ENGLISH).resolve()), "--port", "0"],
+                               env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    first = process.stdout.readline()
+    process.terminate()
+    rest, _ = process.communicate(timeout=60)
     serves = first.startswith("Serving") and process.returncode == 0
     clear = process.returncode == 2 and not rest and first.startswith("serve:")
     return Promise(promise, what, serves or clear, "it serves and stops" if serves else _end(first + rest))
