@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from litserve import LitAPI
 
+from lm import memory
 from lm.bundle import Bundle, BundleError, open_bundle
-from serve import logs, memory
+from serve import logs
 from serve.engine import DrainingLoop
 from serve.handover import Handed
 from serve.metrics import BATCHES
@@ -62,7 +63,7 @@ class NextWordsAPI(LitAPI):
         logs.configure()
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its warnings are about its own future
-        memory.keep_freed()
+        memory.keep_little_freed()
         import torch
 
         from lm import load

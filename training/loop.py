@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lm import memory
 from lm.network import Network
 from lm.vocabulary import Vocabulary
 from training.corpora import Corpus
@@ -73,7 +74,9 @@ def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = Proces
         torch.set_num_threads(recipe.threads)
     processes.once(lambda: _claim(out, recipe.to_dict()))
     vocabulary = processes.once(lambda: _vocabulary(recipe, corpus))
-    return _Run(recipe, vocabulary, corpus, out, processes, build).to_the_end()
+    run = _Run(recipe, vocabulary, corpus, out, processes, build)
+    memory.keep_freed()  # not before, as reading the corpus needs more, and once
+    return run.to_the_end()
 
 
 def _vocabulary(recipe: Recipe, corpus: Corpus) -> Vocabulary:

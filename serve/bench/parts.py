@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import lm.model
-from serve import memory
+from lm import memory
 from serve.bench import text
 from serve.next_words import NextWords
 from serve.state_cache import StateCache
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="the model (default: the English one)")
     parser.add_argument("--together", type=int, nargs="+", default=[1, 8, 32], metavar="N", help="questions at once")
     asked = parser.parse_args()
-    memory.keep_freed()
+    memory.keep_little_freed()
     columns = {together: parts(asked.bundle, together) for together in asked.together}
     print(f"| ms a question | {' | '.join(f'{n} at once' for n in columns)} |\n| --- |{' ---: |' * len(columns)}")
     for name in next(iter(columns.values())):

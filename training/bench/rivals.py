@@ -66,7 +66,7 @@ def _work(pipe, which: str, job: Job) -> None:
             pipe.send(getattr(rival, command)(*arguments))
 
 
-class _Engine:
+class _Rival:
     """The training loop as it is, driven step by step."""
 
     def __init__(self, job: Job, folder: Path):
@@ -99,7 +99,17 @@ class _Engine:
         return measure(self.run.kept, windows.epoch(0), windows.batch, self.job.evaluated, nullcontext)["perplexity"]
 
 
-class _Straightforward(_Engine):
+class _Engine(_Rival):
+    """With what `fit` does before the first step."""
+
+    def __init__(self, job: Job, folder: Path):
+        from lm import memory
+
+        super().__init__(job, folder)
+        memory.keep_freed()
+
+
+class _Straightforward(_Rival):
     """The same windows, first weights and learning rates for the other loop."""
 
     def __init__(self, job: Job, folder: Path):
