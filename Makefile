@@ -54,14 +54,15 @@ predict: .venv/serve.stamp
 evaluate: .venv/train.stamp
 	$(run) lm evaluate $(call option,bundle,BUNDLE) $(call option,corpus,CORPUS) $(ARGS)
 
-# Four legs, of which the later ones read the last corpus three times. Stopped, it goes on with the same command.
+# Five legs, of which the later ones read the last corpus three times. Stopped, it goes on with the same command.
 bundle: .venv/train.stamp
 	$(if $(value CORPUS),,$(error make bundle needs CORPUS=imdb,path/to/english-novels,path/to/tatoeba-english))
 	@.venv/bin/python -m training train $(call option,corpus,CORPUS) --recipe english --out runs/english $(ARGS)
 	@.venv/bin/python -m training train $(call option,corpus,CORPUS)'*3' --recipe english-2 --out runs/english-2 $(ARGS)
 	@.venv/bin/python -m training train $(call option,corpus,CORPUS)'*3' --recipe english-3 --out runs/english-3 $(ARGS)
 	@.venv/bin/python -m training train $(call option,corpus,CORPUS)'*3' --recipe english-4 --out runs/english-4 $(ARGS)
-	@.venv/bin/python -m training.publish runs/english-4/bundle lm/bundles/english
+	@.venv/bin/python -m training train $(call option,corpus,CORPUS)'*3' --recipe english-5 --out runs/english-5 $(ARGS)
+	@.venv/bin/python -m training.publish runs/english-5/bundle lm/bundles/english
 
 bench-serve: .venv/bench.stamp
 	$(run) serve.bench $(call option,bundle,BUNDLE) $(ARGS)

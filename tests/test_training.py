@@ -1,6 +1,7 @@
 """Training through its front door: stopping, resuming, refusing."""
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -277,6 +278,17 @@ def test_a_network_begins_with_the_words_frequencies(monkeypatch):
     monkeypatch.setattr("training.tokens.SCANNED", 3)
     shares = log_frequencies(np.array([1, 2, 2, 4, 2, 1, 2], np.uint16), 5).exp()
     torch.testing.assert_close(shares, torch.tensor([1, 3, 5, 1, 2]) / 12)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_freed_memory_is_not_fetched_again(tiny_run):
+    import resource
+
+    torch.ones(2**24)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.ones(2**24)  # 16,384 pages
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 1000
 
 
 def test_changed_text_is_noticed(tmp_path):
