@@ -2,20 +2,19 @@
 # `make` alone lists the targets.
 
 PYTHON ?= python3
-PORT ?= 8000
-# Not taken from the environment, where some shells keep the machine's own name.
-HOST = 127.0.0.1
 
 run = @exec .venv/bin/python -m
 # $(call option,name,VARIABLE): --name 'value', or nothing where the variable is not set.
 option = $(if $(value $(2)),--$(1) '$(subst ','\'',$(value $(2)))')
+# Not taken from the environment, where some shells keep the machine's own name.
+host = $(if $(filter command,$(origin HOST)),$(call option,host,HOST))
 
 .PHONY: help serve test train compare predict evaluate bundle bench-serve bench-train torture replicas constraints audit clean FORCE
 .NOTPARALLEL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 help:
-	@echo "make serve        serve next words over HTTP: PORT=$(PORT) HOST=$(HOST) BUNDLE=folder WORKERS=n"
+	@echo "make serve        serve next words over HTTP: PORT=8000 HOST=127.0.0.1 BUNDLE=folder WORKERS=n"
 	@echo "make test         run the tests: ARGS='-k client'"
 	@echo "make train        train a model: CORPUS=name-or-path RECIPE=file OUT=runs/name NPROC=processes"
 	@echo "make compare      train RNN, GRU, LSTM and a Transformer alike: CORPUS=name-or-path OUT=runs/name ARGS=--quick"
@@ -37,7 +36,7 @@ help:
 	@echo "  A torch of the right version that .venv has already is kept, whichever its build."
 
 serve: .venv/serve.stamp
-	$(run) serve $(call option,host,HOST) $(call option,port,PORT) $(call option,bundle,BUNDLE) $(call option,workers,WORKERS) $(ARGS)
+	$(run) serve $(host) $(call option,port,PORT) $(call option,bundle,BUNDLE) $(call option,workers,WORKERS) $(ARGS)
 
 test: .venv/test.stamp
 	$(run) pytest $(ARGS)

@@ -65,7 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
             command = entry.load()
         except ModuleNotFoundError as error:
             if asked == [entry.name]:
-                parser.error(f"{entry.name} needs {error.name}, which is not installed: pip install 'nextword[train]'")
+                parser.error(f"{entry.name} needs {error.name}, which is not installed: `make evaluate` installs it, or "
+                             "`pip install '.[train]'` in the project's folder")
             continue
         _add(commands, entry.name, command, command.__doc__.splitlines()[0])
     parsed = parser.parse_args(arguments)

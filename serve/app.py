@@ -74,7 +74,7 @@ def build_app(engine: Engine, settings: Settings) -> FastAPI:
 
 
 def _add_questions(app: FastAPI, engine: Engine) -> None:
-    refusals = errors.responses(400, 413, 415, 422, 500, 503, 504)
+    refusals = errors.responses(400, 401, 413, 415, 422, 429, 500, 503, 504)
 
     @app.post(
         "/v1/next-words",

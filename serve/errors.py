@@ -25,9 +25,11 @@ STATUS_TYPES = {
 }
 _DESCRIPTIONS = {
     400: "The body is not JSON",
+    401: "An API key is wanted, or another one",
     413: "The body is too large",
     415: "The body is not declared as JSON",
     422: "A field is wrong",
+    429: "More requests than the rate allows; try again after `Retry-After` seconds",
     500: "The service failed; this is a fault of its own",
     503: "No worker is ready, or too many requests wait; try again after `Retry-After` seconds",
     504: "No answer within the deadline",

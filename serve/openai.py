@@ -41,9 +41,11 @@ ENGINE_FAULTS = (Unavailable, DeadlinePassed, WorkerFault)
 _TYPES = {500: "server_error", 503: "service_unavailable", 504: "timeout"}
 _DESCRIPTIONS = {
     400: "A field is wrong, or the body is not JSON",
+    401: "An API key is wanted, or another one",
     404: "There is no such model",
     413: "The body is too large",
     415: "The body is not declared as JSON",
+    429: "More requests than the rate allows; try again after `Retry-After` seconds",
     500: "The service failed; this is a fault of its own",
     503: "No worker is ready, or too many requests wait; try again after `Retry-After` seconds",
     504: "No answer within the deadline",
@@ -96,7 +98,7 @@ def _add_completions(router: APIRouter, engine: Engine) -> None:
         operation_id="completions",
         summary="A text written on",
         response_model=Completion,
-        responses={**streamed, **_responses(400, 404, 413, 415, 500, 503, 504)},
+        responses={**streamed, **_responses(400, 401, 404, 413, 415, 429, 500, 503, 504)},
     )
     async def completions(question: CompletionRequest, request: Request) -> Response:
         if question.model not in (None, engine.model):
@@ -116,11 +118,11 @@ def _add_completions(router: APIRouter, engine: Engine) -> None:
 def _add_models(router: APIRouter, engine: Engine) -> None:
     started = int(time.time())
 
-    @router.get("/v1/models", operation_id="models", summary="What is served")
+    @router.get("/v1/models", operation_id="models", summary="What is served", responses=_responses(401, 429))
     async def models() -> ServedModels:
         return ServedModels(data=[ServedModel(id=engine.model, created=started)])
 
-    @router.get("/v1/models/{name:any}", operation_id="model", summary="A served model", responses=_responses(404))
+    @router.get("/v1/models/{name:any}", operation_id="model", summary="A served model", responses=_responses(401, 404, 429))
     async def one_model(name: str) -> ServedModel:
         if name != engine.model:
             raise NoSuchModel(name)

@@ -41,9 +41,9 @@ class Checkout:
                 script.write_text(PYTHON.format(version=version, venv=venv, pip=pip))
                 script.chmod(0o755)
 
-    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def make(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         (self.folder / "calls").write_text("")
-        environment = {"PATH": f"{self.folder}{os.pathsep}{os.environ['PATH']}", "LC_ALL": "C"}
+        environment = {"PATH": f"{self.folder}{os.pathsep}{os.environ['PATH']}", "LC_ALL": "C", **variables}
         return subprocess.run(
             ["make", *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=60
         )
@@ -100,7 +100,14 @@ def test_second_run_installs_nothing_and_hands_values_on_whole(checkout: Checkou
     done = checkout.make("serve", "PORT=0", "BUNDLE=it's a $x", "ARGS=--extra 1")
     assert (done.stdout, done.stderr) == ("", "")
     assert not checkout.calls("-m pip")
-    assert checkout.calls("-m serve") == ["-m serve --host 127.0.0.1 --port 0 --bundle it's a $x --extra 1"]
+    assert checkout.calls("-m serve") == ["-m serve --port 0 --bundle it's a $x --extra 1"]
+
+
+def test_what_is_not_asked_for_is_left_to_the_other_settings(checkout: Checkout) -> None:
+    assert checkout.make("serve", HOST="a-machine's-name").returncode == 0
+    assert checkout.calls("-m serve") == ["-m serve"]
+    assert checkout.make("serve", "HOST=::1").returncode == 0
+    assert checkout.calls("-m serve") == ["-m serve --host ::1"]
 
 
 def test_the_tests_setup_serves_and_trains_too(checkout: Checkout) -> None:

@@ -3,9 +3,9 @@
 A corpus is named by
     a short name                                       imdb
     a hub id, where needed with its configuration      Salesforce/wikitext:wikitext-2-raw-v1
-    a directory in the hub's layout                    ../shared/corpora/imdb
+    a directory in the hub's layout                    corpora/imdb
     a directory with train.txt, valid.txt, test.txt    (validation.txt, dev.txt; also ptb.train.txt, train.txt.gz, …)
-    a text file in UTF-8                               book.txt (.gz, .bz2, .xz, .zip, .zst)
+    a text file in UTF-8                               book.txt (.gz, .bz2, .xz, .zip; .zst with the package zstandard)
     python-docs                                        the documentation inside this Python
 or several of these joined by commas, whose splits are then joined in that order. A name followed by *3 has its training
 text read three times an epoch, so that a small corpus is not lost among large ones. What exists as a file or directory is
