@@ -22,7 +22,7 @@ import numpy
 from torch import Tensor
 
 from lm.context import Distribution
-from lm.vocabulary import EOS_ID, Vocabulary, has_letter
+from lm.vocabulary import EOS_ID, Vocabulary, has_letter, visible
 
 LAST = chr(0x10FFFF)
 RESPELLED = 0.01  # what a word counts that is not spelled with the capitals which were typed
@@ -87,7 +87,7 @@ class Ranking:
         exclude: words not wanted, in any case of letters.
         """
         partial = straight(partial)
-        capitals = partial if partial != partial.casefold() else ""
+        capitals = partial if partial != partial.lower() else ""
         all_probabilities = distribution.probabilities.numpy()
         unwanted = {straight(word).casefold() for word in exclude}
         take = k + len(unwanted)
@@ -115,6 +115,7 @@ class Ranking:
         tokens = [token for _, token in places]
         for (known, token), probability in zip(places, probabilities[tokens].tolist()):
             known[self._words[token]] = known.get(self._words[token], 0.0) + probability
+        unknown = {key: spellings for key, spellings in unknown.items() if key not in unwanted}
         if not capitals:  # no others can be among the best
             unknown = dict(heapq.nlargest(take, unknown.items(), key=lambda group: sum(group[1].values())))
         found = [_suggestion(words, capitals)
@@ -172,7 +173,8 @@ class Ranking:
         for spelling, probability in unknown.items():
             key, is_word = _read(spelling)
             if key.startswith(beginning) and (punctuation or is_word):
-                groups.setdefault(key, {})[spelling] = probability
+                group, word = groups.setdefault(key, {}), visible(spelling)
+                group[word] = group.get(word, 0.0) + probability
         return groups
 
     def places(self, distribution: Distribution, word: str, most: int) -> Iterator[int]:
@@ -224,9 +226,19 @@ def _suggestion(spellings: dict[str, float], typed: str) -> Word:
     word = max(fitting or spellings, key=(fitting or spellings).__getitem__)
     total, fits = sum(spellings.values()), sum(fitting.values())
     if not fitting:
-        word = typed + (word[len(typed):].upper() if _all_capitals(typed) else word[len(typed):])
+        rest = _rest(word, typed.casefold())
+        word = typed + (rest.upper() if _all_capitals(typed) else rest)
     probability = fits + RESPELLED * (total - fits) if typed else total
     return Word(word, probability, math.log(probability) if probability > 0 else -math.inf)
+
+
+def _rest(word: str, beginning: str) -> str:
+    """What follows in a word that begins so when case-folded: there ß is two letters, so characters cannot be counted."""
+    for end in range(len(word) + 1):
+        folded = straight(word[:end]).casefold()
+        if folded.startswith(beginning):
+            return folded[len(beginning) :] + word[end:]
+    raise ValueError(f"{word!r} does not begin with {beginning!r}")
 
 
 def _all_capitals(typed: str) -> bool:
@@ -245,5 +257,5 @@ def _read(spelling: str) -> tuple[str, bool]:
 
 
 def straight(text: str) -> str:
-    """Curly apostrophes made straight, as the vocabulary has them."""
-    return text.replace("\u2019", "'").replace("\u2018", "'")
+    """A word as the vocabulary has it: visible characters in Unicode NFC, and apostrophes that are straight."""
+    return visible(text).replace("\u2019", "'").replace("\u2018", "'")

@@ -13,6 +13,7 @@ What the ids are
 """
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,13 +23,17 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 UNK, EOS = "<unk>", "<eos>"
 UNK_ID, EOS_ID = 0, 1
 WORD = r"\w+(?:['-]\w+)*"
+INVISIBLE = "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]"  # soft hyphens and marks that are not seen
 # Typed text is brought to the form that clean training text has.
 _REPLACED = {
     "[\u2018\u2019]": "'",
     "[\u201c\u201d]": '"',
-    "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]": "",  # soft hyphens and invisible marks
+    INVISIBLE: "",
     r"(?<!-)-{2,3}(?!-)|(?<=\s)[-\u2013](?=\s|$)": "\u2014",  # a dash, as it is typed
 }
+
+_EMPTY = re.compile(rf"(?:\s|{INVISIBLE})*\Z")
+_HIDDEN = re.compile(INVISIBLE)
 
 
 def _tokenizer(model, pretokenized: bool) -> Tokenizer:
@@ -114,8 +119,9 @@ class Vocabulary:
         for line, ended in self._lines(text):
             encoding = self._tokenizer.encode(line)
             for place, i in enumerate(encoding.ids):
-                if i == UNK_ID:
-                    unknown[len(ids) + place] = line[slice(*encoding.offsets[place])]
+                spelling = line[slice(*encoding.offsets[place])] if i == UNK_ID else UNK
+                if spelling != UNK:  # which pretokenized text has
+                    unknown[len(ids) + place] = spelling
             ids += encoding.ids + [EOS_ID] * ended
         return ids, unknown
 
@@ -142,7 +148,7 @@ class Vocabulary:
         """The lines of a text that count, and whether a line break ends them."""
         *ended, last = text.split("\n")
         for line, end in [*((line, True) for line in ended), (last, False)]:
-            if line.strip() or (self.pretokenized and end):
+            if (line.strip() or end) if self.pretokenized else not _EMPTY.match(line):
                 yield line, end
 
     def tokens(self, text: str) -> list[str]:
@@ -153,6 +159,11 @@ class Vocabulary:
     def is_word(self) -> list[bool]:
         """For each id, whether it is a word: has a letter, and is neither `<unk>` nor `<eos>`."""
         return [i > EOS_ID and has_letter(word) for i, word in enumerate(self.words)]
+
+
+def visible(word: str) -> str:
+    """A word as the tokenizer takes it: in Unicode NFC, without invisible marks."""
+    return _HIDDEN.sub("", unicodedata.normalize("NFC", word))
 
 
 def has_letter(token: str) -> bool:

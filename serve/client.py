@@ -162,7 +162,7 @@ class _Service:
         # By the session a balancer can send all questions of a client to the one service that knows its text.
         headers = {"content-type": "application/json", "x-session": uuid.uuid4().hex}
         if api_key is not None:
-            headers["authorization"] = f"Bearer {api_key}"
+            headers["authorization"] = f"Bearer {api_key}".encode()
         return {"base_url": base_url, "headers": headers, "timeout": timeout, "transport": transport}
 
     @staticmethod

@@ -258,10 +258,11 @@ def test_pauses_are_as_long_as_the_service_asks_for(client_class, pauses):
 
 @both
 def test_the_key_is_sent(client_class):
-    script = Script((200, {}), (200, {}))
+    script = Script((200, {}), (200, {}), (200, {}))
     ask(client_class, "http://service", transport=httpx.MockTransport(script), api_key="secret")
     ask(client_class, "http://service", transport=httpx.MockTransport(script))
-    assert [request.headers.get("authorization") for request in script.requests] == ["Bearer secret", None]
+    ask(client_class, "http://service", transport=httpx.MockTransport(script), api_key="schlüssel")
+    assert [request.headers.get("authorization") for request in script.requests] == ["Bearer secret", None, "Bearer schlüssel"]
 
 
 @both

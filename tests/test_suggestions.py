@@ -97,6 +97,37 @@ def test_capitals_where_nearly_all_that_may_come_has_one():
     assert found({"The": 0.5, "went": 0.3, "He": 0.2}) == ["The", "went", "He"]
 
 
+VOCABULARY = Vocabulary.build(["Straße straßen find"] * 2)
+
+
+def best(chances, unknown=(), blocked=(), k=9, **options):
+    """What is suggested of words with these chances."""
+    log_probs = torch.tensor([chances.get(word, 0.0) for word in VOCABULARY.words]).log()
+    return Ranking(VOCABULARY, blocked).best(Distribution(log_probs, dict(unknown)), k, **options)
+
+
+def test_a_beginning_fits_however_its_characters_are_encoded():
+    composed, decomposed = "Zorébulon", "Zore\u0301bulon"
+    unknown = {decomposed: 0.2, composed: 0.1, "Zoré\u00adbulon": 0.1}
+    for beginning in ("Zoré", "Zore\u0301", "zore\u0301", "Zo\u200bré"):
+        word, = best({"find": 0.6}, unknown, partial=beginning)
+        assert (word.word, round(word.probability, 6)) == (composed, 0.4)
+    assert not best({"find": 0.6}, unknown, partial="zo", exclude=[decomposed])
+
+
+def test_blocked_words_do_not_crowd_others_out():
+    unknown = {"zzaff": 0.2, "zzebb": 0.2, "zzicc": 0.1}
+    assert [word.word for word in best({"find": 0.5}, unknown, ["zzaff", "zzebb"], k=1, partial="zz")] == ["zzicc"]
+
+
+@pytest.mark.parametrize("typed, fitting", [
+    ("STRASS", ["STRASSE", "STRASSEN"]), ("STRASSE", ["STRASSE", "STRASSEN"]), ("STRAS", ["STRASSE", "STRASSEN"]),
+    ("Strass", ["Strasse", "Strassen"]), ("straß", ["Straße", "straßen"]), ("ﬁ", ["find"]),
+])  # fmt: skip
+def test_a_beginning_of_which_case_changes_the_length_is_completed_whole(typed, fitting):
+    assert [word.word for word in best({"Straße": 0.5, "straßen": 0.3, "find": 0.2}, partial=typed)] == fitting
+
+
 def test_the_blocklist_is_a_file_of_words(tmp_path, tiny_bundle, capsys):
     own = read_blocklist()
     assert "nigger" in own and not any(word.startswith("#") or " " in word for word in own) and len(own) < 200

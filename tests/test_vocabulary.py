@@ -44,6 +44,7 @@ def test_unknown_words_and_line_breaks(vocabulary):
     assert vocabulary.encode("the\n")[-1] == EOS_ID
     assert vocabulary.encode("") == vocabulary.encode(" \n ") == []
     assert vocabulary.encode("the\n") + vocabulary.encode("fact") == vocabulary.encode("the\nfact")
+    assert vocabulary.encode("\ufeff\nthe\n\u200b\nfact") == vocabulary.encode("the\nfact")
 
 
 def test_special_tokens_cannot_be_typed(vocabulary):
@@ -55,6 +56,7 @@ def test_pretokenized_text_is_split_at_spaces_alone():
     vocabulary = Vocabulary.build(["it 's <unk> of N", "don't, <unk>"], pretokenized=True)
     assert vocabulary.tokens("it 's of N don't,") == ["it", "'s", "of", "N", "don't,"]
     assert vocabulary.encode("<unk> of\n")[0] == UNK_ID and vocabulary.encode("of\n")[-1] == EOS_ID
+    assert vocabulary.encode_with_unknown("<unk> of zebra") == ([UNK_ID, vocabulary.words.index("of"), UNK_ID], {2: "zebra"})
 
 
 def test_what_is_a_word(vocabulary):
