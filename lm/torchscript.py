@@ -300,6 +300,27 @@ def load(archive: bytes) -> torch.jit.ScriptModule:
         return torch.jit.load(io.BytesIO(archive), map_location="cpu").eval()
 
 
+@torch.no_grad()
+def weights(program: torch.jit.ScriptModule) -> dict[str, Tensor]:
+    """The float32 weights that a program computes with, by the names that they have in `lm.network.Network`."""
+    found = {}
+    for number, layer in program.layers.named_children():
+        recurrent = f"recurrent.{number}"
+        found[f"{recurrent}.weight_ih_l0"], found[f"{recurrent}.bias_ih_l0"] = _weight_and_bias(layer.x)
+        found[f"{recurrent}.weight_hh_l0"], found[f"{recurrent}.bias_hh_l0"] = _weight_and_bias(layer.h)
+        if hasattr(getattr(layer, "projection", None), "weight"):
+            found[f"{recurrent}.weight_hr_l0"] = _weight_and_bias(layer.projection)[0]
+    if hasattr(program.projection, "weight"):
+        found["projection.weight"], found["projection.bias"] = _weight_and_bias(program.projection)
+    found["embedding.weight"], found["bias"] = _weight_and_bias(program.words)
+    return found
+
+
+def _weight_and_bias(linear: torch.jit.ScriptModule) -> Tuple[Tensor, Tensor]:
+    outputs, inputs = linear.weight.shape
+    return linear.rows(torch.arange(outputs)), linear(torch.zeros(1, inputs))[0]
+
+
 class _quiet(warnings.catch_warnings):
     """TorchScript and quantised tensors are deprecated upstream; that is said here, not on every user's terminal."""
 

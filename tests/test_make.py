@@ -146,7 +146,7 @@ def test_half_an_installation_is_made_again(checkout: Checkout, damage: str) -> 
     assert checkout.calls("-m venv") and checkout.calls("-m serve")
 
 
-def test_bundle_trains_three_legs_and_publishes_the_last(checkout: Checkout) -> None:
+def test_bundle_trains_all_legs_and_publishes_the_last(checkout: Checkout) -> None:
     refused = checkout.make("bundle")
     assert refused.returncode == 2 and "CORPUS=" in refused.stderr and not checkout.calls("-m training")
     assert checkout.make("bundle", "CORPUS=imdb,my books,c").returncode == 0

@@ -16,7 +16,8 @@ import torch
 from lm.vocabulary import Vocabulary
 from tests.conftest import TINY
 from training.__main__ import main
-from training.loop import choose_precision, learning_rate
+from training import precision
+from training.loop import learning_rate
 from training.loss import cross_entropy, sample_candidates
 from training.recipe import Recipe, RecipeError, load_recipe, names
 from training.stopping import Stopping
@@ -144,7 +145,25 @@ def test_a_run_begins_with_the_weights_of_another(finished, corpus_file, tmp_pat
     assert main([*arguments, "--out", str(tmp_path / "third"), "--hidden-size", "56"]) == 2
     assert "has another architecture than the recipe's" in capsys.readouterr().err
     assert main([*arguments, "--out", str(tmp_path / "fourth"), "--start-from", str(tmp_path)]) == 2
-    assert "is not the folder of a finished run" in capsys.readouterr().err
+    assert "neither a bundle nor the folder of a finished run" in capsys.readouterr().err
+
+
+def test_a_run_begins_with_a_bundle_and_more_cells(tmp_path, corpus_file, capsys):
+    projected = ["--projection-size", "16", "--embedding-size", "16"]
+    assert main(command(corpus_file, tmp_path / "first", *projected)[3:]) == 0
+    bundle = tmp_path / "first" / "bundle"
+    further = [*projected, "--start-from", str(bundle), "--learning-rate", "1e-9"]
+    assert main(command(corpus_file, tmp_path / "second", *further, "--hidden-size", "80")[3:]) == 0
+    few, many = weights(tmp_path / "first"), weights(tmp_path / "second")
+    cells = few["recurrent.0.weight_hr_l0"].shape[1]
+    gates, wider = few["recurrent.0.weight_hh_l0"].view(4, cells, 16), many["recurrent.0.weight_hh_l0"].view(4, 80, 16)
+    assert torch.allclose(gates, wider[:, :cells], atol=0.02) and wider[:, cells:].abs().sum() > 0
+    assert many["recurrent.0.weight_hr_l0"][:, cells:].abs().max() < 1e-4
+    before, after = (json.loads((tmp_path / run / "metrics.jsonl").read_text().splitlines()[-1])["validation"]
+                     for run in ("first", "second"))
+    assert after["perplexity"] == pytest.approx(before["perplexity"], rel=0.01)
+    assert main(command(corpus_file, tmp_path / "third", *further, "--hidden-size", "32")[3:]) == 2
+    assert "may only be larger" in capsys.readouterr().err
 
 
 def test_another_seed_gives_other_weights(finished, corpus_file, tmp_path):
@@ -304,10 +323,12 @@ def test_changed_text_is_noticed(tmp_path):
     assert encode_split(load_corpus(str(path)), "train", vocabulary).tolist() != first.tolist()
 
 
-def test_precision_is_found_out():
-    cpu = torch.device("cpu")
-    assert choose_precision("float32", cpu) == torch.float32
-    assert choose_precision("bfloat16", cpu) == torch.bfloat16
+def test_precision_is_found_out(monkeypatch):
+    cpu, choose = torch.device("cpu"), precision.choose_precision
+    assert choose("float32", cpu) == torch.float32
+    assert choose("bfloat16", cpu) == torch.bfloat16
     flags = Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
-    expected = torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else torch.float32
-    assert choose_precision("auto", cpu) == expected
+    has_it = "avx512_bf16" in flags or "amx_bf16" in flags
+    for seconds, faster in ((0.5, torch.bfloat16), (1.5, torch.float32)):  # of bfloat16's products; float32's take 1
+        monkeypatch.setattr(precision, "_seconds", {torch.bfloat16: seconds, torch.float32: 1.0}.__getitem__)
+        assert choose("auto", cpu) == (faster if has_it else torch.float32)

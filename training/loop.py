@@ -36,6 +36,7 @@ from training.corpora import Corpus
 from training.distributed import Processes
 from training.loss import cross_entropy, sample_candidates
 from training.measure import measure
+from training.precision import choose_precision
 from training.progress import Progress
 from training.recipe import Recipe
 from training.regularisation import RegularisedNetwork, activation_penalty
@@ -43,6 +44,7 @@ from training.stopping import Stopping
 from training.tokens import (
     Windows, build_vocabulary, digest, encode_split, log_frequencies, replacing, write_atomically,
 )
+from training.warm_start import take_weights, vocabulary_of, weights_of
 
 
 class Interrupted(Exception):
@@ -82,11 +84,7 @@ def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = Proces
 def _vocabulary(recipe: Recipe, corpus: Corpus) -> Vocabulary:
     if not recipe.start_from:
         return build_vocabulary(corpus, recipe.vocabulary_size, recipe.minimum_count, recipe.pretokenized)
-    path = Path(recipe.start_from) / "tokenizer.json"
-    if not path.exists() or not path.with_name("best.pt").exists():
-        raise RunError(f"start_from is {recipe.start_from!r}, which is not the folder of a finished run: it should have "
-                       "tokenizer.json and best.pt")
-    vocabulary = Vocabulary.from_file(path)
+    vocabulary = vocabulary_of(Path(recipe.start_from))
     if vocabulary.pretokenized != recipe.pretokenized:
         raise RunError(f"start_from: the run in {recipe.start_from} and this one do not have the same `pretokenized`")
     return vocabulary
@@ -100,17 +98,6 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     done = (step - warmup) / max(1, steps - warmup)
     low = recipe.final_rate
     return recipe.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
-    """bfloat16 where the processor multiplies in it (found out, not assumed), or as asked for."""
-    if wanted != "auto":
-        return getattr(torch, wanted)
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else torch.float32
 
 
 class _Run:
@@ -139,7 +126,8 @@ class _Run:
         with torch.no_grad():
             self.network.bias.copy_(log_frequencies(train, len(vocabulary)))
         if recipe.start_from:
-            self._take_weights(Path(recipe.start_from) / "best.pt")
+            source = Path(recipe.start_from)
+            take_weights(self.network, processes.once(lambda: weights_of(source)), source)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), recipe.learning_rate,
                                            weight_decay=recipe.weight_decay, fused=True)
         self.average = None
@@ -152,13 +140,6 @@ class _Run:
         self._resume()
         self.synchronised = processes.synchronised(self.network)
         self.metrics = processes.once(lambda: _Metrics(out / "metrics.jsonl", self.step))
-
-    def _take_weights(self, path: Path) -> None:
-        weights = self.processes.once(lambda: torch.load(path, map_location="cpu", weights_only=True)["network"])
-        try:
-            self.network.load_state_dict(weights)
-        except RuntimeError:
-            raise RunError(f"the network in {path} has another architecture than the recipe's") from None
 
     def to_the_end(self) -> dict:
         progress = Progress(self.steps, self.step, sys.stderr)

@@ -25,7 +25,8 @@ class Recipe:
     """The settings of a run. A file states only what differs from these.
 
     corpus              what to train on (see training.corpora); "": wikitext-2, or python-docs where the hub is away
-    start_from          folder of a finished run whose vocabulary and best weights this one begins with; "": from nothing
+    start_from          folder of a finished run or a bundle whose vocabulary and weights this one begins with (see
+                        training.warm_start); "": from nothing
     pretokenized        the text is split at spaces already, a line a sentence (benchmarks)
     vocabulary_size     words at most, `<unk>` and `<eos>` included
     minimum_count       a word must occur this often in the training text
@@ -46,7 +47,7 @@ class Recipe:
     averaging           decay a step of the moving average of the weights that is evaluated and kept; 0: the weights
     clip_norm           largest norm of a step's gradient
     samples             words in the softmax's normaliser (see training.loss); 0: all, the exact loss
-    precision           "auto": bfloat16 where the processor computes in it, else float32; or one of the two by name
+    precision           "auto": bfloat16 where the processor is faster in it, else float32; or one of the two by name
     shuffle_block       tokens a block (see training.tokens.Windows); 0: the text in its order
     forget              chance that a head's state is set to zero before a window, so that beginnings are learned too
     evaluate_every      steps between evaluations

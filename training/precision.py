@@ -1,0 +1,35 @@
+"""In what numbers the matrix products of a training are done: those in which this processor is fastest, found out by trying.
+
+That a processor has instructions for bfloat16 does not say that they are fast: with AMX or on AMD's Zen 4 they do several
+times or twice as much as those for float32; on Intel's without AMX, less.
+"""
+from __future__ import annotations
+
+import time
+
+import torch
+
+WORTH_IT = 0.8  # bfloat16 is coarser, so it has to take at most this share of the time
+
+
+def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """bfloat16 where this processor multiplies faster in it, or as asked for ("float32", "bfloat16")."""
+    if wanted != "auto":
+        return getattr(torch, wanted)
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()) and (
+            _seconds(torch.bfloat16) < WORTH_IT * _seconds(torch.float32))
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _seconds(dtype: torch.dtype, rounds: int = 7) -> float:
+    """Of the fastest of some products as an output layer does them: 2,048 x 256 by 256 x 2,048."""
+    a, b = torch.ones(2048, 256, dtype=dtype), torch.ones(2048, 256, dtype=dtype)
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        a @ b.t()
+        times.append(time.perf_counter() - start)
+    return min(times)
