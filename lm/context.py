@@ -179,7 +179,8 @@ def mixed(log_probs: Tensor, context: Context, history: Context | None, settings
     if settings.weight == 0:
         return Distribution(log_probs, {}, tokens)
     weight = settings.weight * len(tokens) / (len(tokens) + HALF)
-    likeness = (_joined([part.memory.keys for part in remembered]) @ as_keys(context.output)).float()
+    # In float32, as some processors prepare a product of float16 anew for each number of rows, which takes longer than all this.
+    likeness = _joined([part.memory.keys for part in remembered]).float() @ as_keys(context.output).float()
     shares = torch.softmax(likeness.mul_(settings.theta), dim=0).mul_(weight)
     probabilities = torch.from_numpy(numpy.exp(log_probs.numpy()))  # twice as fast as torch's
     probabilities.mul_(1 - weight).index_add_(0, tokens, shares)
