@@ -114,6 +114,7 @@ class Context(NamedTuple):
 
     state    (S,) the network's state after the last token
     output   (D,) the output vector there
+    key      (D,) `as_keys` of it
     memory   its remembered tokens
     unknown  place among the remembered tokens → spelling, for those that the vocabulary lacks
     length   tokens read in all
@@ -121,6 +122,7 @@ class Context(NamedTuple):
 
     state: Tensor
     output: Tensor
+    key: Tensor
     memory: Memory
     unknown: dict[int, str]
     length: int
@@ -128,19 +130,21 @@ class Context(NamedTuple):
     @property
     def bytes(self) -> int:
         """Memory that it takes, about."""
-        return self.state.nbytes + self.output.nbytes + self.memory.nbytes + 200 * (len(self.unknown) + 4)
+        return self.state.nbytes + self.output.nbytes + self.key.nbytes + self.memory.nbytes + 200 * (len(self.unknown) + 4)
 
-    def read_on(self, tokens: Tensor, spellings: dict[int, str], outputs: Tensor, state: Tensor, size: int) -> Context:
-        """This context after more tokens (m,), whose output vectors are (m, D); the last `size` are remembered."""
+    def read_on(self, tokens: Tensor, spellings: dict[int, str], output: Tensor, keys: Tensor, state: Tensor, size: int
+                ) -> Context:
+        """This context after more tokens (m,), with the last one's output vector (D,) and the keys (m, D) of all; the last
+        `size` are remembered."""
         if not len(tokens):
             return self
         shift = len(self.memory)
-        before = torch.cat([self.output[None], outputs[:-1]]) if len(tokens) > 1 else self.output[None]
-        memory = self.memory.then(as_keys(before), tokens, size)
+        before = torch.cat([self.key[None], keys[:-1]]) if len(tokens) > 1 else self.key[None]
+        memory = self.memory.then(before, tokens, size)
         drop = shift + len(tokens) - len(memory)
         unknown = {**self.unknown, **{place + shift: word for place, word in spellings.items()}}
         unknown = {place - drop: word for place, word in unknown.items() if place >= drop}
-        return Context(state, outputs[-1].clone(), memory, unknown, self.length + len(tokens))
+        return Context(state, output, keys[-1].clone(), memory, unknown, self.length + len(tokens))
 
 
 class Distribution:
@@ -180,7 +184,7 @@ def mixed(log_probs: Tensor, context: Context, history: Context | None, settings
         return Distribution(log_probs, {}, tokens)
     weight = settings.weight * len(tokens) / (len(tokens) + HALF)
     # In float32, as some processors prepare a product of float16 anew for each number of rows, which takes longer than all this.
-    likeness = _joined([part.memory.keys for part in remembered]).float() @ as_keys(context.output).float()
+    likeness = _joined([part.memory.keys for part in remembered]).float() @ context.key.float()
     shares = torch.softmax(likeness.mul_(settings.theta), dim=0).mul_(weight)
     probabilities = torch.from_numpy(numpy.exp(log_probs.numpy()))  # twice as fast as torch's
     probabilities.mul_(1 - weight).index_add_(0, tokens, shares)

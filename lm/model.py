@@ -60,7 +60,8 @@ class Model:
                                   for key in ("names_of_few_documents", "stock_names", "half_words")))
         start = program.read(torch.tensor([[EOS_ID]]), torch.tensor([1]), program.initial_state(1))
         output = program.output(start)
-        self.start = Context(start[0], output[0], Memory(as_keys(output[:0]), torch.zeros(0, dtype=torch.long)), {}, 0)
+        keys = as_keys(output)
+        self.start = Context(start[0], output[0], keys[0], Memory(keys[:0], torch.zeros(0, dtype=torch.long)), {}, 0)
         width = program.log_probs(output).shape[1]
         if width != len(vocabulary):
             raise ValueError(f"the network has {width:,} tokens and the tokenizer {len(vocabulary):,}")
@@ -93,8 +94,9 @@ class Model:
         tokens, lengths = padded([ids for ids, _ in encoded])
         states = torch.stack([context.state for context in contexts])
         outputs, states = self.program.read_all(tokens, lengths, states)
-        return [context.read_on(row[: len(ids)], unknown, output[: len(ids)], state.clone(), self.cache.size)
-                for context, (ids, unknown), row, output, state in zip(contexts, encoded, tokens, outputs, states)]
+        keys, last = as_keys(outputs), self.program.output(states)
+        return [context.read_on(row[: len(ids)], unknown, output.clone(), key[: len(ids)], state.clone(), self.cache.size)
+                for context, (ids, unknown), row, output, key, state in zip(contexts, encoded, tokens, last, keys, states)]
 
     @torch.inference_mode()
     def before_each(self, ids: Sequence[int], unknown: dict[int, str]) -> list[Context]:
@@ -110,7 +112,7 @@ class Model:
             first = max(0, place - self.cache.size)
             spellings = {at - first: word for at, word in unknown.items() if first <= at < place}
             memory = Memory(keys[first:place], tokens[0, first:place])
-            contexts.append(Context(states[0], output, memory, spellings, place))
+            contexts.append(Context(states[0], output, keys[place], memory, spellings, place))
         return contexts
 
     @torch.inference_mode()

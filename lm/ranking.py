@@ -12,7 +12,6 @@ history. Stock names (the Tom and Mary of a collection of examples) count STOCK 
 from __future__ import annotations
 
 import functools
-import heapq
 import math
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
@@ -66,6 +65,7 @@ class Ranking:
         for token, key in enumerate(keys[EOS_ID + 1 :], EOS_ID + 1):
             if self._words[token] in held_back:
                 self._held_back.setdefault(number[key], []).append(token)
+        self._has_held_back = numpy.isin(self._group, list(self._held_back))  # of each token, whether its word does
         halves = set(half_words)
         whole = numpy.array([word not in halves for word in self._words])
         is_word = whole * numpy.array(vocabulary.is_word(), numpy.float32)
@@ -117,7 +117,7 @@ class Ranking:
             known[self._words[token]] = known.get(self._words[token], 0.0) + probability
         unknown = {key: spellings for key, spellings in unknown.items() if key not in unwanted}
         if not capitals:  # no others can be among the best
-            unknown = dict(heapq.nlargest(take, unknown.items(), key=lambda group: sum(group[1].values())))
+            unknown = dict(sorted(unknown.items(), key=lambda group: -sum(group[1].values()))[:take])
         found = [_suggestion(words, capitals)
                  for key, words in {**spellings, **unknown}.items() if key not in unwanted]
         found.sort(key=lambda word: -word.probability)
@@ -156,7 +156,8 @@ class Ranking:
             return self._allowed[punctuation]
         counts = self._unprompted[punctuation]
         if seen is not None:
-            words = self._held_back.keys() & self._group[seen.numpy()].tolist()
+            tokens = seen.numpy()
+            words = set(self._group[tokens[self._has_held_back[tokens]]].tolist())
             names = [token for word in words for token in self._held_back[word]]
             if names:
                 counts = counts.copy()
@@ -171,9 +172,9 @@ class Ranking:
         """Words that the vocabulary lacks, as groups: case-folded word → spelling → probability."""
         groups: dict[str, dict[str, float]] = {}
         for spelling, probability in unknown.items():
-            key, is_word = _read(spelling)
+            key, word, is_word = _read(spelling)
             if key.startswith(beginning) and (punctuation or is_word):
-                group, word = groups.setdefault(key, {}), visible(spelling)
+                group = groups.setdefault(key, {})
                 group[word] = group.get(word, 0.0) + probability
         return groups
 
@@ -251,9 +252,9 @@ def _capitalised(word: str) -> str:
 
 
 @functools.lru_cache(10_000)
-def _read(spelling: str) -> tuple[str, bool]:
-    """Its key, and whether it is a word; kept, as a text is asked about again and again."""
-    return straight(spelling).casefold(), has_letter(spelling)
+def _read(spelling: str) -> tuple[str, str, bool]:
+    """Its key, its visible characters, and whether it is a word; kept, as a text is asked about again and again."""
+    return straight(spelling).casefold(), visible(spelling), has_letter(spelling)
 
 
 def straight(text: str) -> str:

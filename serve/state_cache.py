@@ -55,7 +55,8 @@ class StateCache:
     def __init__(self, model: Model, limit: int = 32_000_000):
         self._model, self._limit = model, limit
         self._known: OrderedDict[Key, _Known] = OrderedDict()
-        self._entry = model.start.state.nbytes + model.start.output.nbytes + ENTRY
+        start = model.start
+        self._entry = start.state.nbytes + start.output.nbytes + start.key.nbytes + ENTRY
         self.bytes = 0
 
     def __len__(self) -> int:

@@ -212,7 +212,8 @@ def _rank_at(model: Model, ranks: dict[str, _Ranks], text: Text, outputs: Tensor
         for place, row in zip(part.tolist(), model.program.log_probs(outputs[part])):
             first = max(0, place - size)
             spellings = {at - first: word for at, word in text.unknown.items() if first <= at < place}
-            context = Context(row, outputs[place], Memory(keys[first:place], targets[first:place]), spellings, place)
+            memory = Memory(keys[first:place], targets[first:place])
+            context = Context(row, outputs[place], keys[place], memory, spellings, place)
             for way, counted in ranks.items():
                 distribution = mixed(row, context, history if way == "history" else None,
                                      off if way == "network" else model.cache, UNK_ID)
