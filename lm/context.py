@@ -132,10 +132,10 @@ class Context(NamedTuple):
         """Memory that it takes, about."""
         return self.state.nbytes + self.output.nbytes + self.key.nbytes + self.memory.nbytes + 200 * (len(self.unknown) + 4)
 
-    def read_on(self, tokens: Tensor, spellings: dict[int, str], output: Tensor, keys: Tensor, state: Tensor, size: int
+    def read_on(self, tokens: Tensor, spellings: dict[int, str], outputs: Tensor, keys: Tensor, state: Tensor, size: int
                 ) -> Context:
-        """This context after more tokens (m,), with the last one's output vector (D,) and the keys (m, D) of all; the last
-        `size` are remembered."""
+        """This context after more tokens (m,), with the output vectors (m, D) after them and the keys (m, D) of these; the
+        last `size` are remembered."""
         if not len(tokens):
             return self
         shift = len(self.memory)
@@ -144,7 +144,7 @@ class Context(NamedTuple):
         drop = shift + len(tokens) - len(memory)
         unknown = {**self.unknown, **{place + shift: word for place, word in spellings.items()}}
         unknown = {place - drop: word for place, word in unknown.items() if place >= drop}
-        return Context(state, output, keys[-1].clone(), memory, unknown, self.length + len(tokens))
+        return Context(state, outputs[-1].clone(), keys[-1].clone(), memory, unknown, self.length + len(tokens))
 
 
 class Distribution:

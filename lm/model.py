@@ -94,9 +94,9 @@ class Model:
         tokens, lengths = padded([ids for ids, _ in encoded])
         states = torch.stack([context.state for context in contexts])
         outputs, states = self.program.read_all(tokens, lengths, states)
-        keys, last = as_keys(outputs), self.program.output(states)
-        return [context.read_on(row[: len(ids)], unknown, output.clone(), key[: len(ids)], state.clone(), self.cache.size)
-                for context, (ids, unknown), row, output, key, state in zip(contexts, encoded, tokens, last, keys, states)]
+        return [context.read_on(row[: len(ids)], unknown, output[: len(ids)], key[: len(ids)], state.clone(), self.cache.size)
+                for context, (ids, unknown), row, output, key, state
+                in zip(contexts, encoded, tokens, outputs, as_keys(outputs), states)]
 
     @torch.inference_mode()
     def before_each(self, ids: Sequence[int], unknown: dict[int, str]) -> list[Context]:
@@ -157,8 +157,7 @@ def _last(limit: int | None, ids: list[int], unknown: dict[int, str]) -> tuple[l
 
 def padded(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Sequences of any lengths as tokens (batch, longest) int64, padded at the right, and lengths (batch,) int64."""
-    lengths = torch.tensor([len(sequence) for sequence in sequences])
-    tokens = torch.full((len(sequences), int(lengths.max())), EOS_ID)
-    for row, sequence in zip(tokens, sequences):
-        row[: len(sequence)] = torch.tensor(sequence, dtype=torch.long)
-    return tokens, lengths
+    lengths = [len(sequence) for sequence in sequences]
+    longest = max(lengths)
+    rows = [[*sequence, *[EOS_ID] * (longest - length)] for sequence, length in zip(sequences, lengths)]
+    return torch.tensor(rows, dtype=torch.long), torch.tensor(lengths)
