@@ -120,9 +120,10 @@ def _digest(key) -> str:
 
 
 def log_frequencies(tokens: np.ndarray, size: int) -> torch.Tensor:
-    """The logarithm of each word's share of the text, (size,) float32, as if each occurred once more: the output biases
-    with which a network that knows nothing yet predicts every word as often as it occurs."""
-    counts = np.ones(size)
+    """The logarithm of each word's share of the text, (size,) float32: the output biases with which a network that knows
+    nothing yet predicts every word as often as it occurs. Those that never do count as a hundredth: as a whole one each they
+    would all have to be unlearned, which a sampled normaliser, that seldom meets them, is slow at."""
+    counts = np.full(size, 0.01)
     for begin in range(0, len(tokens), SCANNED):
         counts += np.bincount(tokens[begin : begin + SCANNED], minlength=size)
     return torch.from_numpy(np.log(counts / counts.sum())).float()
