@@ -169,6 +169,9 @@ class Engine(LitServer):
     def register_endpoints(self) -> None:
         self.app = self._build_app(self)
 
+    def _register_middleware(self) -> None:
+        """None: LitServe's compresses answers, which costs all of them time and is worth it for next to none."""
+
     # In the HTTP process
 
     @contextlib.asynccontextmanager
