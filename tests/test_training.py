@@ -163,7 +163,8 @@ def test_a_run_begins_with_a_bundle_and_more_cells(tmp_path, corpus_file, capsys
                      for run in ("first", "second"))
     assert after["perplexity"] == pytest.approx(before["perplexity"], rel=0.01)
     assert main(command(corpus_file, tmp_path / "third", *further, "--hidden-size", "32")[3:]) == 2
-    assert "may only be larger" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "embedding_size 16, hidden_size 48, layers 1, projection_size 16" in said and "may only be larger" in said
 
 
 def test_another_seed_gives_other_weights(finished, corpus_file, tmp_path):

@@ -6,14 +6,16 @@ function, and learns from there (as in Net2Net: Chen et al. 2016).
 """
 from __future__ import annotations
 
+import json
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from lm import torchscript
-from lm.bundle import DESCRIPTION, TOKENIZER, open_bundle
-from lm.network import Network
+from lm.bundle import DESCRIPTION, MODEL, TOKENIZER, open_bundle
+from lm.network import Architecture, Network
 from lm.vocabulary import Vocabulary
 
 
@@ -35,7 +37,7 @@ def weights_of(folder: Path) -> dict[str, Tensor]:
     """By the names that they have in `lm.network.Network`."""
     if not (folder / DESCRIPTION).exists():
         return torch.load(folder / "best.pt", map_location="cpu", weights_only=True)["network"]
-    return torchscript.weights(torchscript.load(open_bundle(folder).content["model.pt"]))
+    return torchscript.weights(torchscript.load(open_bundle(folder).content[MODEL]))
 
 
 @torch.no_grad()
@@ -46,9 +48,16 @@ def take_weights(network: Network, weights: dict[str, Tensor], where: Path) -> N
     try:
         network.load_state_dict({**weights, **wider})
     except RuntimeError:
-        raise WarmStartError(
-            f"start_from: the network in {where} has another architecture than the recipe's. All but hidden_size must be the "
-            "same, and that may only be larger, with a projection_size") from None
+        shape = ", ".join(f"{name} {value}" for name, value in _architecture(where).items())
+        raise WarmStartError(f"start_from: the network in {where} has another architecture than the recipe's: {shape}. All but "
+                             "hidden_size must be the same, and that may only be larger, with a projection_size") from None
+
+
+def _architecture(folder: Path) -> dict:
+    if (folder / DESCRIPTION).exists():
+        return open_bundle(folder).metadata["architecture"]
+    recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+    return {field.name: recipe[field.name] for field in fields(Architecture) if field.name in recipe}
 
 
 def _wider(name: str, old: Tensor, new: Tensor) -> Tensor:
