@@ -43,7 +43,7 @@ class NextWordsAPI(LitAPI):
         blocklist: words never suggested unprompted, as `lm.load` takes them.
     """
 
-    def __init__(self, bundle: Bundle | Path | None = None, cache_bytes: int = 32_000_000,
+    def __init__(self, bundle: Bundle | Path | None = None, cache_bytes: int = 48_000_000,
                  blocklist: Sequence[str] | None = None):
         super().__init__(max_batch_size=MOST_TOGETHER, loop=DrainingLoop(), api_path="/v1/next-words")
         self._take(bundle if isinstance(bundle, Bundle) else open_bundle(bundle))

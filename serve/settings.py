@@ -57,7 +57,7 @@ class Settings(BaseModel):
     workers: int = Field(1, ge=1, le=64, description="processes that compute")
     deadline: float = Field(2.0, ge=0.1, le=60, allow_inf_nan=False,
                             description="seconds by when a request is answered or refused")
-    cache: int = Field(32, ge=0, le=1_000_000, description="MB that each worker may use to remember recent texts")
+    cache: int = Field(48, ge=0, le=1_000_000, description="MB that each worker may use to remember recent texts")
     api_keys: Annotated[tuple[SecretStr, ...], Parts] = Field((), exclude=True, description="keys, separated by commas")
     api_keys_file: Path | None = Field(None, description="file with one API key a line; # begins a comment")
     rate_limit: str | None = Field(

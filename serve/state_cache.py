@@ -52,7 +52,7 @@ class StateCache:
         bytes: that the contexts take, about.
     """
 
-    def __init__(self, model: Model, limit: int = 32_000_000):
+    def __init__(self, model: Model, limit: int = 48_000_000):
         self._model, self._limit = model, limit
         self._known: OrderedDict[Key, _Known] = OrderedDict()
         start = model.start

@@ -31,8 +31,8 @@ from training.recipe import Recipe
 
 SIZES = [
     Size("small: 1x512, embedding 256", {"hidden_size": 512, "learning_rate": 4e-3}, 8.0),
-    Size("bundled: 1x1024, projection 256, embedding 256",
-         {"hidden_size": 1024, "projection_size": 256}, 10.0),
+    Size("bundled: 1x2048, projection 256, embedding 256",
+         {"hidden_size": 2048, "projection_size": 256}, 10.0),
     Size("large: 3x1150, embedding 400", {"hidden_size": 1150, "embedding_size": 400, "layers": 3}, 8.0),
 ]
 WORSE = 0.02  # perplexity that may be lost
