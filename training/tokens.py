@@ -19,7 +19,7 @@ from uuid import uuid4
 import numpy as np
 import torch
 
-from lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
+from lm.vocabulary import EOS_ID, Vocabulary
 from training.corpora import Corpus
 
 COUNTED = 2**30  # characters that the vocabulary is made from, of the beginning of a text
@@ -120,11 +120,9 @@ def _digest(key) -> str:
 
 
 def log_frequencies(tokens: np.ndarray, size: int) -> torch.Tensor:
-    """The logarithm of each word's share of the text, (size,) float32: the output biases with which a network that knows
-    nothing yet predicts every word as often as it occurs. Those that never do count as a hundredth: as a whole one each they
-    would all have to be unlearned, which a sampled normaliser, that seldom meets them, is slow at. `<unk>` counts one more."""
-    counts = np.full(size, 0.01)
-    counts[UNK_ID] = 1
+    """The logarithm of each word's share of the text, (size,) float32, as if each occurred once more: the output biases
+    with which a network that knows nothing yet predicts every word as often as it occurs."""
+    counts = np.ones(size)
     for begin in range(0, len(tokens), SCANNED):
         counts += np.bincount(tokens[begin : begin + SCANNED], minlength=size)
     return torch.from_numpy(np.log(counts / counts.sum())).float()
