@@ -26,9 +26,9 @@ def test_flags_come_before_the_environment_before_the_file_before_defaults(tmp_p
     file.write_text('port = 1\nworkers = 2\ndeadline = 3.5\ncors_origins = ["https://a.example"]\n')
     environment = {f"{PREFIX}CONFIG": str(file), f"{PREFIX}PORT": "4", f"{PREFIX}WORKERS": "5", "OTHER": "x"}
     settings, shown = read(flags("--port", "6", "--access-log", "off"), environment)
-    assert (settings.port, settings.workers, settings.deadline, settings.cache) == (6, 5, 3.5, 32)
+    assert (settings.port, settings.workers, settings.deadline, settings.cache) == (6, 5, 3.5, 48)
     assert settings.cors_origins == ("https://a.example",) and settings.access_log is False
-    assert f"port=6 (--port), workers=5 ({PREFIX}WORKERS), deadline=3.5 (deadline in {file}), cache=32," in shown
+    assert f"port=6 (--port), workers=5 ({PREFIX}WORKERS), deadline=3.5 (deadline in {file}), cache=48," in shown
     assert read(flags(), {})[0] == Settings()
 
 
