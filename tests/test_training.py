@@ -167,6 +167,14 @@ def test_a_run_begins_with_a_bundle_and_more_cells(tmp_path, corpus_file, capsys
     assert "embedding_size 16, hidden_size 48, layers 1, projection_size 16" in said and "may only be larger" in said
 
 
+def test_a_cell_that_cannot_grow_is_refused(tmp_path, corpus_file, capsys):
+    gru = ["--cell", "gru", "--hidden-size", "10", "--epochs", "0.1"]
+    assert main(command(corpus_file, tmp_path / "first", *gru)[3:]) == 0
+    wider = [*gru, "--start-from", str(tmp_path / "first"), "--hidden-size", "15"]  # 45 gate biases are no four times as many
+    assert main(command(corpus_file, tmp_path / "second", *wider)[3:]) == 2
+    assert "cell gru, embedding_size 32, hidden_size 10" in capsys.readouterr().err
+
+
 def test_another_seed_gives_other_weights(finished, corpus_file, tmp_path):
     assert main(command(corpus_file, tmp_path / "run", "--seed", "2")[3:]) == 0
     assert not same(weights(tmp_path / "run"), weights(finished[0]))

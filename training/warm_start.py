@@ -26,8 +26,8 @@ class WarmStartError(ValueError):
 def vocabulary_of(folder: Path) -> Vocabulary:
     """Raises WarmStartError where the folder is neither a run that was trained nor a bundle, BundleError where it is damaged."""
     if (folder / DESCRIPTION).exists():
-        open_bundle(folder)
-    elif not ((folder / TOKENIZER).exists() and (folder / "best.pt").exists()):
+        return Vocabulary.from_json(open_bundle(folder).content[TOKENIZER].decode())
+    if not ((folder / TOKENIZER).exists() and (folder / "best.pt").exists()):
         raise WarmStartError(f"start_from is {str(folder)!r}, which is neither a bundle nor the folder of a finished run: that "
                              f"should have {TOKENIZER} and best.pt")
     return Vocabulary.from_file(folder / TOKENIZER)
@@ -44,8 +44,8 @@ def weights_of(folder: Path) -> dict[str, Tensor]:
 def take_weights(network: Network, weights: dict[str, Tensor], where: Path) -> None:
     """Give the network these weights. Raises WarmStartError where its architecture is another one, and not just wider."""
     own = network.state_dict()
-    wider = {name: _wider(name, old, own[name]) for name, old in weights.items() if name in own}
     try:
+        wider = {name: _wider(name, old, own[name]) for name, old in weights.items() if name in own}
         network.load_state_dict({**weights, **wider})
     except RuntimeError:
         shape = ", ".join(f"{name} {value}" for name, value in _architecture(where).items())
