@@ -25,6 +25,31 @@ def test_it_is_torchs_in_values_and_gradients(projection):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("projection", [0, 8])
+def test_a_state_that_is_forgotten_passes_nothing_on_either_way(projection):
+    torch.manual_seed(0)
+    layer = nn.LSTM(12, 16, proj_size=projection)
+    leaves = [torch.randn(*shape, requires_grad=True) for shape in ((7, 2, 12), (1, 2, projection or 16), (1, 2, 16))]
+    keep = torch.ones(7, 2, 1)
+    keep[0, 1] = keep[3, 0] = keep[4, 1] = keep[5, 1] = 0
+
+    def step_by_step(x, state):
+        outputs = []
+        for step, kept in zip(x.split(1), keep):
+            output, state = layer(step, tuple(part * kept for part in state))
+            outputs.append(output)
+        return torch.cat(outputs), state
+
+    found = []
+    for compute in (step_by_step, lambda x, state: lstm(layer, x, state, layer.weight_hh_l0, keep)):
+        outputs, (h, c) = compute(leaves[0], (leaves[1], leaves[2]))
+        weighted = (outputs * torch.linspace(-1, 1, outputs.numel()).view(outputs.shape)).sum()
+        objective = weighted + h.sin().sum() + c.pow(2).sum()
+        found.append([outputs, h, c, *torch.autograd.grad(objective, [*leaves, *layer.parameters()])])
+    for theirs, ours in zip(*found):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
 def test_in_bfloat16_it_is_as_near_as_that_allows():
     torch.manual_seed(0)
     layer, x, zero = nn.LSTM(64, 64), torch.randn(20, 8, 64), torch.zeros(1, 8, 64)

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from lm.network import Architecture, Network
+from lm.vocabulary import EOS_ID
 from tests.conftest import TINY
 from training.__main__ import main
 from training.regularisation import RegularisedNetwork, activation_penalty
@@ -95,6 +96,30 @@ def test_word_dropout_drops_a_word_in_all_places():
     gone = (network._embed(tokens) == 0).all(2)
     assert torch.equal(gone[:, 0], gone[:, 1])
     assert 0.2 < float(gone.float().mean()) < 0.8
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_fresh_starts_read_paragraphs_as_the_starts_of_texts(shape):
+    network = build(shape, fresh_starts=1.0).train()
+    paragraphs = [torch.tensor([EOS_ID, *words]) for words in ([9, 5, 7], [8], [], [5, 5, 6, 7])]
+    torch.manual_seed(0)
+    state = torch.randn(2, sum(network.architecture.state_sizes))
+    together, _ = network(torch.cat(paragraphs)[:, None].expand(-1, 2), state)
+    alone = torch.cat([read(build(shape).train(), paragraph[:, None]) for paragraph in paragraphs])
+    torch.testing.assert_close(together, alone.expand(-1, 2, -1))
+    inside, _ = network(torch.cat(paragraphs)[1:4, None].expand(-1, 2), state)
+    assert not torch.allclose(inside, alone[1:4])  # where no paragraph begins, the state goes on
+    network.eval()
+    carried, _ = network(torch.cat(paragraphs)[:, None].expand(-1, 2), state)
+    assert not torch.allclose(carried, together)
+
+
+def test_fresh_starts_are_drawn():
+    network = build(fresh_starts=0.5).train()
+    tokens = torch.tensor([7, EOS_ID, 8]).repeat(20, 1).t()
+    outputs = read(network, tokens)
+    fresh = (outputs[1] - read(build().train(), tokens[1:2])[0]).abs().amax(1) < 1e-6
+    assert 0 < int(fresh.sum()) < 20
 
 
 def test_penalties():

@@ -61,7 +61,8 @@ class RunError(ValueError):
 
 def build_network(recipe: Recipe, vocabulary_size: int) -> Network:
     """What `fit` trains: the recipe's architecture with its regularisers."""
-    return RegularisedNetwork(recipe.architecture(vocabulary_size), recipe.dropout, recipe.word_dropout, recipe.weight_drop)
+    return RegularisedNetwork(recipe.architecture(vocabulary_size), recipe.dropout, recipe.word_dropout, recipe.weight_drop,
+                              recipe.fresh_starts)
 
 
 def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = Processes(),

@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 
-def lstm(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor], w_recurrent: Tensor) -> tuple[Tensor, tuple]:
+def lstm(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor], w_recurrent: Tensor, keep: Tensor | None = None
+         ) -> tuple[Tensor, tuple]:
     """What `layer(x, state)` gives, for a layer of one direction: x (time, batch, input), state h (1, batch, output) and
     c (1, batch, hidden) → outputs (time, batch, output), new state; `w_recurrent` stands in for `layer.weight_hh_l0`.
+
+    keep: (time, batch, 1) float32, what the state is multiplied by before each step; 0 forgets it. None: 1 throughout.
 
     Under autocast the products are done in its type, in which the outputs come too.
     """
@@ -21,13 +24,13 @@ def lstm(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor], w_recurrent: T
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     outputs, new_c = _LSTM.apply(
         x, h[0], c[0], layer.weight_ih_l0, w_recurrent, layer.bias_ih_l0 + layer.bias_hh_l0,
-        layer.weight_hr_l0 if layer.proj_size else None, dtype)
+        layer.weight_hr_l0 if layer.proj_size else None, keep, dtype)
     return outputs, (outputs[-1:], new_c[None])
 
 
 class _LSTM(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, h, c, w_input, w_recurrent, bias, w_projection, dtype):
+    def forward(ctx, x, h, c, w_input, w_recurrent, bias, w_projection, keep, dtype):
         time, batch, hidden = len(x), x.shape[1], c.shape[1]
         x, w_input, w_recurrent, bias = (tensor.detach().to(dtype) for tensor in (x, w_input, w_recurrent, bias))
         w_projection = None if w_projection is None else w_projection.detach().to(dtype)
@@ -40,6 +43,9 @@ class _LSTM(torch.autograd.Function):
         first, cells[0] = h.to(dtype), c
         last = first
         for t in range(time):
+            if keep is not None:
+                last = last * keep[t].to(dtype)
+                cells[t] *= keep[t]
             gates[t] = torch.addmm(from_input[t], last, w_recurrent.t())
             i, f, g, o = gates[t].chunk(4, 1)
             g.mul_(2)
@@ -51,12 +57,14 @@ class _LSTM(torch.autograd.Function):
             if w_projection is not None:
                 torch.mm(inner[t], w_projection.t(), out=outputs[t])
             last = outputs[t]
-        ctx.save_for_backward(x, first, outputs, inner, gates, cells, squashed, w_input, w_recurrent, w_projection)
+        ctx.save_for_backward(x, first, outputs, inner, gates, cells, squashed, w_input, w_recurrent, w_projection,
+                              keep)
         return outputs, cells[-1].clone()
 
     @staticmethod
     def backward(ctx, d_outputs, d_c):
-        x, first, outputs, inner, gates, cells, squashed, w_input, w_recurrent, w_projection = ctx.saved_tensors
+        x, first, outputs, inner, gates, cells, squashed, w_input, w_recurrent, w_projection, keep = (
+            ctx.saved_tensors)
         time, batch, hidden = squashed.shape
         d_gates = torch.empty(gates.shape, dtype=x.dtype)
         d_total = torch.empty_like(outputs)  # with what comes back from the step after
@@ -77,11 +85,15 @@ class _LSTM(torch.autograd.Function):
             d_bias += step.sum(0)
             d_gates[t] = step
             d_h = d_gates[t] @ w_recurrent
+            if keep is not None:
+                d_c *= keep[t]
+                d_h *= keep[t]
         flat = d_gates.flatten(0, 1)
-        before = torch.cat([first[None], outputs[:-1]]).flatten(0, 1)
+        before = torch.cat([first[None], outputs[:-1]])
+        before = (before if keep is None else before * keep.to(before.dtype)).flatten(0, 1)
         d_projection = None if w_projection is None else (d_total.flatten(0, 1).t() @ inner.flatten(0, 1)).float()
         return (d_gates @ w_input if ctx.needs_input_grad[0] else None, d_h.float(), d_c,
-                (flat.t() @ x.flatten(0, 1)).float(), (flat.t() @ before).float(), d_bias, d_projection, None)
+                (flat.t() @ x.flatten(0, 1)).float(), (flat.t() @ before).float(), d_bias, d_projection, None, None)
 
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input

@@ -50,6 +50,7 @@ class Recipe:
     precision           "auto": bfloat16 where the processor is faster in it, else float32; or one of the two by name
     shuffle_block       tokens a block (see training.tokens.Windows); 0: the text in its order
     forget              chance that a head's state is set to zero before a window, so that beginnings are learned too
+    fresh_starts        share of the paragraphs that are read as the start of a text (see training.regularisation)
     evaluate_every      steps between evaluations
     evaluation_tokens   tokens read in each of them, of the training and of the validation text
     patience            evaluations without a better validation perplexity after which training stops
@@ -89,6 +90,7 @@ class Recipe:
     precision: str = "auto"
     shuffle_block: int = 0
     forget: float = 0.01
+    fresh_starts: float = 0.0
     evaluate_every: int = 500
     evaluation_tokens: int = 20_000
     patience: int = 8
@@ -110,8 +112,8 @@ class Recipe:
         problems += [f"{name} is {getattr(self, name)}, but must be from 0 to below 1"
                      for name in ("dropout", "word_dropout", "weight_drop", "dropout_rise", "warmup", "forget", "averaging")
                      if not 0 <= getattr(self, name) < 1]
-        if not 0 <= self.final_rate <= 1:
-            problems.append(f"final_rate is {self.final_rate}, but must be from 0 to 1")
+        problems += [f"{name} is {getattr(self, name)}, but must be from 0 to 1" for name in ("final_rate", "fresh_starts")
+                     if not 0 <= getattr(self, name) <= 1]
         if self.precision not in ("auto", "float32", "bfloat16"):
             problems.append(f"precision is {self.precision!r}; accepted: auto, float32, bfloat16")
         if 0 < self.samples < 2:

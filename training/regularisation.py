@@ -5,6 +5,8 @@
     word_dropout   whole words are dropped from the embedding, in all places of the batch at once (Gal & Ghahramani 2016)
     weight_drop    single weights of the recurrent matrix are dropped, the same at each step (Wan et al. 2013; for LSTM
                    language models Merity et al. 2018, "AWD-LSTM")
+    fresh_starts   some paragraphs are read as the start of a text, from a state of nothing: as in use, where a text is short
+                   and the one before it is another person's; read on always, a network learns to lean on what came before
     penalties      on large outputs and on fast changing ones (Merity et al. 2017)
 
 What is kept is scaled by 1 / (1 - p), so that expected values stay as they are. What is dropped can grow from nothing while
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lm.network import Architecture, Network
+from lm.vocabulary import EOS_ID
 from training.lstm import lstm
 
 
@@ -27,9 +30,17 @@ class RegularisedNetwork(Network):
     """
 
     def __init__(self, architecture: Architecture, dropout: float = 0.0, word_dropout: float = 0.0,
-                 weight_drop: float = 0.0):
+                 weight_drop: float = 0.0, fresh_starts: float = 0.0):
         super().__init__(architecture)
         self.dropout, self.word_dropout, self.weight_drop, self.level = dropout, word_dropout, weight_drop, 1.0
+        self.fresh_starts, self._keep = fresh_starts, None
+
+    def forward(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        self._keep = None  # (time, batch, 1): 0 where a state is forgotten before a token, else 1
+        if self.training and self.fresh_starts:
+            forget = (tokens == EOS_ID) & (torch.rand(tokens.shape, device=tokens.device) < self.fresh_starts)
+            self._keep = (~forget).unsqueeze(2).float()
+        return super().forward(tokens, state)
 
     def _embed(self, tokens: Tensor) -> Tensor:
         x = super()._embed(tokens)
@@ -44,13 +55,25 @@ class RegularisedNetwork(Network):
         if self.weight_drop:
             weight = nn.functional.dropout(weight, self.level * self.weight_drop)
         if isinstance(layer, nn.LSTM) and x.device.type == "cpu":
-            x, state = lstm(layer, x, state, weight)
-        elif self.weight_drop:
-            # Handed over as an argument: writing to the layer's attribute has silently done nothing in many programs.
-            x, state = functional_call(layer, {"weight_hh_l0": weight}, (x, state))
+            x, state = lstm(layer, x, state, weight, self._keep)
         else:
-            x, state = super()._recur(layer, x, state)
+            x, state = self._recur_in_pieces(layer, x, state, weight)
         return self._locked(x), state
+
+    def _recur_in_pieces(self, layer: nn.RNNBase, x: Tensor, state, weight: Tensor):
+        """torch's layer, from each step before which a state is forgotten to the next."""
+        # Handed over as an argument: writing to the layer's attribute has silently done nothing in many programs.
+        weights = {"weight_hh_l0": weight} if self.weight_drop else {}
+        if self._keep is None:
+            return functional_call(layer, weights, (x, state))
+        starts = [0, *(1 + (self._keep[1:] == 0).any(1).flatten().nonzero().flatten()).tolist(), len(x)]
+        outputs = []
+        for start, end in zip(starts, starts[1:]):
+            keep = self._keep[start].to(x.dtype)
+            state = tuple(part * keep for part in state) if isinstance(state, tuple) else state * keep
+            output, state = functional_call(layer, weights, (x[start:end], state))
+            outputs.append(output)
+        return torch.cat(outputs), state
 
     def _locked(self, x: Tensor) -> Tensor:
         """x (time, batch, features): a feature of a sequence is kept or dropped at all its steps."""
