@@ -78,6 +78,8 @@ class NextWordsAPI(LitAPI):
         self._operations = _operations(model, self._cache_bytes)
         model.next_words("A word")
         memory.give_back()  # what the loading alone needed
+        memory.unmap_unwritten()
+        model.next_words("A word")
         self._answered = 0
 
     def groups(self, questions: Sequence[tuple[str, dict]]) -> Iterator[list[int]]:

@@ -250,6 +250,36 @@ def test_nothing_is_written_to_the_working_directory(server, http):
     assert list(server.folder.iterdir()) == []
 
 
+READ_ONLY_PAGES = """
+import psutil, torch
+from lm import load, memory
+
+model = load()
+words = model.next_words("Thank you very")
+before = psutil.Process().memory_info()
+memory.unmap_unwritten()
+after = psutil.Process().memory_info()
+assert model.next_words("Thank you very") == words
+print((before.rss - after.rss) / 1e6, (before.rss - psutil.Process().memory_info().rss) / 1e6)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux is told")
+def test_what_only_the_start_has_read_does_not_stay_in_memory():
+    run = subprocess.run([sys.executable, "-c", READ_ONLY_PAGES], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    gone, stays_gone = map(float, run.stdout.split())
+    assert gone >= stays_gone > 30  # MB of torch's
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux is told")
+def test_a_worker_has_not_all_of_torch_in_memory(server, http):
+    http.post(PATH, json={"text": "They walked to the"})
+    parts = server.worker().memory_maps()
+    library = next(part for part in parts if part.path.endswith("/libtorch_cpu.so"))
+    assert 0 < library.rss < 50e6  # of 70 MB that importing it reads
+
+
 def test_idle_service_uses_no_cpu(server, http):
     words(http, text="")
 
