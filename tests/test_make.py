@@ -156,5 +156,6 @@ def test_bundle_trains_all_legs_and_publishes_the_last(checkout: Checkout) -> No
         "-m training train --corpus imdb,my books,c*3 --recipe english-3 --out runs/english-3",
         "-m training train --corpus imdb,my books,c*3 --recipe english-4 --out runs/english-4",
         "-m training train --corpus imdb,my books,c*3 --recipe english-5 --out runs/english-5",
-        "-m training.publish runs/english-5/bundle lm/bundles/english",
+        "-m training train --corpus imdb,my books,c*3 --recipe english-6 --out runs/english-6",
+        "-m training.publish runs/english-6/bundle lm/bundles/english",
     ]
