@@ -24,7 +24,8 @@ logger = logging.getLogger("litserve.serve")
 
 MOST_TOGETHER = 32  # questions
 CHARACTERS_TOGETHER = 10_000  # of questions padded to the longest: about 0.2 s, which all that come after it wait
-GIVE_BACK = 500  # answers after which memory that was freed is given back
+GIVE_BACK = 500  # answers after which memory that was freed is given back,
+QUIET = 5  # or seconds without a question, after any answer
 
 
 class Operation(NamedTuple):
@@ -80,7 +81,17 @@ class NextWordsAPI(LitAPI):
         memory.give_back()  # what the loading alone needed
         memory.unmap_unwritten()
         model.next_words("A word")
+        self._answered = self._quiet = 0
+
+    def idle(self) -> None:
+        """What is done about once a second while nobody asks."""
+        self._quiet += 1
+        if self._answered and self._quiet >= QUIET:
+            self._give_back()
+
+    def _give_back(self) -> None:
         self._answered = 0
+        memory.give_back()
 
     def groups(self, questions: Sequence[tuple[str, dict]]) -> Iterator[list[int]]:
         """Yields the places of questions to be answered together; what costs little comes first."""
@@ -94,10 +105,10 @@ class NextWordsAPI(LitAPI):
         """The answers to questions of one operation. One that fails has its exception as the answer."""
         name = questions[0][0]
         BATCHES.labels(name).observe(len(questions))
+        self._quiet = 0
         self._answered += len(questions)
         if self._answered >= GIVE_BACK:
-            self._answered = 0
-            memory.give_back()
+            self._give_back()
         return self._answer_safely(self._operations[name], [fields for _, fields in questions])
 
     def _answer_safely(self, operation, questions: list[dict]) -> list[bytes | Exception]:

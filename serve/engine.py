@@ -72,14 +72,16 @@ class DrainingLoop(LitLoop):
     LitServe's batching spins while idle, or makes a lone request wait for company, and its queues
     cost more than a model's answer. Here the API says by `groups` which of the requests it would
     answer together, in which order; `predict` gets one group and returns for each request its
-    answer as bytes, or an exception, so that one bad request does not fail those beside it.
+    answer as bytes, or an exception, so that one bad request does not fail those beside it. `idle`
+    is called about once a second while there is nothing to answer.
     """
 
     def __call__(self, lit_api, device, worker_id, request_queue, transport, workers_setup_status, callback_runner):
         with contextlib.suppress(EOFError, ConnectionError):  # the HTTP process has ended
             inbox = Inbox(transport, lit_api.model)
             while True:
-                batch = {number: pickle.loads(content) for number, content in inbox.first(lit_api.max_batch_size).items()}
+                first = inbox.first(lit_api.max_batch_size, lit_api.idle)
+                batch = {number: pickle.loads(content) for number, content in first.items()}
                 self._answer(lit_api, batch, inbox)
 
     @staticmethod

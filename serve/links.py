@@ -16,7 +16,7 @@ import itertools
 import socket
 import struct
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from serve.gathering import Gathering
@@ -67,11 +67,14 @@ class Inbox:
     def __contains__(self, number: int) -> bool:
         return number in self._questions
 
-    def first(self, most: int) -> dict[int, bytes]:
-        """Waits until there is a question, and returns the first ones. Raises EOFError when the HTTP process has ended."""
+    def first(self, most: int, idle: Callable[[], None]) -> dict[int, bytes]:
+        """Waits until there is a question, and returns the first ones; `idle` is called at each sign of life that is asked
+        for meanwhile. Raises EOFError when the HTTP process has ended."""
         self.update()
         while not self._questions:
             self._read()
+            if not self._questions:
+                idle()
         return dict(itertools.islice(self._questions.items(), most))
 
     def update(self) -> None:

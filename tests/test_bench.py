@@ -105,11 +105,13 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[-1])), Echo).serve_fo
 
 
 def test_what_a_start_costs_is_measured(tiny_bundle, monkeypatch, capsys):
-    monkeypatch.setattr(loading, "STARTS", 1)
+    for name, small in {"STARTS": 1, "PEOPLE": 3, "TYPED": 3, "QUIET": 0}.items():
+        monkeypatch.setattr(loading, name, small)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     assert loading.main(["--bundle", str(tiny_bundle), "--questions", "2"]) == 0
-    passed, used, ready, later = map(float, re.findall(r"([\d.]+) (?:s|MB)\b", capsys.readouterr().out))
-    assert 0 < used <= passed * 1.1 < 60 and 50 < ready <= later < 1000
+    found = map(float, re.findall(r"([\d.]+) (?:s of|s,|MB)(?= |$)", capsys.readouterr().out))
+    passed, used, ready, later, typing, most, quiet = found
+    assert 0 < used <= passed * 1.1 < 60 and 50 < ready <= later <= typing <= most < 1000 and 50 < quiet <= most
     assert loading.main(["--bundle", "no-such-folder"]) == 2
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -13,12 +14,16 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 
 import httpx
 import pytest
 
-from serve.api import NextWordsAPI, grouped
+from lm import memory
+from serve import logs
+from serve.api import QUIET, NextWordsAPI, grouped
 from serve.limits import BODY_LIMIT
+from serve.links import Frames, frame
 from serve.pace import Pace
 from serve.schemas import CONTEXT_LIMIT, TEXT_LIMIT, NextWordsRequest
 from tests.servers import PATIENCE, ROOT, serving, started, wait_until
@@ -278,6 +283,42 @@ def test_a_worker_has_not_all_of_torch_in_memory(server, http):
     parts = server.worker().memory_maps()
     library = next(part for part in parts if part.path.endswith("/libtorch_cpu.so"))
     assert 0 < library.rss < 50e6  # of 70 MB that importing it reads
+
+
+def test_a_worker_that_nobody_asks_gives_freed_memory_back_once(tiny_bundle, monkeypatch):
+    monkeypatch.setattr(logs, "configure", lambda: None)  # the tests' own
+    monkeypatch.setattr(memory, "keep_little_freed", lambda: None)
+    monkeypatch.setattr(memory, "unmap_unwritten", lambda: None)
+    api = NextWordsAPI(tiny_bundle)
+    api.setup("cpu")
+    given_back = []
+    monkeypatch.setattr(memory, "give_back", lambda: given_back.append(1))
+    ours, theirs = socket.socketpair()
+    worker = Thread(target=api.loop, args=(api, "cpu", 0, None, theirs, None, None))
+    worker.start()
+    frames, found = Frames(), []
+
+    def answer_to(number: int, content: bytes = b"") -> bytes:
+        ours.sendall(frame(number, content))
+        while not found:
+            found.extend(frames.add(ours.recv(1000)))
+        assert found[0][0] == number
+        return found.pop()[1]
+
+    with theirs, ours:
+        assert frames.add(ours.recv(1000)) == [(0, api.model.encode())]
+        question = pickle.dumps(("next_words", NextWordsRequest(text="They walked to").model_dump()))
+        for expected in (1, 2):
+            assert b"probability" in answer_to(expected, question)
+            for _ in range(QUIET - 1):
+                answer_to(0)
+            assert len(given_back) == expected - 1
+            for _ in range(3 * QUIET):
+                answer_to(0)
+            assert len(given_back) == expected
+        ours.shutdown(socket.SHUT_RDWR)
+        worker.join(PATIENCE)
+        assert not worker.is_alive()
 
 
 def test_idle_service_uses_no_cpu(server, http):

@@ -10,7 +10,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from serve.bench import text
 from serve.bench.machine import busy_cores
@@ -19,6 +22,8 @@ from serve.bench.processes import ServerError, started
 
 STARTS = 5
 LENGTH = 50  # words of a text that is asked about
+PEOPLE, LONG, TYPED = 64, 500, 100  # who type so many words behind so many
+QUIET = 10  # seconds
 _LOAD = """
 import json, sys, time, torch
 from lm import load
@@ -35,8 +40,18 @@ def seconds_to_load(bundle: Path | None) -> tuple[float, float]:
     return tuple(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout))
 
 
-def memory_of_a_worker(bundle: Path | None, questions: int) -> tuple[int, int]:
-    """Bytes of resident memory (RSS) of a serving worker: when it is ready, and after so many different texts."""
+class Memory(NamedTuple):
+    """Bytes of resident memory (RSS) of a serving worker: when it is ready, after texts that were asked about one after the
+    other, the median and the most while many people type behind long texts, and some seconds after they have stopped."""
+
+    ready: int
+    later: int
+    typing: float
+    most: int
+    quiet: int
+
+
+def memory_of_a_worker(bundle: Path | None, questions: int) -> Memory:
     service = next(peer for peer in PEERS if peer.name == SERVICE)
     with tempfile.TemporaryDirectory(prefix="nextword-bench-") as name:
         with started(SERVICE, service.command(bundle, None, Path(name)), Path(name)) as server:
@@ -44,7 +59,17 @@ def memory_of_a_worker(bundle: Path | None, questions: int) -> tuple[int, int]:
             ready = server.largest()
             for opening in text.openings(text.words(), LENGTH, questions):
                 server.ask(opening)
-            return ready, server.largest()
+            later = server.largest()
+            openings = text.openings(text.words(), LONG, PEOPLE)
+            for opening in openings:
+                server.ask(opening)
+            with ThreadPoolExecutor(PEOPLE) as people:
+                typing = []
+                for count in range(1, TYPED + 1):
+                    list(people.map(server.ask, (opening + " word" * count for opening in openings)))
+                    typing.append(server.largest())
+            time.sleep(QUIET)
+            return Memory(ready, later, statistics.median(typing), max(typing), server.largest())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,14 +82,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{busy:.1f} cores are busy with other things: seconds that pass mean little", file=sys.stderr)
     try:
         passed, used = map(statistics.median, zip(*(seconds_to_load(asked.bundle) for _ in range(STARTS))))
-        ready, later = memory_of_a_worker(asked.bundle, asked.questions)
+        size = memory_of_a_worker(asked.bundle, asked.questions)
     except (ServerError, subprocess.CalledProcessError) as error:
         print(f"loading: {error}", file=sys.stderr)
         return 2
     print(f"from torch imported to a model that can be asked: {passed:.2f} s, {used:.2f} s of the processor "
           f"(median of {STARTS})")
-    print(f"resident memory (RSS) of a worker: {ready / 1e6:.0f} MB when it is ready, {later / 1e6:.0f} MB after "
-          f"{asked.questions} texts of {LENGTH} words")
+    ready, later, typing, most, quiet = (f"{bytes_ / 1e6:.0f} MB" for bytes_ in size)
+    print(f"resident memory (RSS) of a worker: {ready} when it is ready, {later} after {asked.questions} texts of {LENGTH} words, "
+          f"{typing} in the median and {most} at most while {PEOPLE} people type behind {LONG} words, {quiet} when they have "
+          f"been quiet for {QUIET} s")
     return 0
 
 
