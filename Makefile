@@ -62,7 +62,8 @@ bundle: .venv/train.stamp
 	@.venv/bin/python -m training train $(call option,corpus,CORPUS)'*3' --recipe english-4 --out runs/english-4 $(ARGS)
 	@.venv/bin/python -m training train $(call option,corpus,CORPUS)'*3' --recipe english-5 --out runs/english-5 $(ARGS)
 	@.venv/bin/python -m training train $(call option,corpus,CORPUS)'*3' --recipe english-6 --out runs/english-6 $(ARGS)
-	@.venv/bin/python -m training.publish runs/english-6/bundle lm/bundles/english
+	@.venv/bin/python -m training train $(call option,corpus,CORPUS)'*3' --recipe english-7 --out runs/english-7 $(ARGS)
+	@.venv/bin/python -m training.publish runs/english-7/bundle lm/bundles/english
 
 bench-serve: .venv/bench.stamp
 	$(run) serve.bench $(call option,bundle,BUNDLE) $(ARGS)

@@ -157,5 +157,6 @@ def test_bundle_trains_all_legs_and_publishes_the_last(checkout: Checkout) -> No
         "-m training train --corpus imdb,my books,c*3 --recipe english-4 --out runs/english-4",
         "-m training train --corpus imdb,my books,c*3 --recipe english-5 --out runs/english-5",
         "-m training train --corpus imdb,my books,c*3 --recipe english-6 --out runs/english-6",
-        "-m training.publish runs/english-6/bundle lm/bundles/english",
+        "-m training train --corpus imdb,my books,c*3 --recipe english-7 --out runs/english-7",
+        "-m training.publish runs/english-7/bundle lm/bundles/english",
     ]

@@ -1,4 +1,4 @@
-"""`python -m training.publish runs/english-6/bundle lm/bundles/english`: a run's bundle, put where it is offered.
+"""`python -m training.publish runs/english-7/bundle lm/bundles/english`: a run's bundle, put where it is offered.
 
 It takes the folder's name, and what else lies in the folder, as a model card, stays.
 """
