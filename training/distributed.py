@@ -112,7 +112,7 @@ class Processes:
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """The processes that torchrun started, joined; or this one alone."""
+    """The processes that torchrun started, joined; or this one alone. After the block those but rank 0 are at their end."""
     if not dist.is_torchelastic_launched():
         yield Processes()
         return
@@ -123,6 +123,10 @@ def joined() -> Iterator[Processes]:
             yield processes
     finally:
         dist.destroy_process_group()
+    if processes.rank:
+        # Without the interpreter's own end, where a library's thread that still runs can abort the process ("terminate called
+        # without an active exception"): torchrun would then end rank 0 too, which is writing the bundle.
+        os._exit(0)
 
 
 def launch(processes: int, arguments: list[str]) -> int:
