@@ -68,7 +68,7 @@ def kill_starting_worker(bundle: Path | None, folder: Path, times: int = 4) -> P
             killed.append(service.workers()[0])
             killed[-1].kill()
         start = time.monotonic()
-        wait_until(lambda: service.workers() and service.workers()[0] not in killed and service.is_full(), "full service")
+        wait_until(lambda: any(worker not in killed for worker in service.workers()) and service.is_full(), "full service")
         back = time.monotonic() - start
     return Promise("A worker that is killed before it has begun does not stop the main process",
                    f"SIGKILL to the worker, and to {times} after it as soon as they were there", True,
