@@ -64,8 +64,8 @@ def kill_starting_worker(bundle: Path | None, folder: Path, times: int = 4) -> P
     with serving(folder, bundle) as service:
         killed: list[psutil.Process] = []
         for _ in range(1 + times):
-            wait_until(lambda: [worker for worker in service.workers() if worker not in killed], "another worker")
-            killed.append(service.workers()[0])
+            others = wait_until(lambda: [worker for worker in service.workers() if worker not in killed], "another worker")
+            killed.append(others[0])
             killed[-1].kill()
         start = time.monotonic()
         wait_until(lambda: any(worker not in killed for worker in service.workers()) and service.is_full(), "full service")
