@@ -56,26 +56,26 @@ evaluate: .venv/train.stamp
 # Five legs, of which the later ones read the last corpus three times. Stopped, it goes on with the same command.
 bundle: .venv/train.stamp
 	$(if $(value CORPUS),,$(error make bundle needs CORPUS=imdb,path/to/english-novels,path/to/tatoeba-english))
-	@.venv/bin/python -m training train $(call option,corpus,CORPUS) --recipe english --out runs/english $(ARGS)
-	@.venv/bin/python -m training train $(call option,corpus,CORPUS)'*3' --recipe english-2 --out runs/english-2 $(ARGS)
-	@.venv/bin/python -m training train $(call option,corpus,CORPUS)'*3' --recipe english-3 --out runs/english-3 $(ARGS)
-	@.venv/bin/python -m training train $(call option,corpus,CORPUS)'*3' --recipe english-4 --out runs/english-4 $(ARGS)
-	@.venv/bin/python -m training train $(call option,corpus,CORPUS)'*3' --recipe english-5 --out runs/english-5 $(ARGS)
-	@.venv/bin/python -m training train $(call option,corpus,CORPUS)'*3' --recipe english-6 --out runs/english-6 $(ARGS)
-	@.venv/bin/python -m training train $(call option,corpus,CORPUS)'*3' --recipe english-7 --out runs/english-7 $(ARGS)
-	@.venv/bin/python -m training.publish runs/english-7/bundle lm/bundles/english
+	@.venv/bin/python -m nextword.training train $(call option,corpus,CORPUS) --recipe english --out runs/english $(ARGS)
+	@.venv/bin/python -m nextword.training train $(call option,corpus,CORPUS)'*3' --recipe english-2 --out runs/english-2 $(ARGS)
+	@.venv/bin/python -m nextword.training train $(call option,corpus,CORPUS)'*3' --recipe english-3 --out runs/english-3 $(ARGS)
+	@.venv/bin/python -m nextword.training train $(call option,corpus,CORPUS)'*3' --recipe english-4 --out runs/english-4 $(ARGS)
+	@.venv/bin/python -m nextword.training train $(call option,corpus,CORPUS)'*3' --recipe english-5 --out runs/english-5 $(ARGS)
+	@.venv/bin/python -m nextword.training train $(call option,corpus,CORPUS)'*3' --recipe english-6 --out runs/english-6 $(ARGS)
+	@.venv/bin/python -m nextword.training train $(call option,corpus,CORPUS)'*3' --recipe english-7 --out runs/english-7 $(ARGS)
+	@.venv/bin/python -m nextword.training.publish runs/english-7/bundle lm/bundles/english
 
 bench-serve: .venv/bench.stamp
-	$(run) serve.bench $(call option,bundle,BUNDLE) $(ARGS)
+	$(run) tests.benchmarks.serving $(call option,bundle,BUNDLE) $(ARGS)
 
 bench-train: .venv/train.stamp
-	$(run) training.bench $(call option,corpus,CORPUS) $(ARGS)
+	$(run) tests.benchmarks.training $(call option,corpus,CORPUS) $(ARGS)
 
 replicas: .venv/serve.stamp
-	$(run) serve.deploy.replicas $(call option,bundle,BUNDLE) $(ARGS)
+	$(run) tests.benchmarks.serving.replicas $(call option,bundle,BUNDLE) $(ARGS)
 
 torture: .venv/test.stamp
-	$(run) serve.torture $(call option,bundle,BUNDLE) $(ARGS)
+	$(run) tests.torture $(call option,bundle,BUNDLE) $(ARGS)
 
 constraints: .venv/test.stamp
 	@$(pip) --quiet uv

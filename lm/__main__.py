@@ -1,4 +1,4 @@
-"""`python -m lm`: the commands that use a model.
+"""`python -m nextword.lm`: the commands that use a model.
 
 `predict` is here. Commands that need more than this package, such as `evaluate`, which needs corpora, are found by
 their entry points (group `nextword.commands`): functions that take an argparse sub-parser, add their options and
@@ -12,9 +12,9 @@ import os
 import sys
 from importlib.metadata import entry_points
 
-from lm import BundleError, load
-from lm.blocklist import read_blocklist
-from lm.interactive import converse
+from nextword.lm import BundleError, load
+from nextword.lm.blocklist import read_blocklist
+from nextword.lm.terminal import converse
 
 
 def predict(parser: argparse.ArgumentParser):
@@ -55,7 +55,7 @@ def _at_terminal() -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m lm", description="Use a trained Nextword model.")
+    parser = argparse.ArgumentParser(prog="python -m nextword.lm", description="Use a trained Nextword model.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add(commands, "predict", predict, "the words that most probably follow a text")
     asked = (sys.argv[1:] if arguments is None else arguments)[:1]
@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (BundleError, ValueError) as error:
-        print(f"python -m lm {parsed.command}: {error}", file=sys.stderr)
+        print(f"python -m nextword.lm {parsed.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

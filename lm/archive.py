@@ -48,6 +48,7 @@ _OPERATORS = {
 _METHODS = {"forward", "initial_state", "log_probs", "output", "product", "read", "read_all", "rows"}
 _BUILTINS = {"annotate", "bool", "getattr", "range", "unchecked_cast"}
 _ROOTS = {"torch", "ops", "CONSTANTS"}
+_ALIAS = re.compile(r"_\d+")  # torch writes a long function name once, as in `_0 = __torch__.a.b`; _ROOTS have no alias
 _OWN = "__torch__"
 _NATIVE = f"{_OWN}.torch.classes"  # of C++
 _CLASSES = {_NATIVE, f"{_NATIVE}.quantized", f"{_NATIVE}.quantized.LinearPackedParamsBase"}
@@ -146,7 +147,7 @@ def _refusal(node: ast.AST) -> str | None:
 
 def _may_be_called(function: ast.expr) -> bool:
     if isinstance(function, ast.Name):
-        return function.id in _BUILTINS
+        return function.id in _BUILTINS or bool(_ALIAS.fullmatch(function.id))
     path = ast.unparse(function)
     if path.startswith(("torch.", "ops.")):
         return path in _OPERATORS

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lm import torchscript
-from lm.blocklist import read_blocklist
-from lm.bundle import MODEL, TOKENIZER, Bundle, BundleError, open_bundle
-from lm.context import CacheSettings, Context, Distribution, Memory, as_keys, mixed
-from lm.ranking import Ranking, Word
-from lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
+from nextword.lm import torchscript
+from nextword.lm.blocklist import read_blocklist
+from nextword.lm.bundle import MODEL, TOKENIZER, Bundle, BundleError, open_bundle
+from nextword.lm.context import CacheSettings, Context, Distribution, Memory, as_keys, mixed
+from nextword.lm.ranking import Ranking, Word
+from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
 
 
 def load(bundle: str | os.PathLike | Bundle | None = None, *, blocklist: Collection[str] | None = None) -> Model:

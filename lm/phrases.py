@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from lm.context import Context
-from lm.model import Model
-from lm.ranking import Word
-from lm.vocabulary import has_letter
+from nextword.lm.context import Context
+from nextword.lm.model import Model
+from nextword.lm.ranking import Word
+from nextword.lm.vocabulary import has_letter
 
 SURE = 0.5
 

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy
 from torch import Tensor
 
-from lm.context import Distribution
-from lm.vocabulary import EOS_ID, Vocabulary, has_letter, visible
+from nextword.lm.context import Distribution
+from nextword.lm.vocabulary import EOS_ID, Vocabulary, has_letter, visible
 
 LAST = chr(0x10FFFF)
 RESPELLED = 0.01  # what a word counts that is not spelled with the capitals which were typed

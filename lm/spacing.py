@@ -15,7 +15,7 @@ The rules, for the punctuation of English and its neighbours:
 """
 from __future__ import annotations
 
-from lm.vocabulary import EOS
+from nextword.lm.vocabulary import EOS
 
 CLOSING = frozenset(".,;:!?…%)]}»-")
 OPENING = frozenset("([{$£€#@¿¡«„")

@@ -30,9 +30,9 @@ from typing import List, Optional, Tuple, Union  # TorchScript on Python 3.10 re
 import torch
 from torch import Tensor, nn
 
-from lm.archive import vetted
-from lm.cell import gru_cell, lstm_cell, rnn_cell
-from lm.network import Network
+from nextword.lm.archive import vetted
+from nextword.lm.cell import gru_cell, lstm_cell, rnn_cell
+from nextword.lm.network import Network
 
 HEADROOM = 2.0  # inputs up to so many times the largest one met in real text are not cut off
 DAMPING = 0.01  # share of the mean square of the inputs that is added to each, where real text says too little

@@ -1,4 +1,4 @@
-"""`python -m serve`: serves a bundle over HTTP until it is told to stop."""
+"""`python -m nextword.serve`: serves a bundle over HTTP until it is told to stop."""
 from __future__ import annotations
 
 import argparse
@@ -9,12 +9,12 @@ import socket
 import sys
 import tempfile
 
-from lm.blocklist import read_blocklist
-from lm.bundle import Bundle, open_bundle
-from serve import logs
-from serve.scratch import scratch_folder
-from serve.settings import PREFIX, Settings, add_flags
-from serve.settings import read as read_settings
+from nextword.lm.blocklist import read_blocklist
+from nextword.lm.bundle import Bundle, open_bundle
+from nextword.serve import logs
+from nextword.serve.scratch import scratch_folder
+from nextword.serve.settings import PREFIX, Settings, add_flags
+from nextword.serve.settings import read as read_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _flags(arguments: list[str] | None) -> dict:
-    parser = _Parser(prog="python -m serve", description="Serves a bundle over HTTP. What a flag sets, the environment can "
+    parser = _Parser(prog="python -m nextword.serve", description="Serves a bundle over HTTP. What a flag sets, the environment can "
                      f"too (--port as {PREFIX}PORT), and a file (port = 8000); flags come first, then the environment.")
     add_flags(parser)
     return vars(parser.parse_args(arguments))
@@ -95,9 +95,9 @@ def _bound(host: str, port: int) -> socket.socket:
 
 def _serve(settings: Settings, bundle: Bundle, blocklist: tuple[str, ...], listener: socket.socket,
            signals: socket.socket) -> int:
-    from serve.api import NextWordsAPI
-    from serve.app import build_app
-    from serve.engine import Engine, ServiceFailure
+    from nextword.serve.worker.lit_api import NextWordsAPI
+    from nextword.serve.web.app import build_app
+    from nextword.serve.engine.supervisor import Engine, ServiceFailure
 
     logs.configure()  # the libraries that these bring, too
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -1,6 +1,6 @@
 """Talks to the service: `NextWords`, and `AsyncNextWords` for asyncio. Needs httpx and pydantic alone.
 
-    >>> from serve.client import NextWords
+    >>> from nextword.serve.client import NextWords
     >>> with NextWords("http://127.0.0.1:8000") as client:
     ...     client.next_words("Thank you very", k=1).words[0].word
     'much'
@@ -38,8 +38,8 @@ from urllib.parse import quote
 import httpx
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
-from serve.openai_schemas import Completion
-from serve.schemas import NextWordsResponse, NextWordsResults, ScoreResponse
+from nextword.serve.openai_schemas import Completion
+from nextword.serve.schemas import NextWordsResponse, NextWordsResults, ScoreResponse
 
 __all__ = [
     "AsyncNextWords",

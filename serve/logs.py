@@ -1,6 +1,6 @@
 """Log lines of all processes in one shape, to standard error: text, or JSON with one object a line.
 
-The shape is LOG_FORMAT of the environment, which `python -m serve` sets, so that the workers have it too.
+The shape is LOG_FORMAT of the environment, which `python -m nextword.serve` sets, so that the workers have it too.
 """
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What the service counts, for Prometheus. Its processes write into the files of one folder, which a scrape adds up.
 
-The folder is PROMETHEUS_MULTIPROC_DIR of the environment, which must be set before this is imported, as `python -m serve`
+The folder is PROMETHEUS_MULTIPROC_DIR of the environment, which must be set before this is imported, as `python -m nextword.serve`
 does. Without it a process counts for itself.
 """
 from __future__ import annotations
@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.reserved import reserve
+from nextword.serve.reserved import reserve
 
 reserve()
 

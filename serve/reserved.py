@@ -11,7 +11,7 @@ import os
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 
-from serve.logs import logger
+from nextword.serve.logs import logger
 
 ROOM = {"histogram": 1 << 19}  # bytes: every route with every status has a line for each of its buckets
 LITTLE = 1 << 16

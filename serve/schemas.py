@@ -25,7 +25,7 @@ UNKNOWN_LIMIT = 100  # words
 Integer = Annotated[int, BeforeValidator(lambda v: int(v) if isinstance(v, float) and v.is_integer() else v)]
 
 
-# The tags say in an error's place which of the two it is about; `serve.errors` takes them out.
+# The tags say in an error's place which of the two it is about; `nextword.serve.web.errors` takes them out.
 ONE_TEXT, SEVERAL_TEXTS = "one text", "several texts"
 Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
 OneOrSeveralTexts = Annotated[

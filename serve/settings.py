@@ -1,8 +1,8 @@
 """How the service is set up: flags before the environment before a file before defaults.
 
-    python -m serve --port 9000
-    NEXTWORD_SERVE_PORT=9000 python -m serve
-    python -m serve --config nextword.toml          # port = 9000
+    python -m nextword.serve --port 9000
+    NEXTWORD_SERVE_PORT=9000 python -m nextword.serve
+    python -m nextword.serve --config nextword.toml          # port = 9000
 
 What is unknown is refused, be it in the environment (with the prefix) or in the file. Keys have no flag, as others on the
 machine could read it.
@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from limits import RateLimitItem, parse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from lm.blocklist import OWN
+from nextword.lm.blocklist import OWN
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -45,7 +45,7 @@ def corpus_file(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory, corpus_file) -> Path:
     """The folder of a finished training run on the invented text; its bundle is named "tiny"."""
-    from training.__main__ import main
+    from nextword.training.__main__ import main
 
     out = tmp_path_factory.mktemp("runs") / "tiny"
     assert main(["train", "--corpus", str(corpus_file), "--out", str(out), *TINY]) == 0
@@ -60,6 +60,6 @@ def tiny_bundle(tiny_run) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_bundle):
-    from lm import load
+    from nextword.lm import load
 
     return load(tiny_bundle)

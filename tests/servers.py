@@ -1,4 +1,4 @@
-"""Real servers for the tests: `python -m serve` on a free loopback port, in a process group of its own."""
+"""Real servers for the tests: `python -m nextword.serve` on a free loopback port, in a process group of its own."""
 from __future__ import annotations
 
 import contextlib
@@ -70,7 +70,7 @@ def started(folder: Path, bundle: Path, *options: str) -> Iterator[Server]:
     log = folder / "log"
     work = folder / "work"
     work.mkdir()
-    command = [sys.executable, "-m", "serve", "--bundle", str(bundle), "--port", "0", *options]
+    command = [sys.executable, "-m", "nextword.serve", "--bundle", str(bundle), "--port", "0", *options]
     with log.open("w") as output:
         process = subprocess.Popen(
             command,

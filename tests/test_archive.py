@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lm import BundleError, load
-from lm.archive import vetted
-from lm.bundle import MODEL, write_bundle
+from nextword.lm import BundleError, load
+from nextword.lm.archive import vetted
+from nextword.lm.bundle import MODEL, write_bundle
 
 CODE = "archive/code/__torch__/lm/torchscript.py"
 SETSTATE = ", bias, )\n"  # the end of a line of __setstate__, which runs as the program is loaded

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from serve.bench import loading, ngrams, parts, report, text, wanted
-from serve.bench.load import Case, Load, LoadError, parse
-from serve.bench.measure import Measurement, Texts, measure
-from serve.bench.peers import NOTHING, PEERS, SERVICE, Peer
-from serve.bench.processes import ServerError, started
+from tests.benchmarks.serving import loading, ngrams, parts, report, text, wanted
+from tests.benchmarks.serving.load import Case, Load, LoadError, parse
+from tests.benchmarks.serving.measure import Measurement, Texts, measure
+from tests.benchmarks.serving.peers import NOTHING, PEERS, SERVICE, Peer
+from tests.benchmarks.serving.processes import ServerError, started
 from tests.servers import ROOT, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the benchmark needs Linux's /proc")
@@ -124,7 +124,7 @@ def test_server_that_ends_is_reported_with_its_last_words(tmp_path):
 def test_servers_end_when_the_benchmark_is_killed(tmp_path):
     program = f"""
 import os, pathlib, signal, sys
-from serve.bench.processes import started
+from tests.benchmarks.serving.processes import started
 with started("sleeper", [sys.executable, "-c", "import time; time.sleep(600)"], pathlib.Path({str(tmp_path)!r})) as server:
     print(server._process.pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -5,11 +5,11 @@ import sys
 import pytest
 import torch
 
-from lm.network import Architecture, Network
-from training.bench import memory
-from training.bench.__main__ import main
-from training.bench.straightforward import StraightforwardModel
-from training.recipe import Recipe
+from nextword.lm.network import Architecture, Network
+from tests.benchmarks.training import memory
+from tests.benchmarks.training.__main__ import main
+from tests.benchmarks.training.straightforward import StraightforwardModel
+from nextword.training.recipe import Recipe
 
 
 @pytest.mark.parametrize("shape", [{"layers": 3, "hidden_size": 12}, {"hidden_size": 16, "projection_size": 8}])

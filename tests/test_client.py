@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from serve import client as module
-from serve.client import (
+from nextword.serve import client as module
+from nextword.serve.client import (
     AsyncNextWords,
     BadRequest,
     ConnectionFailed,
@@ -56,8 +56,8 @@ both = pytest.mark.parametrize("client_class", [NextWords, AsyncNextWords])
 
 
 def test_import_needs_neither_torch_nor_litserve():
-    blocked = ["torch", "litserve", "fastapi", "starlette", "uvicorn", "tokenizers", "numpy", "lm", "training"]
-    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import serve.client"
+    blocked = ["torch", "litserve", "fastapi", "starlette", "uvicorn", "tokenizers", "numpy", "nextword.lm", "nextword.training"]
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import nextword.serve.client"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=PATIENCE)
 
 

@@ -4,10 +4,10 @@ import json
 import pytest
 import torch
 
-from lm.network import Architecture, Network
-from training.__main__ import main
-from training.comparison import gradient_norms
-from training.transformer import Shape, Transformer
+from nextword.lm.network import Architecture, Network
+from nextword.training.__main__ import main
+from nextword.training.comparison import gradient_norms
+from nextword.training.transformer import Shape, Transformer
 
 NAMES = ["rnn", "gru", "lstm", "transformer"]
 

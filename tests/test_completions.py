@@ -11,9 +11,9 @@ import httpx
 import openai
 import pytest
 
-from lm.context import CacheSettings
-from serve.completion import Completions
-from serve.state_cache import StateCache
+from nextword.lm.context import CacheSettings
+from nextword.serve.worker.completions import Completions
+from nextword.serve.worker.state_cache import StateCache
 from tests.servers import PATIENCE, serving, wait_until
 
 PROMPT = "I went to the"
@@ -391,7 +391,7 @@ def test_unknown_words_leave_no_trace_in_the_text(remembering):
 
 
 def test_what_is_kept_of_texts_in_progress_is_bounded(tiny_model, monkeypatch):
-    monkeypatch.setattr("serve.completion.KEPT", 200_000)
+    monkeypatch.setattr("nextword.serve.worker.completions.KEPT", 200_000)
     one = worker(tiny_model)
     for number in range(20):
         one.write([{**FIXED, "prompt": "word " * 200, "id": str(number), "count": 1}])

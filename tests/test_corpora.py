@@ -20,9 +20,9 @@ import zipfile
 import datasets
 import pytest
 
-import training.hub
-from training import cleaning
-from training.corpora import CorpusError, HubUnreachable, default_corpus, load_corpus
+import nextword.training.corpora.hub
+from nextword.training.corpora import cleaning
+from nextword.training.corpora import CorpusError, HubUnreachable, default_corpus, load_corpus
 
 WORDS = "the old clerk walked slowly along a quiet street and thought of his brother who lived by the sea".split()
 
@@ -327,7 +327,7 @@ def write_shards(folder, rows):
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2")  # where there is one core
 @pytest.mark.parametrize("cores", [1, 2])
 def test_a_streamed_corpus_is_read_as_it_comes(tmp_path, monkeypatch, cores):
-    monkeypatch.setattr("training.streaming.cores", lambda: cores)
+    monkeypatch.setattr("nextword.training.corpora.streaming.cores", lambda: cores)
     rows = [f"{text} It&amp;s" for text in sentences(3000)]
     corpus = load_corpus("stream:" + write_shards(tmp_path, rows + rows[:100]))
     splits = {split: texts(corpus, split) for split in corpus.splits}
@@ -351,8 +351,8 @@ def test_a_streamed_corpus_keeps_its_splits_and_joins_others(tmp_path):
 
 
 def test_tokens_of_a_streamed_corpus_are_made_once(tmp_path, monkeypatch):
-    from training.streaming import Streamed
-    from training.tokens import build_vocabulary, encode_split
+    from nextword.training.corpora.streaming import Streamed
+    from nextword.training.tokens import build_vocabulary, encode_split
 
     spec = "stream:" + write_shards(tmp_path, list(sentences(2000)))
 
@@ -480,7 +480,7 @@ def load_elsewhere(address, home, specs):
     kind of the error and its message."""
     script = """
 import json, sys
-from training.corpora import CorpusError, load_corpus
+from nextword.training.corpora import CorpusError, load_corpus
 def load(spec):
     try:
         corpus = load_corpus(spec)
@@ -536,8 +536,8 @@ def test_a_corpus_from_the_hub_and_then_from_the_cache(hub, tmp_path):
 
 
 def test_a_silent_hub_is_given_up_soon(silence, monkeypatch, capsys):
-    assert training.hub.PATIENCE <= 9
-    monkeypatch.setattr(training.hub, "PATIENCE", 0.5)
+    assert nextword.training.corpora.hub.PATIENCE <= 9
+    monkeypatch.setattr(nextword.training.corpora.hub, "PATIENCE", 0.5)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", silence)
     start = time.monotonic()

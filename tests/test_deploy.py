@@ -7,7 +7,7 @@ from collections import Counter
 import httpx
 import pytest
 
-from serve.deploy import replicas
+from tests.benchmarks.serving import replicas
 from tests.servers import PATIENCE, ROOT
 
 DEPLOY = ROOT / "serve" / "deploy"

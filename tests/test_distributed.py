@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from tests.conftest import TINY
-from training.__main__ import main
-from training.distributed import Processes
-from training.tokens import Windows
+from nextword.training.__main__ import main
+from nextword.training.distributed import Processes
+from nextword.training.tokens import Windows
 
 OPTIONS = [*TINY, "--evaluate-every", "50", "--checkpoint-every", "5", "--precision", "float32", "--forget", "0.1",
            "--averaging", "0.9"]
@@ -60,7 +60,7 @@ def assert_same_run(out, alone):
 
 def test_two_processes_stop_together_and_one_goes_on(alone, corpus_file, tmp_path):
     out = tmp_path / "run"
-    process = start(*TORCHRUN, "-m", "training", *arguments(corpus_file, out))
+    process = start(*TORCHRUN, "-m", "nextword.training", *arguments(corpus_file, out))
     wait_for(out / "checkpoint.pt", process)
     process.send_signal(signal.SIGTERM)
     output, errors = process.communicate(timeout=300)
@@ -82,7 +82,7 @@ def test_one_process_stops_and_two_go_on(alone, corpus_file, tmp_path):
     thread.start()
     assert main(arguments(corpus_file, out)) == 128 + signal.SIGTERM
     thread.join()
-    process = start("-m", "training", *arguments(corpus_file, out, "--processes", "2"))
+    process = start("-m", "nextword.training", *arguments(corpus_file, out, "--processes", "2"))
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert output.startswith(str(out / "bundle")) and output.count("\n") == 1
@@ -91,10 +91,10 @@ def test_one_process_stops_and_two_go_on(alone, corpus_file, tmp_path):
 
 
 def test_a_mistake_is_said_once(corpus_file, tmp_path):
-    process = start("-m", "training", *arguments("no-such.txt", tmp_path / "run", "--processes", "2"))
+    process = start("-m", "nextword.training", *arguments("no-such.txt", tmp_path / "run", "--processes", "2"))
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2
-    assert errors.startswith("python -m training: there is no corpus 'no-such.txt'") and errors.count("\n") == 1
+    assert errors.startswith("python -m nextword.training: there is no corpus 'no-such.txt'") and errors.count("\n") == 1
 
 
 @pytest.mark.parametrize("processes, message", [

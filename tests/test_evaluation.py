@@ -1,4 +1,4 @@
-"""`python -m lm evaluate`: its figures, against counting by hand."""
+"""`python -m nextword.lm evaluate`: its figures, against counting by hand."""
 import json
 import math
 import random
@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from lm import BundleError, load
-from lm.context import CacheSettings, Distribution
-from lm.vocabulary import EOS_ID, UNK_ID, has_letter
+from nextword.lm import BundleError, load
+from nextword.lm.context import CacheSettings, Distribution
+from nextword.lm.vocabulary import EOS_ID, UNK_ID, has_letter
 from tests.conftest import invented_text
-from training import ngram
-from training.__main__ import main as training
-from training.adaptation import AdaptedRun
-from training.cache_tuning import tune_cache
-from training.corpora import load_corpus
-from training.dynamic_evaluation import DynamicSettings, gradient_scales, read_dynamically
-from training.evaluation import evaluate
-from training.excerpts import Text, excerpts, halves
-from training.publish import publish
+from nextword.training.evaluation import ngram
+from nextword.training.__main__ import main as training
+from nextword.training.evaluation.adapted_run import AdaptedRun
+from nextword.training.evaluation.cache_tuning import tune_cache
+from nextword.training.corpora import load_corpus
+from nextword.training.evaluation.dynamic import DynamicSettings, gradient_scales, read_dynamically
+from nextword.training.evaluation.command import evaluate
+from nextword.training.evaluation.excerpts import Text, excerpts, halves
+from nextword.training.publish import publish
 
 NAMES = "They went to the Zorblax. Zorblax ran to the Quux.\nWe walked to the Zorblax, too.\nzorblax! Thank you, Zorblax."
 
@@ -195,7 +195,7 @@ def test_dynamic_evaluation_learns_from_the_text_and_forgets_it(tiny_run):
 
 def test_the_command_tunes_a_run_on_validation_text_once(tiny_run, corpus_file):
     settings = tiny_run / "adaptation.json"
-    command = [sys.executable, "-m", "lm", "evaluate", "--run", str(tiny_run), "--corpus", str(corpus_file), "--tokens", "300",
+    command = [sys.executable, "-m", "nextword.lm", "evaluate", "--run", str(tiny_run), "--corpus", str(corpus_file), "--tokens", "300",
                "--tune-tokens", "200", "--sample", "50", "--dynamic"]
     run = subprocess.run([*command, "--json"], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
@@ -230,7 +230,7 @@ def test_an_ngram_is_measured_on_the_same_tokens(tiny_model, tiny_bundle, corpus
 
 
 def test_the_command(tiny_bundle, corpus_file):
-    command = [sys.executable, "-m", "lm", "evaluate", "--bundle", str(tiny_bundle), "--corpus", str(corpus_file)]
+    command = [sys.executable, "-m", "nextword.lm", "evaluate", "--bundle", str(tiny_bundle), "--corpus", str(corpus_file)]
     run = subprocess.run([*command, "--split", "test", "--json"], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     figures = json.loads(run.stdout)

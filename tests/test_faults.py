@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import pytest
 
-from serve.torture import damage, deadlines, disks, fuzz, hanging, killing, overload, slow_connections, soak, stopping
-from serve.torture.__main__ import PARTS
-from serve.torture.promise import Promise, table
-from serve.torture.service import PATIENCE, serving  # a busy machine takes longer for what takes work
+from tests.torture import damage, deadlines, disks, fuzz, hanging, killing, overload, slow_connections, soak, stopping
+from tests.torture.__main__ import PARTS
+from tests.torture.promise import Promise, table
+from tests.torture.service import PATIENCE, serving  # a busy machine takes longer for what takes work
 
 
 def check(promises: Iterable[Promise]) -> None:

@@ -1,4 +1,4 @@
-"""`python -m lm predict` without a text, at a pseudo-terminal."""
+"""`python -m nextword.lm predict` without a text, at a pseudo-terminal."""
 import os
 import select
 import subprocess
@@ -15,7 +15,7 @@ pty = pytest.importorskip("pty")
 def terminal(tiny_bundle):
     """Types a line (or what ends the input) and returns what comes until the next prompt (or the end)."""
     user, side = pty.openpty()
-    command = [sys.executable, "-m", "lm", "predict", "-k", "2", "--bundle", str(tiny_bundle)]
+    command = [sys.executable, "-m", "nextword.lm", "predict", "-k", "2", "--bundle", str(tiny_bundle)]
     process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, start_new_session=True)
     os.close(side)
 

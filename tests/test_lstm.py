@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.lstm import lstm
+from nextword.training.lstm import lstm
 
 
 @pytest.mark.parametrize("projection", [0, 8])

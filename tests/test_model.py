@@ -8,12 +8,12 @@ import sys
 import pytest
 import torch
 
-from lm import BundleError, load
-from lm.__main__ import main
-from lm.bundle import open_bundle, write_bundle
-from lm.context import CacheSettings, Distribution
-from lm.ranking import Ranking
-from lm.vocabulary import Vocabulary
+from nextword.lm import BundleError, load
+from nextword.lm.__main__ import main
+from nextword.lm.bundle import open_bundle, write_bundle
+from nextword.lm.context import CacheSettings, Distribution
+from nextword.lm.ranking import Ranking
+from nextword.lm.vocabulary import Vocabulary
 
 PLACES = {"store", "market", "park", "station", "beach", "London"}
 
@@ -204,7 +204,7 @@ def test_a_bundle_is_written_whole_or_not_at_all(tiny_bundle, tmp_path):
 
 
 def test_predict_on_the_command_line(tiny_bundle, tiny_model):
-    command = [sys.executable, "-m", "lm", "predict", "I went to the", "-k", "3", "--bundle", str(tiny_bundle)]
+    command = [sys.executable, "-m", "nextword.lm", "predict", "I went to the", "-k", "3", "--bundle", str(tiny_bundle)]
     plain = subprocess.run(command, capture_output=True, text=True)
     assert plain.returncode == 0 and plain.stderr == ""
     expected = tiny_model.next_words("I went to the", k=3)

@@ -5,9 +5,9 @@ import sys
 import pytest
 import torch
 
-from lm import torchscript
-from lm.cell import gru_cell, lstm_cell, rnn_cell
-from lm.network import Architecture, Network
+from nextword.lm import torchscript
+from nextword.lm.cell import gru_cell, lstm_cell, rnn_cell
+from nextword.lm.network import Architecture, Network
 
 SHAPES = [
     dict(cell="lstm", hidden_size=24, layers=2),
@@ -115,7 +115,7 @@ allowed = torch.ones(50, dtype=torch.bool); allowed[:2] = False
 log_probs, ids, state = model(tokens, lengths, model.initial_state(2), 48, allowed)
 assert log_probs.shape == ids.shape == (2, 48) and state.shape == model.initial_state(2).shape
 assert (log_probs.diff(dim=1) <= 0).all() and not ((ids == 0) | (ids == 1)).any()
-assert not any(name.split(".")[0] in ("lm", "training", "serve") for name in sys.modules)
+assert not any(name.startswith("nextword") for name in sys.modules)
 print(float(log_probs[0, 0]))
 """
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, capture_output=True, text=True)

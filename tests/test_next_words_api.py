@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from serve.schemas import TEXTS_LIMIT, UNKNOWN_LIMIT
+from nextword.serve.schemas import TEXTS_LIMIT, UNKNOWN_LIMIT
 from tests.servers import PATIENCE, serving, wait_until
 
 PATH = "/v1/next-words"

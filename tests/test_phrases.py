@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from lm.phrases import SURE, lengthened
+from nextword.lm.phrases import SURE, lengthened
 
 
 def phrases(model, text: str, k: int = 5, *, max_words: int, history: str = "", **wanted):

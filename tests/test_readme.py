@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lm.bundle import ENGLISH
+from nextword.lm.bundle import ENGLISH
 from tests.servers import serving
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

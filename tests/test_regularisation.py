@@ -2,11 +2,11 @@
 import pytest
 import torch
 
-from lm.network import Architecture, Network
-from lm.vocabulary import EOS_ID
+from nextword.lm.network import Architecture, Network
+from nextword.lm.vocabulary import EOS_ID
 from tests.conftest import TINY
-from training.__main__ import main
-from training.regularisation import RegularisedNetwork, activation_penalty
+from nextword.training.__main__ import main
+from nextword.training.regularisation import RegularisedNetwork, activation_penalty
 
 SHAPES = {"lstm": dict(hidden_size=24), "projected lstm": dict(hidden_size=24, projection_size=8),
           "gru": dict(cell="gru", hidden_size=24), "two layers": dict(hidden_size=24, layers=2)}

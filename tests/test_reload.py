@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from lm.bundle import MODEL, TOKENIZER, open_bundle, write_bundle
+from nextword.lm.bundle import MODEL, TOKENIZER, open_bundle, write_bundle
 from tests.servers import PATIENCE, Server, serving, wait_until
 
 WORDS, WRITE = "/v1/next-words", "/v1/completions"

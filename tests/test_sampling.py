@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
-from lm.sampling import draw, uniform
+from nextword.lm.sampling import draw, uniform
 
 PROBABILITIES = [0.1, 0.4, 0.0, 0.3, 0.2]
 LOG = torch.tensor(PROBABILITIES).log()

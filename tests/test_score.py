@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from serve.schemas import SCORE_LIMIT
+from nextword.serve.schemas import SCORE_LIMIT
 
 PATH = "/v1/score"
 

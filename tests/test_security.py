@@ -10,8 +10,8 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from serve.client import NextWords, RateLimited, Unauthorized
-from serve.limits import BODY_LIMIT
+from nextword.serve.client import NextWords, RateLimited, Unauthorized
+from nextword.serve.web.middleware.body_limit import BODY_LIMIT
 from tests.servers import PATIENCE, serving
 
 KEYS = ["the-first-key-of-two", "the-second-key-of-two"]

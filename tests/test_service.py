@@ -19,13 +19,13 @@ from threading import Thread
 import httpx
 import pytest
 
-from lm import memory
-from serve import logs
-from serve.api import QUIET, NextWordsAPI, grouped
-from serve.limits import BODY_LIMIT
-from serve.links import Frames, frame
-from serve.pace import Pace
-from serve.schemas import CONTEXT_LIMIT, TEXT_LIMIT, NextWordsRequest
+from nextword.lm import malloc as memory
+from nextword.serve import logs
+from nextword.serve.worker.lit_api import QUIET, NextWordsAPI, grouped
+from nextword.serve.web.middleware.body_limit import BODY_LIMIT
+from nextword.serve.engine.links import Frames, frame
+from nextword.serve.engine.admission import Pace
+from nextword.serve.schemas import CONTEXT_LIMIT, TEXT_LIMIT, NextWordsRequest
 from tests.servers import PATIENCE, ROOT, serving, started, wait_until
 
 PATH = "/v1/next-words"
@@ -257,7 +257,8 @@ def test_nothing_is_written_to_the_working_directory(server, http):
 
 READ_ONLY_PAGES = """
 import psutil, torch
-from lm import load, memory
+from nextword.lm import load
+from nextword.lm import malloc as memory
 
 model = load()
 words = model.next_words("Thank you very")
@@ -336,7 +337,7 @@ def test_idle_service_uses_no_cpu(server, http):
 
 
 def run(*options: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "serve", *options]
+    command = [sys.executable, "-m", "nextword.serve", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     return done.returncode, done.stderr
 
@@ -451,7 +452,7 @@ def test_killed_worker_is_replaced_and_killed_http_process_ends_the_service(tiny
 
 def test_slow_answers_one_at_a_time_do_not_keep_many_quick_ones_out(monkeypatch):
     pace, clock = Pace(), [0.0]
-    monkeypatch.setattr("serve.pace.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("nextword.serve.engine.admission.time.monotonic", lambda: clock[0])
 
     def answers(times, seconds, waiting):
         for _ in range(times):

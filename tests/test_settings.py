@@ -9,7 +9,7 @@ import sys
 import httpx
 import pytest
 
-from serve.settings import PREFIX, Settings, SettingsError, add_flags, read
+from nextword.serve.settings import PREFIX, Settings, SettingsError, add_flags, read
 from tests.servers import PATIENCE, serving
 
 KEY = "a-key-of-enough-letters"
@@ -75,7 +75,7 @@ def test_a_key_where_litserve_looks_for_one_is_no_false_safety():
 
 
 def test_without_a_temporary_folder_it_says_what_to_do(tiny_bundle):
-    serve = [sys.executable, "-m", "serve", "--bundle", str(tiny_bundle), "--port", "0"]
+    serve = [sys.executable, "-m", "nextword.serve", "--bundle", str(tiny_bundle), "--port", "0"]
     done = subprocess.run(["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *serve], capture_output=True, text=True)  # no file may grow
     assert done.returncode == 2 and not done.stdout
     assert done.stderr.startswith("serve: no temporary file can be written") and "set TMPDIR to" in done.stderr

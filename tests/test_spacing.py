@@ -5,8 +5,8 @@ import doctest
 
 import pytest
 
-import lm.spacing
-from lm.spacing import Spacing
+import nextword.lm.spacing
+from nextword.lm.spacing import Spacing
 
 
 def written(tokens: str) -> str:

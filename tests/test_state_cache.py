@@ -8,13 +8,13 @@ import random
 import pytest
 import torch
 
-from lm import load, torchscript
-from lm.bundle import write_bundle
-from lm.network import Architecture, Network
-from lm.vocabulary import Vocabulary
-from serve.next_words import NextWords
-from serve.schemas import HISTORY_BLOCK, TEXT_BLOCK, NextWordsRequest
-from serve.state_cache import StateCache, recent
+from nextword.lm import load, torchscript
+from nextword.lm.bundle import write_bundle
+from nextword.lm.network import Architecture, Network
+from nextword.lm.vocabulary import Vocabulary
+from nextword.serve.worker.next_words import NextWords
+from nextword.serve.schemas import HISTORY_BLOCK, TEXT_BLOCK, NextWordsRequest
+from nextword.serve.worker.state_cache import StateCache, recent
 
 WORDS = ["".join(letters) for letters in itertools.product("abcdefghi", repeat=2)] + ["-", "\u2014", ".", "3", "'s", "don't"]
 AWKWARD = ["Zorbulon ", " - ", "--", " -- ", "\n", "\n \n", "\r\n", " \n ", "  ", "\t", "\u200b", "\u3000", "\x85", "\x0b", "\u2028",

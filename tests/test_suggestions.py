@@ -7,13 +7,13 @@ import httpx
 import pytest
 import torch
 
-from lm import load
-from lm.blocklist import read_blocklist
-from lm.bundle import open_bundle, write_bundle
-from lm.context import CacheSettings, Distribution
-from lm.ranking import Ranking
-from lm.vocabulary import Vocabulary
-from training.held_back import held_back
+from nextword.lm import load
+from nextword.lm.blocklist import read_blocklist
+from nextword.lm.bundle import open_bundle, write_bundle
+from nextword.lm.context import CacheSettings, Distribution
+from nextword.lm.ranking import Ranking
+from nextword.lm.vocabulary import Vocabulary
+from nextword.training.suppressed_words import held_back
 from tests.servers import serving
 
 PLACES = {"store", "market", "park", "station", "beach", "London"}
@@ -75,7 +75,7 @@ def test_places_are_those_among_the_suggestions(with_names):
 
 
 def test_phrases_go_on_without_blocked_words(tiny_bundle):
-    from lm.phrases import lengthened
+    from nextword.lm.phrases import lengthened
 
     for blocklist, expected in (((), "Thank you very much"), (["much"], "Thank you very")):
         model = load(tiny_bundle, blocklist=blocklist)
@@ -134,7 +134,7 @@ def test_the_blocklist_is_a_file_of_words(tmp_path, tiny_bundle, capsys):
     assert read_blocklist("none") == ()
     (tmp_path / "mine.txt").write_text("# mine\nStation  # a place\n\nPark\n")
     assert read_blocklist(tmp_path / "mine.txt") == ("Station", "Park")
-    command = [sys.executable, "-m", "lm", "predict", TEXT, "-k", "30", "--json", "--bundle", str(tiny_bundle)]
+    command = [sys.executable, "-m", "nextword.lm", "predict", TEXT, "-k", "30", "--json", "--bundle", str(tiny_bundle)]
     for source, missing in (("none", set()), (str(tmp_path / "mine.txt"), {"station", "park"})):
         run = subprocess.run([*command, "--unprompted-blocklist", source], capture_output=True, text=True, check=True)
         assert PLACES - {word["word"] for word in json.loads(run.stdout)["words"]} == missing
@@ -150,7 +150,7 @@ def test_a_service_has_the_list_that_it_is_given(tmp_path, tiny_bundle):
             return {word["word"] for word in answer["words"]} & PLACES
 
         assert found() == PLACES - {"station"} and found(partial="sta") == {"station"}
-    run = subprocess.run([sys.executable, "-m", "serve", "--bundle", str(tiny_bundle), "--unprompted-blocklist",
+    run = subprocess.run([sys.executable, "-m", "nextword.serve", "--bundle", str(tiny_bundle), "--unprompted-blocklist",
                           str(tmp_path / "no.txt")], capture_output=True, text=True, timeout=60)
     assert run.returncode == 2 and run.stderr.count("\n") == 1 and "accepted: own, none" in run.stderr
 

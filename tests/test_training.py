@@ -13,22 +13,22 @@ import numpy as np
 import pytest
 import torch
 
-from lm.vocabulary import Vocabulary
+from nextword.lm.vocabulary import Vocabulary
 from tests.conftest import TINY
-from training.__main__ import main
-from training import precision
-from training.loop import learning_rate
-from training.loss import cross_entropy, sample_candidates
-from training.recipe import Recipe, RecipeError, load_recipe, names
-from training.stopping import Stopping
-from training.tokens import Windows, encode_split, log_frequencies
+from nextword.training.__main__ import main
+from nextword.training import precision
+from nextword.training.loop import learning_rate
+from nextword.training.loss import cross_entropy, sample_candidates
+from nextword.training.recipe import Recipe, RecipeError, load_recipe, names
+from nextword.training.stopping import Stopping
+from nextword.training.tokens import Windows, encode_split, log_frequencies
 
 # Averaging is among them, so that a resumed run must bring the averaged weights back too.
 SHORT = [*TINY, "--epochs", "1", "--evaluate-every", "15", "--averaging", "0.9", "--weight-drop", "0.1"]
 
 
 def command(corpus, out, *options):
-    return [sys.executable, "-m", "training", "train", "--corpus", str(corpus), "--out", str(out), *SHORT, *options]
+    return [sys.executable, "-m", "nextword.training", "train", "--corpus", str(corpus), "--out", str(out), *SHORT, *options]
 
 
 def weights(out):
@@ -102,7 +102,7 @@ def test_a_run_that_could_not_write_goes_on_to_the_same_weights(finished, corpus
     # In blocks of 512 bytes: there is room for best.pt, but not for checkpoint.pt.
     limited = ["sh", "-c", 'ulimit -f 300; exec "$@"', "sh", *command(corpus_file, out)]
     run = subprocess.run(limited, capture_output=True, text=True)
-    assert run.returncode == 2 and run.stderr.splitlines()[-1].startswith("python -m training: File too large. Once")
+    assert run.returncode == 2 and run.stderr.splitlines()[-1].startswith("python -m nextword.training: File too large. Once")
     assert not (out / "checkpoint.pt").exists() and not (out / "bundle").exists() and not list(out.glob("*.part"))
     assert (out / "best.pt").exists()
     resumed = subprocess.run(limited[4:], capture_output=True, text=True, env=environment("2"))
@@ -298,19 +298,19 @@ def test_blocks_are_found_piece_by_piece(monkeypatch):
     ends = np.flatnonzero(tokens == 1) + 1
     wanted = sorted({0, *(next(iter(ends[ends >= at]), 5000) for at in range(100, 5000, 100))} - {5000})
     for scanned in (7, 1000, 2**22):
-        monkeypatch.setattr("training.tokens.SCANNED", scanned)
+        monkeypatch.setattr("nextword.training.tokens.SCANNED", scanned)
         assert Windows(tokens, 1, 10, shuffle_block=100).starts.tolist() == wanted
 
 
 def test_a_network_begins_with_the_words_frequencies(monkeypatch):
-    monkeypatch.setattr("training.tokens.SCANNED", 3)
+    monkeypatch.setattr("nextword.training.tokens.SCANNED", 3)
     shares = log_frequencies(np.array([1, 2, 2, 4, 2, 1, 2], np.uint16), 5).exp()
     torch.testing.assert_close(shares, torch.tensor([1, 3, 5, 1, 2]) / 12)
 
 
 FAULTS = """
 import resource, sys, torch
-from training.__main__ import main
+from nextword.training.__main__ import main
 
 assert main(sys.argv[1:]) == 0
 torch.ones(2**24)
@@ -331,7 +331,7 @@ def test_freed_memory_is_not_fetched_again(tiny_run, corpus_file):
 
 def test_changed_text_is_noticed(tmp_path):
     from tests.conftest import invented_text
-    from training.corpora import load_corpus
+    from nextword.training.corpora import load_corpus
 
     path = tmp_path / "text.txt"
     path.write_text(invented_text(400))

@@ -3,7 +3,7 @@ import json
 import pytest
 from tokenizers import Tokenizer
 
-from lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
+from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
 
 TEXT = ["It's a well-known fact: I went to the market to-day.", "The 3rd time, in 1984, it cost $3.14!", "the the the"]
 

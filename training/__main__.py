@@ -1,8 +1,8 @@
-"""`python -m training train`: from a corpus and a recipe to a bundle.
+"""`python -m nextword.training train`: from a corpus and a recipe to a bundle.
 
-    python -m training train                                            # wikitext-2, or python-docs where the hub is away
-    python -m training train --corpus my-texts/ --out runs/mine         # text of one's own
-    python -m training train --corpus notes.txt --epochs 10 --hidden-size 256
+    python -m nextword.training train                                            # wikitext-2, or python-docs where the hub is away
+    python -m nextword.training train --corpus my-texts/ --out runs/mine         # text of one's own
+    python -m nextword.training train --corpus notes.txt --epochs 10 --hidden-size 256
 """
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from training.corpora import CorpusError, default_corpus, load_corpus
-from training.recipe import Recipe, RecipeError, load_recipe, names
+from nextword.training.corpora import CorpusError, default_corpus, load_corpus
+from nextword.training.recipe import Recipe, RecipeError, load_recipe, names
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +38,7 @@ def train(arguments: argparse.Namespace) -> int:
         overrides["corpus"] = arguments.corpus
     recipe = load_recipe(arguments.recipe, overrides)
     # torch is imported after the settings are known to be good: a mistake is answered at once.
-    from training.distributed import Processes, joined, launch
+    from nextword.training.distributed import Processes, joined, launch
 
     if arguments.processes != 1 and "RANK" not in os.environ:
         Processes(size=arguments.processes, local_size=arguments.processes).check(recipe.batch_size)
@@ -48,9 +48,9 @@ def train(arguments: argparse.Namespace) -> int:
 
 
 def _train(recipe: Recipe, out: Path | None, processes: Processes) -> int:
-    from training.export import export_run
-    from training.loop import fit
-    from training.plots import plot_run
+    from nextword.training.export import export_run
+    from nextword.training.loop import fit
+    from nextword.training.plots import plot_run
 
     with processes.in_turn():
         corpus = load_corpus(recipe.corpus, pretokenized=recipe.pretokenized) if recipe.corpus else default_corpus()
@@ -77,7 +77,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from training.comparison import QUICK, Plan, compare
+    from nextword.training.comparison import QUICK, Plan, compare
 
     corpus = load_corpus(arguments.corpus, pretokenized=arguments.pretokenized)
     out = arguments.out or Path("runs") / ("compare-" + re.sub(r"[^\w.+-]+", "-", corpus.name).strip("-."))
@@ -87,7 +87,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__,
+    parser = argparse.ArgumentParser(prog="python -m nextword.training", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     add_train(commands.add_parser("train", help="train a model; the same command resumes a run that was stopped"))
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        from training.loop import Interrupted, RunError
+        from nextword.training.loop import Interrupted, RunError
 
         if isinstance(error, Interrupted):
             _say(str(error))
@@ -115,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _refuse(error: object) -> int:
-    _say(f"python -m training: {error}")
+    _say(f"python -m nextword.training: {error}")
     return 2
 
 

@@ -1,4 +1,4 @@
-"""RNN, GRU, LSTM and a small Transformer with as many parameters, trained alike on the same tokens: `python -m training
+"""RNN, GRU, LSTM and a small Transformer with as many parameters, trained alike on the same tokens: `python -m nextword.training
 compare`.
 
 All have the embedding in common, tied to the output layer; the widths of the others are chosen so that they have the
@@ -22,15 +22,15 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from lm.network import Architecture, Network
-from training.corpora import Corpus
-from training.distributed import Processes
-from training.loop import _Run, build_network, fit
-from training.measure import measure
-from training.plots import plot_comparison
-from training.recipe import Recipe
-from training.tokens import Windows, build_vocabulary, encode_split, write_atomically
-from training.transformer import Shape, Transformer
+from nextword.lm.network import Architecture, Network
+from nextword.training.corpora import Corpus
+from nextword.training.distributed import Processes
+from nextword.training.loop import _Run, build_network, fit
+from nextword.training.measure import measure
+from nextword.training.plots import plot_comparison
+from nextword.training.recipe import Recipe
+from nextword.training.tokens import Windows, build_vocabulary, encode_split, write_atomically
+from nextword.training.transformer import Shape, Transformer
 
 MODELS = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM", "transformer": "Transformer"}
 CONTEXTS = (10, 100, 1000)

@@ -130,7 +130,7 @@ def joined() -> Iterator[Processes]:
 
 
 def launch(processes: int, arguments: list[str]) -> int:
-    """Run `python -m training` with these arguments in so many processes on this machine; gives its exit status.
+    """Run `python -m nextword.training` with these arguments in so many processes on this machine; gives its exit status.
 
     It is `torchrun`, without the reports that follow on an error or a signal: rank 0 has said what there is to say.
     """
@@ -141,7 +141,7 @@ def launch(processes: int, arguments: list[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     logging.disable(logging.ERROR)
     try:
-        run.run(run.parse_args(["--standalone", "--nproc-per-node", str(processes), "-m", "training", *arguments]))
+        run.run(run.parse_args(["--standalone", "--nproc-per-node", str(processes), "-m", "nextword.training", *arguments]))
     except ChildFailedError as error:
         status = error.get_first_failure()[1].exitcode
         return status if status >= 0 else 128 - status

@@ -12,16 +12,16 @@ import tokenizers
 import torch
 from torch import Tensor
 
-from lm import torchscript
-from lm.bundle import Bundle, write_bundle
-from lm.network import Network
-from lm.vocabulary import Vocabulary
-from training.cache_tuning import TIMES, tune_cache
-from training.corpora import Corpus
-from training.excerpts import excerpts
-from training.held_back import held_back
-from training.recipe import Recipe
-from training.tokens import encode_split
+from nextword.lm import torchscript
+from nextword.lm.bundle import Bundle, write_bundle
+from nextword.lm.network import Network
+from nextword.lm.vocabulary import Vocabulary
+from nextword.training.evaluation.cache_tuning import TIMES, tune_cache
+from nextword.training.corpora import Corpus
+from nextword.training.evaluation.excerpts import excerpts
+from nextword.training.suppressed_words import held_back
+from nextword.training.recipe import Recipe
+from nextword.training.tokens import encode_split
 
 HEADS = 16  # sequences that calibration and check read side by side
 

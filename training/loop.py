@@ -29,22 +29,22 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lm import memory
-from lm.network import Network
-from lm.vocabulary import Vocabulary
-from training.corpora import Corpus
-from training.distributed import Processes
-from training.loss import cross_entropy, sample_candidates
-from training.measure import measure
-from training.precision import choose_precision
-from training.progress import Progress
-from training.recipe import Recipe
-from training.regularisation import RegularisedNetwork, activation_penalty
-from training.stopping import Stopping
-from training.tokens import (
+from nextword.lm import malloc as memory
+from nextword.lm.network import Network
+from nextword.lm.vocabulary import Vocabulary
+from nextword.training.corpora import Corpus
+from nextword.training.distributed import Processes
+from nextword.training.loss import cross_entropy, sample_candidates
+from nextword.training.measure import measure
+from nextword.training.precision import choose_precision
+from nextword.training.progress import Progress
+from nextword.training.recipe import Recipe
+from nextword.training.regularisation import RegularisedNetwork, activation_penalty
+from nextword.training.stopping import Stopping
+from nextword.training.tokens import (
     Windows, build_vocabulary, digest, encode_split, log_frequencies, replacing, write_atomically,
 )
-from training.warm_start import take_weights, vocabulary_of, weights_of
+from nextword.training.warm_start import take_weights, vocabulary_of, weights_of
 
 
 class Interrupted(Exception):

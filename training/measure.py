@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from lm.network import Network
+from nextword.lm.network import Network
 
 ROWS = 256  # logits held at once: ROWS x vocabulary
 

@@ -1,4 +1,4 @@
-"""`python -m training.publish runs/english-7/bundle lm/bundles/english`: a run's bundle, put where it is offered.
+"""`python -m nextword.training.publish runs/english-7/bundle lm/bundles/english`: a run's bundle, put where it is offered.
 
 It takes the folder's name, and what else lies in the folder, as a model card, stays.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lm.bundle import MODEL, TOKENIZER, Bundle, open_bundle, write_bundle
+from nextword.lm.bundle import MODEL, TOKENIZER, Bundle, open_bundle, write_bundle
 
 MADE = ("format", "files", "sha256")  # of a description, by `write_bundle`
 
@@ -25,8 +25,8 @@ def publish(source: Path, target: Path) -> Bundle:
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
-        sys.exit("usage: python -m training.publish BUNDLE FOLDER")
+        sys.exit("usage: python -m nextword.training.publish BUNDLE FOLDER")
     try:
         print(publish(Path(sys.argv[1]), Path(sys.argv[2])).path)
     except ValueError as error:
-        sys.exit(f"python -m training.publish: {error}")
+        sys.exit(f"python -m nextword.training.publish: {error}")

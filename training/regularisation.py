@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lm.network import Architecture, Network
-from lm.vocabulary import EOS_ID
-from training.lstm import lstm
+from nextword.lm.network import Architecture, Network
+from nextword.lm.vocabulary import EOS_ID
+from nextword.training.lstm import lstm
 
 
 class RegularisedNetwork(Network):

@@ -19,8 +19,8 @@ from uuid import uuid4
 import numpy as np
 import torch
 
-from lm.vocabulary import EOS_ID, Vocabulary
-from training.corpora import Corpus
+from nextword.lm.vocabulary import EOS_ID, Vocabulary
+from nextword.training.corpora import Corpus
 
 COUNTED = 2**30  # characters that the vocabulary is made from, of the beginning of a text
 CHARACTERS = 2**20  # of documents that are encoded at once

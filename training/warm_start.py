@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lm import torchscript
-from lm.bundle import DESCRIPTION, MODEL, TOKENIZER, open_bundle
-from lm.network import Architecture, Network
-from lm.vocabulary import Vocabulary
+from nextword.lm import torchscript
+from nextword.lm.bundle import DESCRIPTION, MODEL, TOKENIZER, open_bundle
+from nextword.lm.network import Architecture, Network
+from nextword.lm.vocabulary import Vocabulary
 
 
 class WarmStartError(ValueError):

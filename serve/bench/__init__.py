@@ -1,4 +1,0 @@
-"""`python -m serve.bench`: how fast the service is, beside other ways to answer the same question.
-
-Needs Linux and wrk; no other part of the service needs this one.
-"""

@@ -1,1 +1,0 @@
-"""How the service is run in containers, and several of it behind nginx."""

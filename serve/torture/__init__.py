@@ -1,1 +1,0 @@
-"""`python -m serve.torture`: breaks the service in every way that is promised not to break it, and says what came of it."""

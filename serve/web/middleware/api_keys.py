@@ -1,0 +1,55 @@
+"""API keys: once there is one, every route but `/health` wants it."""
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Iterable
+from hashlib import sha256
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from nextword.serve.web.completions import refusal_at
+
+OPEN = {"/health"}  # for who asks whether the service is alive
+_HINT = "send one as `Authorization: Bearer KEY` or as `X-API-Key: KEY`"
+
+
+class Keys:
+    """Refuses with 401 who has none of the keys, in any of three ways: Bearer, X-API-Key, or as the password of Basic,
+    which is how a browser asks its user. Leaves in the scope a `key` that names the key without telling it.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Iterable[str]):
+        self.app = app
+        self._digests = [sha256(key.encode()).digest() for key in keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OPEN:
+            return await self.app(scope, receive, send)
+        headers = Headers(scope=scope)
+        given = _given(headers)
+        digest = sha256(given.encode("latin-1")).digest()
+        # Of equal length and all of them, so that the time tells nothing about any.
+        if any([hmac.compare_digest(digest, known) for known in self._digests]):
+            scope["key"] = digest.hex()[:8]
+            return await self.app(scope, receive, send)
+        challenge = 'Basic realm="Nextword: the API key is the password", charset="UTF-8"'
+        if "text/html" not in headers.get("accept", ""):
+            challenge = "Bearer"
+        message = f"this API key is not known; {_HINT}" if given else f"an API key is needed; {_HINT}"
+        refusal = refusal_at(scope["path"], 401, message, "invalid_api_key", {"WWW-Authenticate": challenge})
+        await refusal(scope, receive, send)
+
+
+def _given(headers: Headers) -> str:
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).decode("latin-1").partition(":")[2]
+        except (binascii.Error, ValueError):
+            return ""
+    return headers.get("x-api-key", "")

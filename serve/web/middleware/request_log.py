@@ -1,0 +1,49 @@
+"""Each request's id and its line in the log, which has nothing of what the user wrote."""
+from __future__ import annotations
+
+import re
+import time
+import traceback
+from secrets import token_hex
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nextword.serve.logs import logger, note
+
+HEADER = b"x-request-id"
+_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+
+class Requests:
+    """Gives each request an id, or keeps the one that its `X-Request-ID` brings, and sends it back.
+
+    The line names the route and not the path, which may hold anything. An error that nothing else has caught is
+    logged without its message, which may quote the request.
+    """
+
+    def __init__(self, app: ASGIApp, log: bool = True):
+        self.app, self._log = app, log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        start, status = time.perf_counter(), 500
+        sent = next((value for name, value in scope["headers"] if name == HEADER), b"")
+        identity = sent if _ID.fullmatch(sent) else token_hex(16).encode()
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (HEADER, identity)]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except Exception as error:
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            logger.error("%s at a request:\n%s", type(error).__name__, frames, extra={"fields": {"id": identity.decode()}})
+        if self._log:
+            note("request", method=scope["method"], route=getattr(scope.get("route"), "path", "other"), status=status,
+                 ms=round(1000 * (time.perf_counter() - start), 1), id=identity.decode(),
+                 **({"key": scope["key"]} if "key" in scope else {}))

@@ -1,0 +1,28 @@
+"""`python -m tests.torture.endless …`: the service, its worker computing for ever at one text."""
+from __future__ import annotations
+
+import sys
+
+import nextword.serve.worker.lit_api
+from nextword.serve.__main__ import main
+
+HANG = "Compute for ever"
+
+
+class EndlessAPI(nextword.serve.worker.lit_api.NextWordsAPI):
+    def predict(self, questions):
+        while any(fields["text"] == HANG for _, fields in questions):
+            pass
+        return super().predict(questions)
+
+
+def endless() -> tuple[str, ...]:
+    """Returns the command of that service."""
+    return sys.executable, "-m", __name__
+
+
+if __name__ == "__main__":
+    from tests.torture.endless import EndlessAPI  # under the name by which a worker finds it
+
+    nextword.serve.worker.lit_api.NextWordsAPI = EndlessAPI
+    sys.exit(main(sys.argv[1:]))

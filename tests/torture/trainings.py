@@ -1,0 +1,90 @@
+"""Trainings that are killed again and again, and what is in their folders then."""
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from nextword.lm import BundleError, open_bundle
+from tests.torture.promise import Promise
+from tests.torture.service import ROOT
+
+SETTINGS = (
+    "--embedding-size", "32", "--hidden-size", "48", "--batch-size", "16", "--epochs", "2", "--evaluate-every", "20",
+    "--checkpoint-every", "5", "--learning-rate", "0.01", "--threads", "1",
+)  # fmt: skip
+PROMISE = "A training that is killed leaves nothing half-written that loads, and goes on to the same weights"
+
+
+def corpus(folder: Path, sentences: int = 1500) -> Path:
+    """Writes an invented text to train on."""
+    draw, path = random.Random(0), folder / "invented.txt"
+    lines = [f"{draw.choice(['I', 'We', 'They'])} {draw.choice(['went', 'walked', 'ran'])} to the "
+             f"{draw.choice(['store', 'market', 'park', 'station', 'beach'])} today." for _ in range(sentences)]  # fmt: skip
+    path.write_text("\n\n".join(lines) + "\n")
+    return path
+
+
+def training(text: Path, out: Path, cache: Path) -> subprocess.Popen:
+    """Starts a training, or has it go on."""
+    command = [sys.executable, "-m", "nextword.training", "train", "--corpus", str(text), "--out", str(out), *SETTINGS]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NEXTWORD_CACHE": str(cache), "HF_HOME": str(text.parent / "hub"),
+                   "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}  # fmt: skip
+    return subprocess.Popen(command, cwd=text.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def weights(out: Path) -> str:
+    """Returns what identifies the weights of a run's bundle. Raises BundleError where it is not whole."""
+    return open_bundle(out / "bundle").metadata["files"]["model.pt"]["sha256"]
+
+
+def kill_training(bundle: Path | None, folder: Path, times: int = 50) -> Iterator[Promise]:
+    """Kills trainings at moments drawn from all their time, and lets each go on in the end; `bundle` does not matter."""
+    text, draw = corpus(folder), random.Random(0)
+    start = time.monotonic()
+    _, errors = (whole := training(text, folder / "whole", folder / "cache")).communicate()
+    assert whole.returncode == 0, errors
+    expected, seconds = weights(folder / "whole"), time.monotonic() - start
+    killed, runs, faults = 0, 0, []
+    while killed < times:
+        runs += 1
+        out, cache = folder / f"run-{runs}", folder / f"cache-{runs}"
+        finished = False
+        while not finished:
+            process = training(text, out, cache)
+            if killed < times:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.communicate(timeout=draw.uniform(0.2, 1.0) * seconds)
+                if process.poll() is None:
+                    process.send_signal(signal.SIGKILL)
+            _, errors = process.communicate()
+            finished = process.returncode != -signal.SIGKILL
+            killed += not finished
+            if (out / "bundle").exists():
+                with contextlib.suppress(FileNotFoundError):
+                    _note(faults, out, expected)
+        if process.returncode:
+            faults.append(f"it did not go on: {errors.strip().splitlines()[-1]}")
+        _note(faults, out, expected)
+        faults += [f"left over: {file.name}" for file in _half_written(out, cache)]
+    yield Promise(PROMISE, f"SIGKILL at {killed} random moments of {runs} trainings of {seconds:.0f} s, each then brought to its end",
+                  not faults, "; ".join(faults) or "every bundle whole, every run ended with the weights of one never killed")  # fmt: skip
+
+
+def _note(faults: list[str], out: Path, expected: str) -> None:
+    try:
+        if weights(out) != expected:
+            faults.append("other weights than without a kill")
+    except BundleError as error:
+        faults.append(str(error))
+
+
+def _half_written(*folders: Path) -> list[Path]:
+    """Returns files and folders that are only there while others are written."""
+    return [path for folder in folders for path in folder.rglob("*") if path.name.startswith(".") or ".part" in path.name]

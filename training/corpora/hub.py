@@ -1,0 +1,57 @@
+"""Corpora from the Hugging Face hub, or from the `datasets` cache where the hub does not answer."""
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+import datasets
+import httpx
+
+from nextword.training.corpora.corpus import CorpusError, HubUnreachable
+
+# What `datasets` raises where it cannot load something.
+LOADING_ERRORS = (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError)
+PATIENCE = 8  # seconds for the hub to give any answer at all
+
+
+def load(hub_id: str, config: str | None, loader: Callable = datasets.load_dataset):
+    """All splits of a dataset, or what another `loader` gives. Raises HubUnreachable within about 10 s, CorpusError where the hub has no such one."""
+    reachable = not datasets.config.HF_HUB_OFFLINE and _answers(datasets.config.HF_ENDPOINT)
+    name = hub_id + (f":{config}" if config else "")
+    try:
+        with contextlib.nullcontext() if reachable else _offline():
+            return loader(hub_id, config)
+    except datasets.exceptions.DatasetNotFoundError:
+        raise CorpusError(f"the hub has no dataset {hub_id!r}, or not for everybody") from None
+    except (*LOADING_ERRORS, ImportError, httpx.HTTPError) as error:
+        if reachable and not isinstance(error, (ConnectionError, httpx.TransportError)):
+            raise CorpusError(f"{name} cannot be loaded from the hub: {' '.join(str(error).split())}") from error
+        raise HubUnreachable(
+            f"the hub ({datasets.config.HF_ENDPOINT}) does not answer, and {name} is not in the cache; "
+            "a directory, a text file and python-docs work without it"
+        ) from None
+
+
+def _answers(address: str) -> bool:
+    """Whether a request comes through. In a thread, since looking up a host's name knows no time limit."""
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        with contextlib.suppress(httpx.HTTPError):
+            answers.append(httpx.head(address, timeout=PATIENCE))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    return any(answer.status_code < 500 and answer.status_code not in (403, 407) for answer in answers)
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before

@@ -1,0 +1,106 @@
+"""A run's 32-bit weights in use, and what is chosen for them on validation text: the numbers of the continuous cache and
+of dynamic evaluation. They are kept in the run's folder, in adaptation.json."""
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import fields
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from nextword.lm import torchscript
+from nextword.lm.bundle import Bundle
+from nextword.lm.context import CacheSettings
+from nextword.lm.model import Model
+from nextword.lm.network import Network
+from nextword.lm.vocabulary import Vocabulary
+from nextword.training.evaluation.cache_tuning import TIMES, best_settings, mixed_log_probs, tune_cache
+from nextword.training.corpora import Corpus
+from nextword.training.evaluation.dynamic import DynamicSettings, gradient_scales, read_dynamically, tune_dynamic
+from nextword.training.evaluation.excerpts import Text, excerpts
+from nextword.training.recipe import Recipe
+from nextword.training.tokens import Windows, encode_split, write_atomically
+
+SIZES = (500, 2000, 5000, 20_000, 100_000)  # of a cache
+SCALE_BATCH, SCALE_STEPS = 16, 60  # text from which the scales of gradients are found: heads, segments of each
+
+
+class AdaptedRun:
+    """The network of a run's best weights. Raises ValueError where the folder has no such run."""
+
+    def __init__(self, folder: Path):
+        needed = [folder / name for name in ("recipe.json", "tokenizer.json", "best.pt")]
+        if not all(path.is_file() for path in needed):
+            raise ValueError(f"{folder} is not the folder of a run: it should have recipe.json, tokenizer.json and best.pt")
+        settings = json.loads(needed[0].read_text(encoding="utf-8"))
+        recipe = Recipe(**{field.name: settings[field.name] for field in fields(Recipe) if field.name in settings})
+        vocabulary = Vocabulary.from_file(needed[1])
+        self.network = Network(recipe.architecture(len(vocabulary))).eval()
+        self.network.load_state_dict(torch.load(needed[2], map_location="cpu", weights_only=True)["network"])
+        bundle = Bundle(folder, {"name": folder.resolve().name}, {})
+        self.model = Model(bundle, vocabulary, torchscript.script(self.network))
+        self._file = folder / "adaptation.json"
+        self._settings: dict = {}
+        self._scales: list[Tensor] = []
+
+    def tune(self, corpus: Corpus, tokens: int, dynamic: bool, anew: bool = False) -> None:
+        """Choose what is not chosen yet, on validation text: dynamic evaluation's numbers on its first `tokens` tokens, the
+        caches' on TIMES as many."""
+        if self._file.exists() and not anew:
+            self._settings = json.loads(self._file.read_text(encoding="utf-8"))
+        if dynamic:
+            train = encode_split(corpus, "train", self.model.vocabulary)
+            segment = DynamicSettings.segment
+            windows = Windows(train, min(SCALE_BATCH, max(1, len(train) // (2 * segment))), segment)
+            self._scales = gradient_scales(self.network, islice(windows.epoch(0), SCALE_STEPS))
+        if "cache" not in self._settings or (dynamic and "dynamic_cache" not in self._settings):
+            texts, longer = ([text for text in excerpts(corpus, "validation", self.model.vocabulary, count) if text.length]
+                             for count in (tokens, TIMES * tokens))
+            if not texts:
+                raise ValueError("there is no validation text to tune on")
+            print(f"Tuning on {sum(text.length for text in longer):,} tokens of validation text", file=sys.stderr)
+            if "cache" not in self._settings:
+                self._settings["cache"] = tune_cache(self.model.program, longer, SIZES)
+            if dynamic:
+                self._settings |= self._tuned_dynamically(texts, longer)
+            write_atomically(self._file, (json.dumps(self._settings, indent=1) + "\n").encode())
+        self.model.cache = CacheSettings(**self._settings["cache"]["settings"])
+
+    def _tuned_dynamically(self, texts: list[Text], longer: list[Text]) -> dict:
+        def loss(settings: DynamicSettings) -> float:
+            mean = _mean([log_probs for log_probs, _ in self._dynamic(texts, settings)])
+            print(f"  rate {settings.rate:g}, decay {settings.decay:g}: perplexity {math.exp(min(mean, 700)):.2f}",
+                  file=sys.stderr, flush=True)
+            return mean
+
+        best = DynamicSettings(**self._settings["dynamic"]["settings"]) if "dynamic" in self._settings else tune_dynamic(loss)
+        read = [(log_probs, keys, text.ids[1:])
+                for text, (log_probs, keys) in zip(longer, self._dynamic(longer, best))]
+        return {"dynamic": {"settings": vars(best), "perplexity": math.exp(_mean([row[0] for row in read]))},
+                "dynamic_cache": best_settings(read, SIZES)}
+
+    def dynamic_log_probs(self, texts: list[Text], cache: bool) -> dict[str, list[Tensor]]:
+        """Of the tokens of each text (n,), with dynamic evaluation and with the cache too; each text starts from the
+        trained weights."""
+        read = self._dynamic(texts, DynamicSettings(**self._settings["dynamic"]["settings"]), show=True)
+        found = {"dynamic": [log_probs for log_probs, _ in read]}
+        if cache:
+            best = CacheSettings(**self._settings["dynamic_cache"]["settings"])
+            found["dynamic_cache"] = [mixed_log_probs(log_probs, keys, text.ids[1:], best)
+                                      for text, (log_probs, keys) in zip(texts, read)]
+        return found
+
+    def _dynamic(self, texts: list[Text], settings: DynamicSettings, show: bool = False) -> list[tuple[Tensor, Tensor]]:
+        with tqdm(total=sum(text.length for text in texts), unit="token", unit_scale=True, file=sys.stderr,
+                  disable=not (show and sys.stderr.isatty())) as bar:
+            return [read_dynamically(self.network, text.ids, settings, self._scales, bar.update) for text in texts]
+
+
+def _mean(log_probs: list[Tensor]) -> float:
+    """Loss a token."""
+    return -float(torch.cat(log_probs).double().mean())

@@ -1,0 +1,102 @@
+"""Dynamic evaluation: while a network reads a text it goes on learning from it (Krause, Kahembwe, Murray & Renals 2018).
+
+The text is read in segments. Each is predicted first, with the weights as they are, and only then learned from: a step
+against the gradient g of its mean loss, and a pull back to the trained weights W. With r the root mean square of a
+weight's gradient on training text, divided by its mean over all weights,
+
+    w ← w - rate g / (r + 1)
+    w ← w + min(1, decay r) (W - w)
+
+so that weights which hardly matter in training move and return slowly.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from nextword.lm.network import Network
+
+START = (1.0, 0.0005)  # rate and decay where tuning begins
+WORTH = 0.001  # nats a token, less than which is no reason to go on tuning
+
+
+@dataclass(frozen=True)
+class DynamicSettings:
+    """rate and decay: see above. segment: tokens that are predicted before they are learned from."""
+
+    rate: float
+    decay: float
+    segment: int = 20
+
+
+def gradient_scales(network: Network, windows: Iterable[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """r of every parameter, from windows (inputs and targets, (time, batch) int64) of training text in their order."""
+    network.eval()
+    squares = [torch.zeros_like(p) for p in network.parameters()]
+    state = None
+    for inputs, targets in windows:
+        state = network.initial_state(inputs.shape[1]) if state is None else state
+        outputs, state = network(inputs, state.detach())
+        nn.functional.cross_entropy(network.logits(outputs).flatten(0, 1), targets.flatten()).backward()
+        for square, parameter in zip(squares, network.parameters()):
+            square.addcmul_(parameter.grad, parameter.grad)
+        network.zero_grad()
+    roots = [square.sqrt_() for square in squares]
+    mean = sum(float(root.sum()) for root in roots) / sum(root.numel() for root in roots)
+    return [root.div_(mean) for root in roots]
+
+
+def read_dynamically(network: Network, tokens: Tensor, settings: DynamicSettings, scales: list[Tensor],
+                     progress: Callable[[int], object] = lambda count: None) -> tuple[Tensor, Tensor]:
+    """Reads tokens (n + 1,) int64 as one text; the network has its trained weights again afterwards.
+
+    Returns the log-probability of each token after the first (n,), and the output vectors from which they were predicted
+    (n, width), as they are before the projection: the keys of the continuous cache.
+    """
+    network.eval()
+    trained = [parameter.detach().clone() for parameter in network.parameters()]
+    steps = [1 / (scale + 1) for scale in scales]
+    pulls = [(settings.decay * scale).clamp_(max=1) for scale in scales]
+    keys, log_probs = [], []
+    hook = network.projection.register_forward_pre_hook(lambda _, inputs: keys.append(inputs[0].detach()[:, 0]))
+    state = network.initial_state(1)
+    try:
+        for inputs, targets in zip(tokens[:-1].split(settings.segment), tokens[1:].split(settings.segment)):
+            outputs, state = network(inputs[:, None], state.detach())
+            loss = nn.functional.cross_entropy(network.logits(outputs)[:, 0], targets, reduction="none")
+            log_probs.append(-loss.detach())
+            loss.mean().backward()
+            with torch.no_grad():
+                for weights, step, pull, origin in zip(network.parameters(), steps, pulls, trained):
+                    weights.addcmul_(weights.grad, step, value=-settings.rate).lerp_(origin, pull)
+            network.zero_grad(set_to_none=False)
+            progress(len(targets))
+    finally:
+        hook.remove()
+        with torch.no_grad():
+            for weights, origin in zip(network.parameters(), trained):
+                weights.copy_(origin)
+        network.zero_grad()
+    return torch.cat(log_probs), torch.cat(keys)
+
+
+def tune_dynamic(loss: Callable[[DynamicSettings], float]) -> DynamicSettings:
+    """The settings to which doubling and halving rate and decay in turn leads from START, as long as the loss falls."""
+    known: dict[DynamicSettings, float] = {}
+
+    def cost(settings: DynamicSettings) -> float:
+        if settings not in known:
+            known[settings] = loss(settings)
+        return known[settings]
+
+    best, moved = DynamicSettings(*START), True
+    while moved:
+        moved = False
+        for name in ("rate", "decay"):
+            for factor in (2, 0.5):
+                while cost(other := replace(best, **{name: getattr(best, name) * factor})) < cost(best) - WORTH:
+                    best, moved = other, True
+    return best

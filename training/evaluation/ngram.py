@@ -1,0 +1,65 @@
+"""A peer on equal tokens: the n-gram with modified Kneser-Ney smoothing (Chen & Goodman 1999), which KenLM estimates.
+
+    python -m nextword.training.evaluation.ngram --bundle B --corpus C | lmplz -o 5 > peer.arpa     # KenLM's; build_binary makes it small
+    python -m nextword.lm evaluate --bundle B --corpus C --split test --ngram peer.arpa
+
+It reads what the bundle reads: every paragraph is a line of token numbers, in which 0 stands for all words outside the
+vocabulary, and its end is predicted too. What it does not read is the paragraph before.
+"""
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from nextword.lm.bundle import open_bundle
+from nextword.lm.vocabulary import EOS_ID, Vocabulary
+from nextword.training.corpora import load_corpus
+from nextword.training.tokens import encode_split
+
+
+class NGram:
+    """A model in one of KenLM's formats. Raises ValueError where it cannot be had."""
+
+    def __init__(self, path: Path):
+        try:
+            import kenlm
+        except ModuleNotFoundError:
+            raise ValueError("an n-gram is read by the package kenlm, which is not installed: pip install kenlm") from None
+        try:
+            self._model = kenlm.Model(str(path))
+        except OSError as error:
+            raise ValueError(f"{path} is no n-gram that KenLM can read: {str(error).splitlines()[0]}") from None
+
+    def log_probs(self, ids: np.ndarray) -> np.ndarray:
+        """Natural log-probabilities of a text's tokens (n,), of which the last is `<eos>`."""
+        found = [log10 for paragraph in np.split(ids, np.flatnonzero(ids == EOS_ID)[:-1] + 1)
+                 for log10, _, _ in self._model.full_scores(" ".join(map(str, paragraph[:-1])))]
+        return np.array(found) * math.log(10)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m nextword.training.evaluation.ngram", description="A split as lines of token numbers.")
+    parser.add_argument("--bundle", help="whose vocabulary numbers the tokens (default: the English one)")
+    parser.add_argument("--corpus", required=True)
+    parser.add_argument("--split", default="train", choices=("train", "validation", "test"))
+    arguments = parser.parse_args()
+    try:
+        vocabulary = Vocabulary.from_file(open_bundle(arguments.bundle).tokenizer_file)
+        corpus = load_corpus(arguments.corpus, pretokenized=vocabulary.pretokenized)
+        tokens = encode_split(corpus, arguments.split, vocabulary)[1:]
+    except ValueError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    start = 0
+    for end in np.flatnonzero(tokens == EOS_ID):
+        print(*tokens[start:end])
+        start = end + 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
