@@ -31,7 +31,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nextword.lm import malloc as memory
 from nextword.lm.network import Network
-from nextword.lm.vocabulary import Vocabulary
+from nextword.lm.vocabulary import EOS_ID, Vocabulary
 from nextword.training.corpora import Corpus
 from nextword.training.distributed import Processes
 from nextword.training.loss import cross_entropy, sample_candidates
@@ -44,7 +44,7 @@ from nextword.training.stopping import Stopping
 from nextword.training.tokens import (
     Windows, build_vocabulary, digest, encode_split, log_frequencies, replacing, write_atomically,
 )
-from nextword.training.warm_start import take_weights, vocabulary_of, weights_of
+from nextword.training.warm_start import change_vocabulary, take_weights, vocabulary_of, weights_of
 
 
 class Interrupted(Exception):
@@ -85,10 +85,15 @@ def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = Proces
 def _vocabulary(recipe: Recipe, corpus: Corpus) -> Vocabulary:
     if not recipe.start_from:
         return build_vocabulary(corpus, recipe.vocabulary_size, recipe.minimum_count, recipe.pretokenized)
-    vocabulary = vocabulary_of(Path(recipe.start_from))
-    if vocabulary.pretokenized != recipe.pretokenized:
+    start = vocabulary_of(Path(recipe.start_from))
+    if start.pretokenized != recipe.pretokenized:
         raise RunError(f"start_from: the run in {recipe.start_from} and this one do not have the same `pretokenized`")
-    return vocabulary
+    if recipe.start_vocabulary == "keep":
+        return start
+    counted = build_vocabulary(corpus, recipe.vocabulary_size, recipe.minimum_count, recipe.pretokenized)
+    if recipe.start_vocabulary == "new":
+        return counted
+    return Vocabulary.of_words(list(dict.fromkeys(start.words + counted.words))[EOS_ID + 1 :], recipe.pretokenized)
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
@@ -128,7 +133,9 @@ class _Run:
             self.network.bias.copy_(log_frequencies(train, len(vocabulary)))
         if recipe.start_from:
             source = Path(recipe.start_from)
-            take_weights(self.network, processes.once(lambda: weights_of(source)), source)
+            weights = change_vocabulary(processes.once(lambda: weights_of(source)), vocabulary_of(source), vocabulary,
+                                        log_frequencies(train, len(vocabulary)).exp() * len(train))
+            take_weights(self.network, weights, source)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), recipe.learning_rate,
                                            weight_decay=recipe.weight_decay, fused=True)
         self.average = None

@@ -27,6 +27,8 @@ class Recipe:
     corpus              what to train on (see training.corpora); "": wikitext-2, or python-docs where the hub is away
     start_from          folder of a finished run or a bundle whose vocabulary and weights this one begins with (see
                         training.warm_start); "": from nothing
+    start_vocabulary    of a run with start_from: "keep": the vocabulary of the start; "extend": that and the words that
+                        occur minimum_count times in the training text; "new": the vocabulary of the training text
     pretokenized        the text is split at spaces already, a line a sentence (benchmarks)
     vocabulary_size     words at most, `<unk>` and `<eos>` included
     minimum_count       a word must occur this often in the training text
@@ -63,6 +65,7 @@ class Recipe:
 
     corpus: str = ""
     start_from: str = ""
+    start_vocabulary: str = "keep"
     pretokenized: bool = False
     vocabulary_size: int = 32_000
     minimum_count: int = 2
@@ -116,6 +119,8 @@ class Recipe:
                      if not 0 <= getattr(self, name) <= 1]
         if self.precision not in ("auto", "float32", "bfloat16"):
             problems.append(f"precision is {self.precision!r}; accepted: auto, float32, bfloat16")
+        if self.start_vocabulary not in ("keep", "extend", "new"):
+            problems.append(f"start_vocabulary is {self.start_vocabulary!r}; accepted: keep, extend, new")
         if 0 < self.samples < 2:
             problems.append("samples is 1, but must be 0 (all words) or at least 2")
         try:

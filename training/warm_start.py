@@ -1,6 +1,8 @@
 """Where a training begins that does not begin from nothing: the vocabulary and the weights of a run or of a bundle.
 
-A bundle's 8-bit weights are taken as they are computed with. Where the recipe's LSTM has more cells than were trained, and a
+A bundle's 8-bit weights are taken as they are computed with. A run may have another vocabulary than its start. Words in
+both keep their weights. A new word begins with the weights of `<unk>`, and the probability of `<unk>` is shared out among
+`<unk>` and the new words by their counts in the training text; so the network begins as the same function. Where the recipe's LSTM has more cells than were trained, and a
 projection behind them, the new ones begin with weights of nothing in the projection: the wider network starts as the same
 function, and learns from there (as in Net2Net: Chen et al. 2016).
 """
@@ -16,7 +18,7 @@ from torch import Tensor
 from nextword.lm import torchscript
 from nextword.lm.bundle import DESCRIPTION, MODEL, TOKENIZER, open_bundle
 from nextword.lm.network import Architecture, Network
-from nextword.lm.vocabulary import Vocabulary
+from nextword.lm.vocabulary import UNK_ID, Vocabulary
 
 
 class WarmStartError(ValueError):
@@ -51,6 +53,24 @@ def take_weights(network: Network, weights: dict[str, Tensor], where: Path) -> N
         shape = ", ".join(f"{name} {value}" for name, value in _architecture(where).items())
         raise WarmStartError(f"start_from: the network in {where} has another architecture than the recipe's: {shape}. All but "
                              "hidden_size must be the same, and that may only be larger, with a projection_size") from None
+
+
+@torch.no_grad()
+def change_vocabulary(weights: dict[str, Tensor], old: Vocabulary, new: Vocabulary, counts: Tensor) -> dict[str, Tensor]:
+    """The weights of a network with the vocabulary `old` as those of one with the vocabulary `new`.
+
+    counts: (len(new),) occurrences of each new id in the training text. Source of the method: a class of words is split
+    into its words as in class-based language models (Brown et al. 1992): P(word | context) = P(<unk> | context) P(word | <unk>).
+    """
+    if old.words == new.words:
+        return weights
+    ids = {word: i for i, word in enumerate(old.words)}
+    rows = torch.tensor([ids.get(word, UNK_ID) for word in new.words])
+    were_unknown = rows == UNK_ID
+    shares = torch.where(were_unknown, counts.double().clamp(min=1), 1.0)
+    shares = torch.where(were_unknown, shares / shares[were_unknown].sum(), 1.0)
+    bias = weights["bias"][rows] + shares.log().float()
+    return {**weights, "embedding.weight": weights["embedding.weight"][rows], "bias": bias}
 
 
 def _architecture(folder: Path) -> dict:
