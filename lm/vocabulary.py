@@ -1,53 +1,47 @@
 """From text to token ids and back: a word-level tokenizer, kept as the `tokenizer.json` of the `tokenizers` library.
 
 What a token is
-    The text is brought to Unicode NFC; curly quotes are made straight, `--` and a hyphen between spaces a dash, and soft
-    hyphens are dropped. Then every word is one token, with its inner apostrophes and hyphens (`don't`, `to-morrow`), and
-    so is every other visible character (`,`, `(`, `€`). Letters, marks, digits and the underscore make words, so `1984`
-    and `3rd` are words and `3.14` is three tokens; a number that is not frequent enough for the vocabulary is `<unk>`,
-    like any other word. Case is kept. Any script that separates words by spaces works.
+    A word, an emoji, or any other visible character (`,`, `(`, `€`) with its combining marks. nextword.lm.words defines
+    words and emoji, and the form that text is brought to first: Unicode NFC, straight quotes, `-` for every hyphen, a
+    dash for `--` and for a hyphen between spaces, no invisible marks. So `don't`, `to-morrow`, `1984` and `3rd` are
+    words, and `3.14` is three tokens. A number that is not frequent enough for the vocabulary is `<unk>`, like any other
+    word. Case is kept. Any script that separates words by spaces works.
     Pretokenized text (the benchmarks') is only split at spaces.
+    The rules are part of `tokenizer.json`: a bundle keeps those it was trained with.
 What the ids are
     0 is `<unk>`, 1 is `<eos>` (the end of a paragraph, and so the beginning of the next), then the words from the most
     to the least frequent: the order that the sampled softmax in training relies on.
 """
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
+from nextword.lm import words
+
 UNK, EOS = "<unk>", "<eos>"
 UNK_ID, EOS_ID = 0, 1
-WORD = r"\w+(?:['-]\w+)*"
-INVISIBLE = "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]"  # soft hyphens and marks that are not seen
-# Typed text is brought to the form that clean training text has.
-_REPLACED = {
-    "[\u2018\u2019]": "'",
-    "[\u201c\u201d]": '"',
-    INVISIBLE: "",
-    r"(?<!-)-{2,3}(?!-)|(?<=\s)[-\u2013](?=\s|$)": "\u2014",  # a dash, as it is typed
-}
-
-_EMPTY = re.compile(rf"(?:\s|{INVISIBLE})*\Z")
-_HIDDEN = re.compile(INVISIBLE)
+# The characters that words are made of, as the inside of a character class of Oniguruma
+_LETTERS = rf"\p{{L}}\p{{Nd}}\p{{Nl}}\p{{Pc}}[\p{{M}}&&[^{words.NOT_IN_WORDS}]]{words.JOINERS}"
 
 
-def _tokenizer(model, pretokenized: bool) -> Tokenizer:
+def _tokenizer(model: models.Model, pretokenized: bool) -> Tokenizer:
     tokenizer = Tokenizer(model)
     if pretokenized:
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         return tokenizer
+    replacements = words.replacements(_LETTERS).items()
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), *(normalizers.Replace(Regex(found), new) for found, new in _REPLACED.items())]
+        [normalizers.NFC(), *(normalizers.Replace(Regex(pattern), new) for pattern, new in replacements)]
     )
+    token = rf"{words.token_pattern(_LETTERS)}|[^\s{_LETTERS}]\p{{M}}*"
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(r"\s+"), behavior="removed"),
-            pre_tokenizers.Split(Regex(rf"{WORD}|[^\w\s]"), behavior="isolated"),
+            pre_tokenizers.Split(Regex(token), behavior="isolated"),
         ]
     )
     return tokenizer
@@ -79,8 +73,8 @@ class Vocabulary:
         )
         counter.train_from_iterator(texts, trainer)
         counted = counter.get_vocab(with_added_tokens=False)
-        words = [word for word in sorted(counted, key=counted.get) if word not in (UNK, EOS)][: size - 2]
-        if not words:
+        kept = [word for word in sorted(counted, key=counted.get) if word not in (UNK, EOS)][: size - 2]
+        if not kept:
             raise ValueError(f"no word occurs {minimum_count} times in the training text")
         return cls.of_words(words, pretokenized)
 
@@ -88,7 +82,7 @@ class Vocabulary:
     def of_words(cls, words: Iterable[str], pretokenized: bool = False) -> Vocabulary:
         """The vocabulary of `<unk>`, `<eos>` and these words, in this order."""
         # `<unk>` and `<eos>` are no special tokens to the tokenizer, so that a user who types them types characters.
-        ids = {word: i for i, word in enumerate([UNK, EOS, *words])}
+        ids = {word: i for i, word in enumerate([UNK, EOS, *kept])}
         return cls(_tokenizer(models.WordLevel(ids, unk_token=UNK), pretokenized))
 
     @classmethod
@@ -153,7 +147,7 @@ class Vocabulary:
         """The lines of a text that count, and whether a line break ends them."""
         *ended, last = text.split("\n")
         for line, end in [*((line, True) for line in ended), (last, False)]:
-            if (line.strip() or end) if self.pretokenized else not _EMPTY.match(line):
+            if (line.strip() or end) if self.pretokenized else not words.is_empty(line):
                 yield line, end
 
     def tokens(self, text: str) -> list[str]:
@@ -168,8 +162,9 @@ class Vocabulary:
 
 def visible(word: str) -> str:
     """A word as the tokenizer takes it: in Unicode NFC, without invisible marks."""
-    return _HIDDEN.sub("", unicodedata.normalize("NFC", word))
+    return words.normal(word)
 
 
 def has_letter(token: str) -> bool:
-    return any(unicodedata.category(character).startswith("L") for character in token)
+    """Whether a token is a word: has a letter, and is no emoji (of which ℹ️ has one)."""
+    return not words.is_emoji(token) and any(unicodedata.category(character)[0] == "L" for character in token)

@@ -74,6 +74,18 @@ def test_wikitext():
     assert cleaning.wiki(text) == "The dog's tail , 1,200 cm-long , didn't wag ."
 
 
+def test_informal_text():
+    text = ("<v Al Bo>Hi there. <v B>Yes, that <v B>is *so* good [1] [...].\n> > - I did n't [unintelligible] see _it_ <3\n"
+            "2*3*4 in snake_case_x [KPA]. [A]Sure []( yes\n")
+    assert cleaning.informal(text).split("\n") == [
+        "Hi there.", "Yes, that is so good .", "I didn't see it <3", "2*3*4 in snake_case_x [KPA].", "Sure yes"]
+
+
+def test_joiners_stay():
+    assert cleaning.lines("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f468\u200d\U0001f469 a\u200eb") == (
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f468\u200d\U0001f469 ab")
+
+
 def test_docstrings():
     text = """Return the *name* of ``thing``, see :func:`other`.
 
@@ -162,7 +174,7 @@ def test_another_clean_up_has_another_version():
     rough = "\n".join(textwrap.fill(p, 70) for p in paragraphs(30)).replace(" old ", " _old_ ").replace("and", "and--")
     rough += "\n\nCHAPTER IV\n\n = Title = \n\nHe said <br />so &amp; did n't 1 @,@ 200.\n\n>>> f(x)\n\nto-\nday"
     digest = hashlib.sha256("\0".join(clean_up(rough) for clean_up in cleaning.CLEANERS.values()).encode()).hexdigest()
-    assert (cleaning.VERSION, digest[:16]) == (5, "9cb9005fc724f95e")
+    assert (cleaning.VERSION, digest[:16]) == (6, "19d9cdbeaccace5e")
 
 
 # ---- Text files and directories.
@@ -285,6 +297,29 @@ def test_corpora_are_joined_in_order(tmp_path):
     (only := tmp_path / "only").mkdir()
     write_hub_layout(only, test=["only test"])
     assert list(load_corpus(f"{tmp_path}/a,{only}").splits) == ["test"]
+
+
+@pytest.mark.parametrize("documents", [3, 1500])
+@pytest.mark.parametrize("stream", ["", "stream:"])
+def test_a_share_of_a_corpus_comes_from_all_over_it(tmp_path, documents, stream):
+    """Of few long documents pieces are taken, of many short ones some; the rest is as often there as the factor says."""
+    rows = ["\n".join(sentences(60_000 // documents, seed)) for seed in range(documents)]
+    write_hub_layout(tmp_path, train=rows, validation=["V."], test=["T."])
+    whole, some = (load_corpus(f"{stream}{tmp_path}{times}") for times in ("", "*1.3"))
+    read = texts(some, "train")
+    assert (read[:documents], texts(some, "validation"), texts(some, "test")) == (rows, ["V."], ["T."])
+    assert sum(map(len, read[documents:])) / sum(map(len, rows)) == pytest.approx(0.3, abs=0.05)
+    if documents == 3:
+        assert [len(part) / len(row) for part, row in zip(read[3:], rows)] == pytest.approx([0.3] * 3, abs=0.02)
+        assert all(set(part.split("\n")) < set(row.split("\n")) for part, row in zip(read[3:], rows))
+    assert some.fingerprint("train") == load_corpus(f"{stream}{tmp_path}*1.3").fingerprint("train")
+    assert some.fingerprint("train") != whole.fingerprint("train")
+
+
+@pytest.mark.parametrize("times", ["0", "-1", "nan", "1e3", "x", ""])
+def test_shares_that_make_no_sense(times):
+    with pytest.raises(CorpusError, match=rf"in 'imdb\*{times}', .* is no number from 0 to 1000: .*name\*0.5"):
+        load_corpus(f"imdb*{times}")
 
 
 def test_fingerprints_follow_the_text(tmp_path, monkeypatch, capsys):

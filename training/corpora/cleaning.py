@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 # Raised whenever the same text comes out of this module, or of those that read it, in another way.
-VERSION = 5
+VERSION = 6
 
 _WINDOWS = {byte: bytes([byte]).decode("cp1252", "ignore") for byte in range(0x80, 0xA0)}  # read as Latin-1
 _SPACES = dict.fromkeys([*range(0x09, 0x0E), *range(0x1C, 0x20), 0x2028, 0x2029], " ")
 _CONTROLS = [*range(0x00, 0x09), *range(0x0E, 0x1C), 0x7F]
-# Soft hyphen, zero-width, direction marks, byte order mark, replacement character.
-_INVISIBLE = [0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF, 0xFFFD]
+# Soft hyphen, zero-width space, direction marks, byte order mark, replacement character. U+200C and U+200D stay: they are
+# letters' joiners in Persian and parts of emoji, and the tokenizer knows where they belong.
+_INVISIBLE = [0xAD, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF, 0xFFFD]
 _UNWANTED = {**_WINDOWS, **_SPACES, **dict.fromkeys(_CONTROLS + _INVISIBLE, "")}
 _DASH = re.compile(r"(?<!-)-{2,3}(?!-)|—|(?<=\s)[-–](?=\s|$)")
 
@@ -66,6 +67,25 @@ def wiki(text: str) -> str:
     """WikiText: `1 @,@ 200` is one word again, as are `dog 's` and `did n't`. Headings, being no sentences, go."""
     kept = (line for line in map(str.strip, text.split("\n")) if not _WIKI_HEADING.fullmatch(line))
     return _tidy_all(_WIKI_APOSTROPHE.sub("", _WIKI_JOINED.sub(r"\1", line)) for line in kept)
+
+
+# ---- Conversations, mail, notes.
+
+_TURN = re.compile(r"(?<=[.!?]) ?<v [^<>\n]{1,60}>|\[A\]")  # a speaker's name in subtitles; "answer"
+_REMARK = re.compile(
+    r"\[\](?:\((?:\S*\))?)?"  # what is left of a link or picture
+    r"|\[(?:[^\w\]\n]*|\\?\d[\d:.,\\ -]*|(?i:unintelligible|inaudible|laughter|laughs|crosstalk))\]"  # [...], [1], times
+    r"|\b[Dd]lg-[0-9a-f-]{36}\b"  # the number of a dialogue
+)
+_MARK_OF_LINE = re.compile(r"(?m)^[ \t]*(?:[-*•>:][ \t]+)+")
+_EMPHASIS = re.compile(r"(?<![\w*_])(\*{1,2}|_)(?=\w)([^*_\n]{1,60})(?<=[\w.,!?])\1(?![\w*_])")
+
+
+def informal(text: str) -> str:
+    """Conversations, mail and notes, one utterance or paragraph a line: `<v …>` (the name of a speaker) begins a line; tags,
+    `[...]`, numbers of notes, marks of quotations and lists, and the `*` and `_` of emphasis go; `did n't` is one word."""
+    text = _TAG.sub(" ", _REMARK.sub(" ", _TURN.sub("\n", text)))
+    return lines(_WIKI_APOSTROPHE.sub("", _EMPHASIS.sub(r"\2", _MARK_OF_LINE.sub("", text))))
 
 
 # ---- Docstrings.
@@ -225,4 +245,5 @@ def _join_split_words(text: str, split: re.Pattern[str]) -> str:
 
 _LAST_WORD, _FIRST_WORD = re.compile(r"\w+$"), re.compile(r"\w+")
 
-CLEANERS: dict[str, Callable[[str], str]] = {f.__name__: f for f in (lines, reviews, wiki, docstrings, books, plain)}
+CLEANERS: dict[str, Callable[[str], str]] = {
+    clean_up.__name__: clean_up for clean_up in (lines, reviews, wiki, informal, docstrings, books, plain)}

@@ -46,10 +46,11 @@ def _cut_up(data: datasets.Dataset, border: str, longest: int, piece: int) -> da
 
 def _pieces(batch: dict[str, list[str]], border: str, longest: int, piece: int) -> dict[str, list[str]]:
     return {"text": [part for text in batch["text"]
-                     for part in (_parts(text, border, piece) if len(text) > longest else [text])]}
+                     for part in (cut_text(text, border, piece) if len(text) > longest else [text])]}
 
 
-def _parts(text: str, border: str, piece: int) -> Iterator[str]:
+def cut_text(text: str, border: str, piece: int) -> Iterator[str]:
+    """Parts of a text, each cut at the first border after `piece` characters. The borders are left out."""
     start = 0
     while len(text) - start > piece and (end := text.find(border, start + piece)) >= 0:
         yield text[start:end]

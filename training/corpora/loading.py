@@ -8,7 +8,8 @@ A corpus is named by
     a text file in UTF-8                               book.txt (.gz, .bz2, .xz, .zip; .zst with the package zstandard)
     python-docs                                        the documentation inside this Python
 or several of these joined by commas, whose splits are then joined in that order. A name followed by *3 has its training
-text read three times an epoch, so that a small corpus is not lost among large ones. What exists as a file or directory is
+text read three times an epoch, so that a small corpus is not lost among large ones; of name*0.5 half the training text is read,
+chosen as `nextword.training.corpora.shares` says. What exists as a file or directory is
 taken before a short name. A directory that has a short name for its own (imdb/) is cleaned like that corpus.
 
 With `stream:` before it (stream:allenai/c4:en), a hub id, short name or directory in the hub's layout is never held as a
@@ -27,7 +28,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets
@@ -36,6 +37,7 @@ from nextword.training.corpora import held_out as blocks
 from nextword.training.corpora import cleaning
 from nextword.training.corpora import hub
 from nextword.training.corpora import pythondocs
+from nextword.training.corpora import shares
 from nextword.training.corpora import streaming
 from nextword.training.corpora import textfiles
 from nextword.training.corpora.corpus import SPLITS, Corpus, CorpusError, HubUnreachable, Source
@@ -65,6 +67,10 @@ CORPORA = {
     "tinystories": Definition("roneneldan/TinyStories", None, "lines", "CDLA-Sharing-1.0"),
     "english-novels": Definition(None, None, "books", "public domain"),
     "tatoeba-english": Definition(None, None, "lines", "CC BY 2.0 FR"),
+    "chat-english": Definition(None, None, "informal", "MIT, BSD-3-Clause, CDLA-Sharing-1.0, Apache-2.0, CC BY 4.0, CC BY-SA 4.0"),
+    "talk-english": Definition(None, None, "informal", "CC BY-SA 4.0, MIT, CC BY 4.0"),
+    "tech-talk-english": Definition(None, None, "informal", "CC BY-SA 4.0, MIT"),
+    "notes-english": Definition(None, None, "informal", "CC BY 2.0, Apache-2.0, CC BY-SA 3.0, CC0, CC BY-SA 4.0, CC BY 4.0"),
     "python-docs": Definition(None, None, "docstrings", "PSF-2.0"),
 }
 _ACCEPTED = (
@@ -111,11 +117,23 @@ def _repeated(spec: str, pretokenized: bool) -> Corpus:
     name, star, times = spec.rpartition("*")
     if not star or os.path.exists(os.path.expanduser(spec)):
         return _load(spec, pretokenized)
-    if not times.isdecimal() or int(times) < 1:
-        raise CorpusError(f"in {spec!r}, {times!r} after the * is no whole number from 1: name*3 is read three times an epoch")
+    if not re.fullmatch(r"\d+(?:\.\d*)?|\.\d+", times.strip(), re.ASCII) or not 0 < (factor := float(times)) <= 1000:
+        raise CorpusError(f"in {spec!r}, {times!r} after the * is no number from 0 to 1000: the training text of name*3 is "
+                          "read three times an epoch, half the training text of name*0.5 once")
     corpus = _load(name.strip(), pretokenized)
-    train = _concatenated([corpus.splits["train"]] * int(times))
-    return Corpus(f"{corpus.name}*{times}", corpus.sources, {**corpus.splits, "train": train})
+    return replace(corpus, name=f"{corpus.name}*{factor:g}", splits=corpus.splits | {"train": _times(corpus, factor)})
+
+
+def _times(corpus: Corpus, factor: float) -> datasets.Dataset | streaming.Streamed:
+    """The training text, read `factor` times: the whole text as often as that goes, and a share of it."""
+    whole, share = divmod(factor, 1)
+    train = corpus.split("train")
+    texts = [train] * int(whole)
+    if share:
+        texts.append(train.chosen(share) if isinstance(train, streaming.Streamed) else shares.choose(train, share))
+        if not whole and not isinstance(train, streaming.Streamed) and not len(texts[0]):
+            raise CorpusError(f"corpus {corpus.name!r} is too short to read a share of {factor:g}")
+    return _concatenated(texts)
 
 
 def _concatenated(texts: list) -> datasets.Dataset | streaming.Streamed:

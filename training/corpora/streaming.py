@@ -17,6 +17,8 @@ from collections.abc import Iterator
 
 import datasets
 
+from nextword.training.corpora import shares
+
 _HELD_OUT = {"validation": 0, "test": 1}  # of _SHARES
 _SHARES, _DOCUMENTS = 100, 1000
 
@@ -37,6 +39,10 @@ class Streamed:
                 from torch.utils.data import DataLoader  # late: torch takes seconds to import
 
                 yield from DataLoader(part.batch(batch_size), batch_size=None, num_workers=processes)
+
+    def chosen(self, share: float) -> Streamed:
+        """The part of the text that `shares.choose` takes."""
+        return Streamed([shares.choose(part, share) for part in self.parts], self._fingerprint, share)
 
 
 def cores() -> int:

@@ -1,0 +1,48 @@
+"""A share of a training text: which documents, or which pieces of them, are read.
+
+Documents of more than `PIECE` characters are seen as pieces of about that length, cut at paragraph ends; a shorter
+document is one piece. In a document with pieces 0, 1, 2, … a share of 0.3 takes each piece i for which
+`floor((i + 1) * 0.3 + u) > floor(i * 0.3 + u)`: three pieces in ten, evenly spread. u is a number from 0 to 1 that a
+hash of the document gives, so that three in ten of the short documents are taken too. (This is systematic sampling with
+a random start.) The pieces taken from a document stay one document.
+
+The choice depends on nothing but the document and the share. So it is the same in every run.
+"""
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import TypeVar
+
+import datasets
+import pyarrow.compute as pc
+
+from nextword.training.corpora.held_out import cut_text
+
+PIECE = 4096  # characters
+_VERSION = 1  # raised whenever other text is chosen
+
+Text = TypeVar("Text", datasets.Dataset, datasets.IterableDataset)
+
+
+def choose(train: Text, share: float) -> Text:
+    """About `share` (between 0 and 1) of the characters of a training text with one column, `text`."""
+    piece = PIECE
+    if isinstance(train, datasets.Dataset):  # pieces of a small text are small, so that there are enough to choose from
+        length = sum(pc.sum(pc.utf8_length(batch["text"])).as_py() for batch in train.with_format("arrow").iter(1000))
+        piece = max(1, min(PIECE, length // 400))
+    return train.map(_chosen, batched=True, batch_size=256,
+                     fn_kwargs={"share": share, "piece": piece, "version": _VERSION})
+
+
+def _chosen(batch: dict[str, list[str]], share: float, piece: int, version: int) -> dict[str, list[str]]:
+    parts = (_part(text, share, piece) for text in batch["text"])
+    return {"text": [part for part in parts if part]}
+
+
+def _part(text: str, share: float, piece: int) -> str:
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    start = int.from_bytes(digest, "big") / 2**64
+    pieces = cut_text(text, "\n", piece)
+    return "\n".join(text for i, text in enumerate(pieces)
+                     if math.floor((i + 1) * share + start) > math.floor(i * share + start))
