@@ -76,13 +76,13 @@ class Vocabulary:
         kept = [word for word in sorted(counted, key=counted.get) if word not in (UNK, EOS)][: size - 2]
         if not kept:
             raise ValueError(f"no word occurs {minimum_count} times in the training text")
-        return cls.of_words(words, pretokenized)
+        return cls.of_words(kept, pretokenized)
 
     @classmethod
-    def of_words(cls, words: Iterable[str], pretokenized: bool = False) -> Vocabulary:
+    def of_words(cls, ordered: Iterable[str], pretokenized: bool = False) -> Vocabulary:
         """The vocabulary of `<unk>`, `<eos>` and these words, in this order."""
         # `<unk>` and `<eos>` are no special tokens to the tokenizer, so that a user who types them types characters.
-        ids = {word: i for i, word in enumerate([UNK, EOS, *kept])}
+        ids = {word: i for i, word in enumerate([UNK, EOS, *ordered])}
         return cls(_tokenizer(models.WordLevel(ids, unk_token=UNK), pretokenized))
 
     @classmethod
