@@ -24,6 +24,7 @@ def predict(parser: argparse.ArgumentParser):
     parser.add_argument("-k", type=int, default=5, help="how many words (default: 5)")
     parser.add_argument("--partial", default="", help="beginning of the next word, as far as it is typed")
     parser.add_argument("--punctuation", action="store_true", help="offer punctuation and numbers too")
+    parser.add_argument("--emoji", action="store_true", help="offer emoji too")
     parser.add_argument("--bundle", help="a bundle's folder (default: the English model that comes with Nextword)")
     parser.add_argument("--unprompted-blocklist", metavar="FILE", default="own",
                         help="words never suggested unprompted, one a line; own: lm/unprompted.txt (default); none")
@@ -35,7 +36,8 @@ def predict(parser: argparse.ArgumentParser):
         model = load(arguments.bundle, blocklist=read_blocklist(arguments.unprompted_blocklist))
 
         def suggest(text: str, partial: str):
-            return model.next_words(text, arguments.k, partial=partial, punctuation=arguments.punctuation)
+            return model.next_words(text, arguments.k, partial=partial, punctuation=arguments.punctuation,
+                                    emoji=arguments.emoji)
 
         if arguments.text is None and not arguments.partial and not arguments.json and _at_terminal():
             return converse(suggest)

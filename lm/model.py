@@ -67,19 +67,19 @@ class Model:
             raise ValueError(f"the network has {width:,} tokens and the tokenizer {len(vocabulary):,}")
 
     def next_words(self, text: str = "", k: int = 5, *, partial: str = "", history: str = "",
-                   punctuation: bool = False, exclude: Collection[str] = ()) -> list[Word]:
+                   punctuation: bool = False, emoji: bool = False, exclude: Collection[str] = ()) -> list[Word]:
         """The k words that most probably follow a text, best first.
 
         text: whole words; white space at its end changes nothing, line breaks end a paragraph.
         partial: the beginning of the next word, where some of it is typed already; see `Ranking.best`.
         history: earlier text of the same person. Its words, names that the vocabulary lacks too, become likelier.
-        punctuation: offer punctuation marks and numbers too. exclude: words that are not wanted.
+        punctuation, emoji: offer punctuation marks and numbers, or emoji, too. exclude: words that are not wanted.
         """
         if k < 1:
             raise ValueError(f"k is {k}; it must be at least 1")
         contexts = self.extend([self.start, self.start], [text, history])
         return self.rank(self.predict(contexts[:1], contexts[1:])[0], k, partial=partial, punctuation=punctuation,
-                         exclude=exclude)
+                         emoji=emoji, exclude=exclude)
 
     def extend(self, contexts: Sequence[Context], texts: Sequence[str], limit: int | None = None) -> list[Context]:
         """Read a text on from each context; `start` is the context of the empty text.
@@ -124,9 +124,9 @@ class Model:
                 for row, context, history in zip(log_probs, contexts, histories or [None] * len(contexts))]
 
     def rank(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
-             exclude: Collection[str] = ()) -> list[Word]:
+             emoji: bool = False, exclude: Collection[str] = ()) -> list[Word]:
         """The k best words of a distribution: see `Ranking.best`."""
-        return self._ranking.best(distribution, k, partial=partial, punctuation=punctuation, exclude=exclude)
+        return self._ranking.best(distribution, k, partial=partial, punctuation=punctuation, emoji=emoji, exclude=exclude)
 
     @torch.inference_mode()
     def score(self, text: str) -> list[Scored]:

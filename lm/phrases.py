@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from nextword.lm.context import Context
 from nextword.lm.model import Model
 from nextword.lm.ranking import Word
-from nextword.lm.vocabulary import has_letter
+from nextword.lm.words import has_letter
 
 SURE = 0.5
 
@@ -19,7 +19,7 @@ def lengthened(model: Model, words: Sequence[Word], context: Context, history: C
                max_words: int, exclude: Collection[str] = ()) -> list[Word]:
     """The words that may follow a context, made phrases of up to `max_words` words where that is sure; best first.
 
-    words: of one kind, as `Model.rank` gives them; punctuation marks and numbers among them stay as they are.
+    words: of one kind, as `Model.rank` gives them; punctuation marks, numbers and emoji among them stay as they are.
     history, exclude: as in `Model.predict` and `Model.rank`.
     """
     phrases = list(words)

@@ -1,8 +1,9 @@
 """From a distribution over tokens to the words that a typist is offered.
 
-Words only: never `<unk>` or `<eos>`, and other tokens (punctuation, numbers) only where asked for. Spellings that differ
-in case alone are one suggestion: it has the probability of all of them together, and is spelled as the likeliest one;
-where nearly all that may come begins with a capital, as at the start of a sentence, the rest is given one too.
+Words only: never `<unk>` or `<eos>`; emoji, and other tokens (punctuation, numbers), only where asked for. Spellings of
+one key (see nextword.lm.words.key), such as those that differ in case alone, are one suggestion: it has the probability
+of all of them together, and is spelled as the likeliest one; where nearly all that may come begins with a capital, as at
+the start of a sentence, the rest is given one too.
 
 Some words are only completed, not suggested unprompted: blocked ones (see lm.blocklist) before PROMPTED letters are typed;
 and names of hardly more than one document, spelled so, before one letter is, unless they occur in the context or its
@@ -15,13 +16,15 @@ import functools
 import math
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
+from itertools import product, starmap
 from typing import NamedTuple
 
 import numpy
 from torch import Tensor
 
 from nextword.lm.context import Distribution
-from nextword.lm.vocabulary import EOS_ID, Vocabulary, has_letter, visible
+from nextword.lm.vocabulary import EOS_ID, Vocabulary
+from nextword.lm.words import has_letter, is_emoji, key, straight, visible
 
 LAST = chr(0x10FFFF)
 RESPELLED = 0.01  # what a word counts that is not spelled with the capitals which were typed
@@ -39,63 +42,77 @@ class Word(NamedTuple):
     logprob: float
 
 
+class Kinds(NamedTuple):
+    """The kinds of tokens that are suggested beside words."""
+
+    punctuation: bool = False
+    emoji: bool = False
+
+    def include(self, kind: str) -> bool:
+        return kind == "word" or getattr(self, kind)
+
+
 class Ranking:
     """The words of a vocabulary, ordered so that those with a common beginning lie side by side."""
 
     def __init__(self, vocabulary: Vocabulary, blocked: Collection[str] = (), names: Collection[str] = (),
                  stock: Collection[str] = (), half_words: Collection[str] = ()):
         self._words = vocabulary.words
-        keys = [word.casefold() for word in self._words]
+        keys = [key(word) for word in self._words]
         self._keys = sorted(set(keys[EOS_ID + 1 :]))
-        number = self._number = {key: i for i, key in enumerate(self._keys)}
+        number = self._number = {word: i for i, word in enumerate(self._keys)}
         self._spellings: list[list[int]] = [[] for _ in self._keys]
-        for token, key in enumerate(keys[EOS_ID + 1 :], EOS_ID + 1):
-            self._spellings[number[key]].append(token)
+        for token in range(EOS_ID + 1, len(keys)):
+            self._spellings[number[keys[token]]].append(token)
         self._most_spellings = max(map(len, self._spellings), default=1)
         # Rows of equal length: what is missing is <unk>, whose probability does not count.
         self._tokens = numpy.zeros((len(self._keys), self._most_spellings), int)
         for row, tokens in zip(self._tokens, self._spellings):
             row[: len(tokens)] = tokens
-        self._group = numpy.array([number.get(key, 0) for key in keys])
+        self._group = numpy.array([number.get(word, 0) for word in keys])
         self._spelled = sorted((word, token) for token, word in enumerate(self._words) if token > EOS_ID)
-        self._blocked_words = {straight(word).casefold() for word in blocked}
-        self._blocked = numpy.array([key in self._blocked_words for key in self._keys], bool)
+        self._blocked_words = {key(word) for word in blocked}
+        self._blocked = numpy.array([word in self._blocked_words for word in self._keys], bool)
         held_back = dict.fromkeys(stock, STOCK) | dict.fromkeys(names, 0.0)
         self._held_back: dict[int, list[int]] = {}  # of the words that have some such spellings, these
-        for token, key in enumerate(keys[EOS_ID + 1 :], EOS_ID + 1):
+        for token in range(EOS_ID + 1, len(keys)):
             if self._words[token] in held_back:
-                self._held_back.setdefault(number[key], []).append(token)
+                self._held_back.setdefault(number[keys[token]], []).append(token)
         self._has_held_back = numpy.isin(self._group, list(self._held_back))  # of each token, whether its word does
         halves = set(half_words)
         whole = numpy.array([word not in halves for word in self._words])
         is_word = whole * numpy.array(vocabulary.is_word(), numpy.float32)
         capital = is_word * [word[0].isupper() for word in self._words]
         self._cases = numpy.stack([capital, is_word - capital]).astype(numpy.float32)
-        anything = whole.astype(numpy.float32)
-        anything[: EOS_ID + 1] = 0
-        self._allowed = {True: anything, False: is_word}
+        emoji = numpy.array([is_emoji(word) for word in self._words], numpy.float32)
+        marks = whole - is_word - emoji
+        marks[: EOS_ID + 1] = 0
+        self._allowed = {kinds: (is_word + marks * kinds.punctuation + emoji * kinds.emoji).astype(numpy.float32)
+                         for kinds in starmap(Kinds, product((False, True), repeat=2))}
         share = numpy.array([held_back.get(word, 1.0) for word in self._words], numpy.float32) * ~self._blocked[self._group]
-        self._unprompted = {punctuation: allowed * share for punctuation, allowed in self._allowed.items()}
+        self._unprompted = {kinds: allowed * share for kinds, allowed in self._allowed.items()}
 
     def best(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
-             exclude: Collection[str] = ()) -> list[Word]:
+             emoji: bool = False, exclude: Collection[str] = ()) -> list[Word]:
         """The k most probable words, best first; fewer where there are not so many.
 
         partial: what is typed of the word so far; the words begin with it in any case of letters. Where it has capitals,
         words that are spelled so are likelier: the others count RESPELLED of their probability and are spelled to fit,
         in capitals throughout after more than one.
+        punctuation, emoji: offer punctuation marks and numbers, or emoji, too.
         exclude: words not wanted, in any case of letters.
         """
+        kinds = Kinds(punctuation, emoji)
         partial = straight(partial)
         capitals = partial if partial != partial.lower() else ""
         all_probabilities = distribution.probabilities.numpy()
-        unwanted = {straight(word).casefold() for word in exclude}
+        unwanted = {key(word) for word in exclude}
         take = k + len(unwanted)
         withheld = self._withheld(partial)
-        counts = self._counts(partial, distribution.seen, punctuation)
+        counts = self._counts(partial, distribution.seen, kinds)
         probabilities = all_probabilities * counts
         if partial:
-            numbers = numpy.arange(*_range(self._keys, partial.casefold()))
+            numbers = numpy.arange(*_range(self._keys, key(partial)))
         else:
             numbers = self._likely(probabilities, take)
         groups = probabilities[self._tokens[numbers]].sum(1)
@@ -106,7 +123,7 @@ class Ranking:
             unwanted |= self._blocked_words
         order = numpy.argsort(-groups, kind="stable")[:take]
         chosen = numbers[order[groups[order] > 0]].tolist()
-        unknown = self._unknown(distribution.unknown, partial.casefold(), punctuation)
+        unknown = self._unknown(distribution.unknown, key(partial), kinds)
         # Words that the vocabulary has in other spellings only than the context have something added.
         added = [i for i in map(self._number.get, unknown) if i is not None and not withheld[i]]
         chosen = list(dict.fromkeys(chosen + added))
@@ -115,11 +132,11 @@ class Ranking:
         tokens = [token for _, token in places]
         for (known, token), probability in zip(places, probabilities[tokens].tolist()):
             known[self._words[token]] = known.get(self._words[token], 0.0) + probability
-        unknown = {key: spellings for key, spellings in unknown.items() if key not in unwanted}
+        unknown = {word: spellings for word, spellings in unknown.items() if word not in unwanted}
         if not capitals:  # no others can be among the best
             unknown = dict(sorted(unknown.items(), key=lambda group: -sum(group[1].values()))[:take])
         found = [_suggestion(words, capitals)
-                 for key, words in {**spellings, **unknown}.items() if key not in unwanted]
+                 for word, words in {**spellings, **unknown}.items() if word not in unwanted]
         found.sort(key=lambda word: -word.probability)
         found = [word for word in found[:k] if word.probability > 0]
         upper, lower = (self._cases @ all_probabilities).tolist()
@@ -150,31 +167,31 @@ class Ranking:
         fits = numpy.bincount(self._group[fitting] - numbers[0], probabilities[fitting], minlength=len(numbers))
         return fits + RESPELLED * (groups - fits)
 
-    def _counts(self, typed: str, seen: Tensor | None, punctuation: bool) -> numpy.ndarray:
+    def _counts(self, typed: str, seen: Tensor | None, kinds: Kinds) -> numpy.ndarray:
         """The share of its probability that each token (V,) counts; seen: the tokens of context and history."""
         if typed:
-            return self._allowed[punctuation]
-        counts = self._unprompted[punctuation]
+            return self._allowed[kinds]
+        counts = self._unprompted[kinds]
         if seen is not None:
             tokens = seen.numpy()
             words = set(self._group[tokens[self._has_held_back[tokens]]].tolist())
             names = [token for word in words for token in self._held_back[word]]
             if names:
                 counts = counts.copy()
-                counts[names] = self._allowed[punctuation][names] * ~self._blocked[self._group[names]]
+                counts[names] = self._allowed[kinds][names] * ~self._blocked[self._group[names]]
         return counts
 
     def _withheld(self, typed: str) -> numpy.ndarray:
         """Which of the words are not suggested after so much of one."""
         return self._blocked if len(typed) < PROMPTED else numpy.zeros_like(self._blocked)
 
-    def _unknown(self, unknown: dict[str, float], beginning: str, punctuation: bool) -> dict[str, dict[str, float]]:
-        """Words that the vocabulary lacks, as groups: case-folded word → spelling → probability."""
+    def _unknown(self, unknown: dict[str, float], beginning: str, kinds: Kinds) -> dict[str, dict[str, float]]:
+        """Words that the vocabulary lacks, as groups: key → spelling → probability."""
         groups: dict[str, dict[str, float]] = {}
         for spelling, probability in unknown.items():
-            key, word, is_word = _read(spelling)
-            if key.startswith(beginning) and (punctuation or is_word):
-                group = groups.setdefault(key, {})
+            own_key, word, kind = _read(spelling)
+            if own_key.startswith(beginning) and kinds.include(kind):
+                group = groups.setdefault(own_key, {})
                 group[word] = group.get(word, 0.0) + probability
         return groups
 
@@ -183,33 +200,33 @@ class Ranking:
         `most` where it is not among the first so many. Cheaper than asking `best`, which is only done for capitals.
         """
         word = straight(word)
-        key = word.casefold()
+        own_key = key(word)
         for typed in (word[:count] for count in range(len(word))):
-            beginning = typed.casefold()
+            beginning = key(typed)
             if len(typed) < 2:  # from the first letter on, names count
                 groups, others = self._masses(distribution, typed)
-                own = float(groups[self._number[key]]) if key in self._number else others.get(key, 0.0)
+                own = float(groups[self._number[own_key]]) if own_key in self._number else others.get(own_key, 0.0)
                 others = {other: p for other, p in others.items() if p > own}
             if len(typed) <= PROMPTED:
                 withheld = self._withheld(typed)
                 better = numpy.concatenate([[0], ((groups > own) & ~withheld).cumsum()])
-                hidden = key in self._number and bool(withheld[self._number[key]])
-                hidden |= len(typed) < PROMPTED and key in self._blocked_words
+                hidden = own_key in self._number and bool(withheld[self._number[own_key]])
+                hidden |= len(typed) < PROMPTED and own_key in self._blocked_words
             if own <= 0 or hidden:
                 yield most
-            elif typed == beginning:
+            elif typed == typed.lower():
                 first, last = _range(self._keys, beginning)
                 yield min(most, int(better[last] - better[first]) + sum(other.startswith(beginning) for other in others))
             else:
-                found = [straight(w.word).casefold() for w in self.best(distribution, most, partial=typed)]
-                yield found.index(key) if key in found else most
+                suggestions = [key(word.word) for word in self.best(distribution, most, partial=typed)]
+                yield suggestions.index(own_key) if own_key in suggestions else most
 
     def _masses(self, distribution: Distribution, typed: str) -> tuple[numpy.ndarray, dict[str, float]]:
         """The probabilities of the vocabulary's words whatever their case (words,), and of those it has in no spelling."""
-        counts = self._counts(typed, distribution.seen, False)
+        counts = self._counts(typed, distribution.seen, Kinds())
         groups = (distribution.probabilities.numpy() * counts)[self._tokens].sum(1)
         others: dict[str, float] = {}
-        for other, spellings in self._unknown(distribution.unknown, "", False).items():
+        for other, spellings in self._unknown(distribution.unknown, "", Kinds()).items():
             if (number := self._number.get(other)) is None:
                 others[other] = sum(spellings.values())
             else:
@@ -227,18 +244,18 @@ def _suggestion(spellings: dict[str, float], typed: str) -> Word:
     word = max(fitting or spellings, key=(fitting or spellings).__getitem__)
     total, fits = sum(spellings.values()), sum(fitting.values())
     if not fitting:
-        rest = _rest(word, typed.casefold())
+        rest = _rest(word, key(typed))
         word = typed + (rest.upper() if _all_capitals(typed) else rest)
     probability = fits + RESPELLED * (total - fits) if typed else total
     return Word(word, probability, math.log(probability) if probability > 0 else -math.inf)
 
 
 def _rest(word: str, beginning: str) -> str:
-    """What follows in a word that begins so when case-folded: there ß is two letters, so characters cannot be counted."""
+    """The part of a word after the beginning that has this key: there ß is two letters, so characters cannot be counted."""
     for end in range(len(word) + 1):
-        folded = straight(word[:end]).casefold()
-        if folded.startswith(beginning):
-            return folded[len(beginning) :] + word[end:]
+        read = key(word[:end])
+        if read.startswith(beginning):
+            return read[len(beginning) :] + word[end:]
     raise ValueError(f"{word!r} does not begin with {beginning!r}")
 
 
@@ -252,11 +269,7 @@ def _capitalised(word: str) -> str:
 
 
 @functools.lru_cache(10_000)
-def _read(spelling: str) -> tuple[str, str, bool]:
-    """Its key, its visible characters, and whether it is a word; kept, as a text is asked about again and again."""
-    return straight(spelling).casefold(), visible(spelling), has_letter(spelling)
-
-
-def straight(text: str) -> str:
-    """A word as the vocabulary has it: visible characters in Unicode NFC, and apostrophes that are straight."""
-    return visible(text).replace("\u2019", "'").replace("\u2018", "'")
+def _read(spelling: str) -> tuple[str, str, str]:
+    """Its key, its visible characters, and its kind; kept, as a text is asked about again and again."""
+    word = visible(spelling)
+    return key(spelling), word, "emoji" if is_emoji(word) else "word" if has_letter(word) else "punctuation"

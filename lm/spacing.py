@@ -2,7 +2,7 @@
 
 The rules, for the punctuation of English and its neighbours:
 
-    words                   a space between them
+    words, emoji            a space between them
     . , ; : ! ? … % ) ] }   nothing before
     ( [ { $ £ € # @ ¿ ¡     nothing after
     " '                     open a quotation (nothing after) or close the open one (nothing before); an apostrophe after
@@ -16,6 +16,7 @@ The rules, for the punctuation of English and its neighbours:
 from __future__ import annotations
 
 from nextword.lm.vocabulary import EOS
+from nextword.lm.words import is_emoji
 
 CLOSING = frozenset(".,;:!?…%)]}»-")
 OPENING = frozenset("([{$£€#@¿¡«„")
@@ -75,7 +76,7 @@ class Spacing:
     def _continues(self, token: str) -> bool:
         """Whether the token goes on with a number or with initials that a mark has interrupted."""
         first, mark = self._before
-        if not self._joined[1] or mark not in (".", ",", ":"):
+        if not self._joined[1] or mark not in (".", ",", ":") or is_emoji(token):
             return False
         if first[-1:].isdigit() and token[:1].isdigit():
             return mark == "." or len(token) == (3 if mark == "," else 2)

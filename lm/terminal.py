@@ -2,12 +2,11 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Sequence
 
 from nextword.lm.ranking import Word
+from nextword.lm.words import split_typed
 
-UNFINISHED = re.compile(r"\w[\w'’-]*$")  # the word at the end of a line, as far as it is typed
 HINT = "Type a text and press Enter. A word at its end is completed (…) and read as a whole (→). Ctrl-D ends."
 
 
@@ -22,9 +21,9 @@ def converse(suggest: Callable[[str, str], Sequence[Word]]) -> None:
     with contextlib.suppress(EOFError):
         while True:
             line = input("> ")
-            begun = UNFINISHED.search(line)
-            if begun:
-                print("  …", _row(suggest(line[: begun.start()], begun[0])))
+            text, partial = split_typed(line)
+            if partial:
+                print("  …", _row(suggest(text, partial)))
             print("  →", _row(suggest(line, "")))
     print()
 

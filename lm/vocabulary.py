@@ -14,18 +14,28 @@ What the ids are
 """
 from __future__ import annotations
 
-import unicodedata
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from nextword.lm import words
+from nextword.lm.words import (
+    DASHES,
+    EMOJI_PATTERN,
+    JOINERS,
+    NOT_IN_WORDS,
+    STRAIGHTENED,
+    has_letter,
+    invisible_patterns,
+    is_empty,
+    word_pattern,
+)
 
 UNK, EOS = "<unk>", "<eos>"
 UNK_ID, EOS_ID = 0, 1
 # The characters that words are made of, as the inside of a character class of Oniguruma
-_LETTERS = rf"\p{{L}}\p{{Nd}}\p{{Nl}}\p{{Pc}}[\p{{M}}&&[^{words.NOT_IN_WORDS}]]{words.JOINERS}"
+_LETTERS = rf"\p{{L}}\p{{Nd}}\p{{Nl}}\p{{Pc}}[\p{{M}}&&[^{NOT_IN_WORDS}]]{JOINERS}"
 
 
 def _tokenizer(model: models.Model, pretokenized: bool) -> Tokenizer:
@@ -33,11 +43,11 @@ def _tokenizer(model: models.Model, pretokenized: bool) -> Tokenizer:
     if pretokenized:
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         return tokenizer
-    replacements = words.replacements(_LETTERS).items()
+    replacements = {**STRAIGHTENED, **invisible_patterns(_LETTERS), **DASHES}.items()
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), *(normalizers.Replace(Regex(pattern), new) for pattern, new in replacements)]
     )
-    token = rf"{words.token_pattern(_LETTERS)}|[^\s{_LETTERS}]\p{{M}}*"
+    token = rf"{word_pattern(_LETTERS)}|{EMOJI_PATTERN}|[^\s{_LETTERS}]\p{{M}}*"
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(r"\s+"), behavior="removed"),
@@ -117,8 +127,9 @@ class Vocabulary:
         unknown: dict[int, str] = {}
         for line, ended in self._lines(text):
             encoding = self._tokenizer.encode(line)
-            for place, i in enumerate(encoding.ids):
-                spelling = line[slice(*encoding.offsets[place])] if i == UNK_ID else UNK
+            spans = _whole(line, encoding.offsets) if UNK_ID in encoding.ids else []
+            for place, (i, span) in enumerate(zip(encoding.ids, spans)):
+                spelling = line[slice(*span)] if i == UNK_ID else UNK
                 if spelling != UNK:  # which pretokenized text has
                     unknown[len(ids) + place] = spelling
             ids += encoding.ids + [EOS_ID] * ended
@@ -130,7 +141,7 @@ class Vocabulary:
         start = 0
         for line, ended in self._lines(text):
             start = text.index(line, start)
-            ends += [start + end for _, end in self._tokenizer.encode(line).offsets]
+            ends += [start + end for _, end in _whole(line, self._tokenizer.encode(line).offsets)]
             start += len(line) + ended
             ends += [start] * ended
         return ends
@@ -147,7 +158,7 @@ class Vocabulary:
         """The lines of a text that count, and whether a line break ends them."""
         *ended, last = text.split("\n")
         for line, end in [*((line, True) for line in ended), (last, False)]:
-            if (line.strip() or end) if self.pretokenized else not words.is_empty(line):
+            if (line.strip() or end) if self.pretokenized else not is_empty(line):
                 yield line, end
 
     def tokens(self, text: str) -> list[str]:
@@ -160,11 +171,10 @@ class Vocabulary:
         return [i > EOS_ID and has_letter(word) for i, word in enumerate(self.words)]
 
 
-def visible(word: str) -> str:
-    """A word as the tokenizer takes it: in Unicode NFC, without invisible marks."""
-    return words.normal(word)
+_REST = re.compile(r"\S*")
 
 
-def has_letter(token: str) -> bool:
-    """Whether a token is a word: has a letter, and is no emoji (of which ℹ️ has one)."""
-    return not words.is_emoji(token) and any(unicodedata.category(character)[0] == "L" for character in token)
+def _whole(line: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The places of tokens in a line, each with the characters after it that the tokenizer composes or leaves out."""
+    limits = [*(start for start, _ in offsets[1:]), len(line)]
+    return [(start, _REST.match(line, end, limit).end()) for (start, end), limit in zip(offsets, limits)]

@@ -1,8 +1,26 @@
-"""The definition of a word, shared by the tokenizer, the terminal, the client and the service."""
+"""The definition of a word, shared by the tokenizer, the terminal, the client and the service. Needs Python alone.
+
+A word
+    consists of letters, combining marks, digits and connectors (`_`), in any script that separates words by spaces. As in
+    Unicode's word boundaries (UAX 29, https://www.unicode.org/reports/tr29), an apostrophe or a middle dot between
+    letters is part of it (`don't`, `col·lecció`), and so are zero-width joiners (`می‌خواهم`), and a double quote or
+    gershayim between Hebrew letters (`צה״ל`). A geresh or an apostrophe is too that ends a Hebrew word. People's writing
+    differs from UAX 29 in two points: a hyphen between letters is part of a word (`well-known`), and a full stop or a
+    comma is not (`3.14` is three tokens).
+An emoji
+    is one token with all that belongs to it: skin tone, joined emoji (families), the two letters or the tags of a flag,
+    a keycap. Its canonical spelling is the fully qualified one: U+FE0F follows each character that is text by default
+    (❤ becomes ❤️) unless a skin tone does, and no other. Signs of print (© ™ ↔ ▪) are emoji only where U+FE0F follows.
+Canonical text
+    is in Unicode NFC, has straight quotes, `-` for U+2010 and U+2011, `'` for U+02BC, emoji in canonical spelling, and
+    nothing that is not seen: joiners stay between letters and within emoji, variation selectors within emoji.
+"""
 from __future__ import annotations
 
 import re
 import unicodedata
+from functools import cache
+from itertools import chain
 
 
 def _ranges(spans: str) -> str:
@@ -41,61 +59,81 @@ KEYCAP = "\u20e3"
 
 INVISIBLE = _ranges("AD 200B 200E-200F 202A-202E 2060-2064 FEFF")  # soft hyphens and marks that are not seen
 NON_JOINER, JOINER = "\u200c", "\u200d"
-NOT_IN_WORDS = TEXT_STYLE + EMOJI_STYLE + KEYCAP  # of the combining marks
 JOINERS = NON_JOINER + JOINER
+STYLES = TEXT_STYLE + EMOJI_STYLE
+APOSTROPHES = "\u2018\u2019\u02bc"
+DOUBLE_QUOTES = "\u201c\u201d"
+HYPHENS = "\u2010\u2011"
 GERESH, GERSHAYIM = "\u05f3", "\u05f4"
+MIDDLE_DOT = "\u00b7"
 HEBREW = _ranges("5D0-5EA 5EF-5F2 FB1D-FB4F")
 HEBREW_POINTS = _ranges("591-5BD 5BF 5C1-5C2 5C4-5C5 5C7")
+NOT_IN_WORDS = STYLES + KEYCAP  # combining marks that are part of emoji alone
+UNSPACED = _ranges(  # Thai, Lao, Myanmar, Khmer, Japanese, Chinese: scripts that put no spaces between words
+    "E00-EFF 1000-109F 1780-17FF 3005-3007 3040-30FF 31F0-31FF 3400-4DBF 4E00-9FFF AA60-AA7F F900-FAFF 20000-323AF"
+)
 
 
-def replacements(letters: str) -> dict[str, str]:
-    """What brings text to the form that training text has, in the order in which it is done after Unicode NFC.
+# ---- Regular expressions that mean the same to Python and to Oniguruma. `letters` is the inside of a character class of
+# what words are made of: Oniguruma has names for it, Python needs the list. Each takes time linear in the text.
 
-    letters: the inside of a character class of all that words are made of.
-    The patterns are regular expressions of one meaning to Oniguruma and to Python; each takes time linear in the text.
-    """
-    style = TEXT_STYLE + EMOJI_STYLE
+
+def invisible_patterns(letters: str) -> dict[str, str]:
+    """Patterns, in the order in which they are replaced, that make NFC text canonical as to what is not seen."""
+    pictures = PICTURES + DRAWN
     return {
-        "[\u2018\u2019\u02bc]": "'",
-        "[\u201c\u201d]": '"',
-        "[\u2010\u2011]": "-",
         f"[{INVISIBLE}]": "",
-        # Of variation selectors, only the first one that makes a sign an emoji stays here.
+        # Of variation selectors, only the first after a sign of print stays here.
         f"{TEXT_STYLE}|{EMOJI_STYLE}(?<![{SIGNS}]{EMOJI_STYLE})": "",
         f"[{JOINERS}]+(?=[{JOINERS}])": "",
-        # A joiner stays between letters, and where it joins emoji.
-        f"[{JOINERS}](?:(?<=[{letters}][{JOINERS}])(?![{letters}])|(?<![{letters}][{JOINERS}])(?![{PICTURES}{DRAWN}{TURNING}])"
-        f"|(?<![{letters}{PICTURES}{DRAWN}{EMOJI_STYLE}{TAGS}][{JOINERS}])|(?<={NON_JOINER})(?<![{letters}][{JOINERS}]))": "",
+        # A joiner goes that does not stand between letters, nor joins emoji.
+        f"[{JOINERS}](?:(?<=[{letters}][{JOINERS}])(?![{letters}])|(?<![{letters}][{JOINERS}])(?![{pictures}{TURNING}])"
+        f"|(?<![{letters}{pictures}{EMOJI_STYLE}{TAGS}][{JOINERS}])|(?<={NON_JOINER})(?<![{letters}][{JOINERS}]))": "",
         f"(?<=[{DRAWN}])(?![{TONES}])|(?<=[0-9#*])(?={KEYCAP})|(?<={JOINER}[{TURNING}])(?!{EMOJI_STYLE})": EMOJI_STYLE,
-        "(?<!-)-{2,3}(?!-)|(?<=\\s)[-\u2013](?=\\s|$)": "\u2014",  # a dash, as it is typed
     }
 
 
-def token_pattern(letters: str) -> str:
-    """A regular expression of one token of text to which `replacements` were done."""
-    drawn, styled = f"[{PICTURES}{DRAWN}]", f"[{TONES}{EMOJI_STYLE}]?"
-    hebrew_before = f"(?<=[{HEBREW}{HEBREW_POINTS}])"
-    word = (
-        f"[{letters}]+(?:['\u00b7-][{letters}]+|{hebrew_before}(?:[\"{GERSHAYIM}](?=[{HEBREW}])|['{GERESH}])[{letters}]*)*"
-        f"(?!{EMOJI_STYLE})"
+STRAIGHTENED = {f"[{APOSTROPHES}]": "'", f"[{DOUBLE_QUOTES}]": '"', f"[{HYPHENS}]": "-"}
+# A dash, as it is typed; in straight text
+DASHES = {"(?<!-)-{2,3}(?!-)|(?<=\\s)[-\u2013](?=\\s|$)": "\u2014"}
+
+
+def word_pattern(letters: str, ignored: str = "") -> str:
+    """A pattern of one word of canonical text; ignored: characters that may be within it in other text."""
+    some = f"[{letters}{ignored}]*"
+    after_hebrew = f"(?<=[{HEBREW}{HEBREW_POINTS}])"
+    return (
+        f"[{letters}]{some}(?:['{APOSTROPHES}{HYPHENS}{MIDDLE_DOT}-][{letters}]{some}"
+        f"|{after_hebrew}(?:[\"{DOUBLE_QUOTES}{GERSHAYIM}](?=[{HEBREW}])|['{APOSTROPHES}{GERESH}]){some})*(?!{EMOJI_STYLE})"
     )
-    emoji = (
+
+
+def _emoji_pattern() -> str:
+    styled = f"[{TONES}{EMOJI_STYLE}]?"
+    return (
         f"[{FLAG_LETTERS}]{{2}}|[0-9#*]{EMOJI_STYLE}{KEYCAP}"
-        f"|(?:{drawn}|[{SIGNS}](?={EMOJI_STYLE})){styled}[{TAGS}]*(?:{JOINER}[{PICTURES}{DRAWN}{TURNING}]{styled})*"
+        f"|(?:[{PICTURES}{DRAWN}]|[{SIGNS}](?={EMOJI_STYLE})){styled}[{TAGS}]*"
+        f"(?:{JOINER}[{PICTURES}{DRAWN}{TURNING}]{styled})*"
     )
-    return f"{word}|{emoji}"
 
 
-# Every letter, mark, digit and connector, by Python's own table
+EMOJI_PATTERN = _emoji_pattern()  # of one emoji of canonical text
+
+
+# ---- The same in Python
+
+
 _CATEGORIES = frozenset(("Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "Pc"))
+_EMPTY = re.compile(f"[\\s{INVISIBLE}{JOINERS}{STYLES}]*\\Z")
+_EMOJI = re.compile(EMOJI_PATTERN)
+_WITHIN = frozenset("'\"-" + APOSTROPHES + DOUBLE_QUOTES + HYPHENS + GERESH + GERSHAYIM + MIDDLE_DOT + STYLES)
+_HIDDEN = re.compile(f"[{INVISIBLE}]")
 
 
 def is_letter(character: str) -> bool:
-    """Whether words are made of it: letters, marks, digits, connectors (`_`), and joiners."""
-    return (unicodedata.category(character) in _CATEGORIES and character not in NOT_IN_WORDS) or character in JOINERS
-
-
-_EMPTY = re.compile(f"[\\s{INVISIBLE}{JOINERS}{TEXT_STYLE}{EMOJI_STYLE}]*\\Z")
+    """Whether words are made of it: letters, combining marks, digits, connectors, and joiners."""
+    category = unicodedata.category(character)
+    return (category in _CATEGORIES and character not in NOT_IN_WORDS) or character in JOINERS
 
 
 def is_empty(text: str) -> bool:
@@ -103,14 +141,116 @@ def is_empty(text: str) -> bool:
     return _EMPTY.match(text) is not None
 
 
-_EMOJI = re.compile(
-    f"[{FLAG_LETTERS}]{{2}}|[0-9#*]{EMOJI_STYLE}?{KEYCAP}|[{PICTURES}{DRAWN}]|[{SIGNS}]{EMOJI_STYLE}"
-)
-
-
 def is_emoji(token: str) -> bool:
-    return _EMOJI.match(token) is not None
+    """Whether a token of canonical text is an emoji."""
+    return _EMOJI.fullmatch(token) is not None
 
 
-def normal(word: str) -> str:
-    return re.sub(f"[{INVISIBLE}]", "", unicodedata.normalize("NFC", word))  # TODO
+def has_letter(token: str) -> bool:
+    """Whether a token of canonical text is a word: has a letter and is no emoji, of which ℹ️ has one too."""
+    return any(unicodedata.category(character)[0] == "L" for character in token) and not is_emoji(token)
+
+
+@cache
+def _letters() -> str:
+    """All characters that are letters, as the inside of a character class; made when first needed, as it takes a while."""
+    spans: list[list[int]] = []
+    for code in chain(range(0x323B0), range(0xE0100, 0xE01F0)):  # there are none elsewhere
+        if is_letter(chr(code)):
+            if spans and spans[-1][1] == code - 1:
+                spans[-1][1] = code
+            else:
+                spans.append([code, code])
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in spans)
+
+
+@cache
+def _invisible() -> list[tuple[re.Pattern[str], str]]:
+    return [(re.compile(pattern), new) for pattern, new in invisible_patterns(_letters()).items()]
+
+
+@cache
+def _unusual() -> re.Pattern[str]:
+    return re.compile(f"[{INVISIBLE}{STYLES}{JOINERS}{KEYCAP}{DRAWN}]")
+
+
+@cache
+def _unfinished() -> re.Pattern[str]:
+    """A word as it is typed, and at the end of the text a mark that may turn out to be within it."""
+    ignored = INVISIBLE + STYLES
+    word = f"(?![{JOINERS}]|[{SIGNS}]{EMOJI_STYLE}){word_pattern(_letters(), ignored)}"
+    mark = f"['{APOSTROPHES}{HYPHENS}{MIDDLE_DOT}-]|(?<=[{HEBREW}{HEBREW_POINTS}])[\"{DOUBLE_QUOTES}{GERSHAYIM}]"
+    return re.compile(f"{word}(?:(?:{mark})?[{ignored}]*\\Z)?")
+
+
+def split_typed(typed: str) -> tuple[str, str]:
+    """A text that is being typed, cut where the word begins that is not finished: what is before it, and what is typed
+    of it, which is "" where the text does not end in a word. Together they are the text.
+
+    >>> split_typed("He is well-kn")
+    ('He is ', 'well-kn')
+    >>> split_typed("He is ")
+    ('He is ', '')
+    """
+    start = len(typed)
+    while start and (typed[start - 1] in _WITHIN or is_letter(typed[start - 1]) or _HIDDEN.match(typed[start - 1])):
+        start -= 1
+    for word in _unfinished().finditer(typed, start) if start < len(typed) else ():
+        if word.end() == len(typed):
+            return typed[: word.start()], typed[word.start() :]
+    return typed, ""
+
+
+def visible(word: str) -> str:
+    """A word in Unicode NFC, without what is not seen; an emoji in canonical spelling."""
+    if word.isascii():
+        return word
+    word = unicodedata.normalize("NFC", word)
+    if _unusual().search(word):
+        for pattern, new in _invisible():
+            word = pattern.sub(new, word)
+    return word
+
+
+_STRAIGHT = str.maketrans({
+    **dict.fromkeys(APOSTROPHES, "'"), **dict.fromkeys(DOUBLE_QUOTES, '"'), **dict.fromkeys(HYPHENS, "-")
+})
+
+
+def straight(word: str) -> str:
+    """A word in the spelling of canonical text, which vocabularies have."""
+    return word if word.isascii() else visible(word).translate(_STRAIGHT)
+
+
+def key(word: str) -> str:
+    """What words are compared by: a word that is being typed begins with the key of what is typed of it.
+
+    Letter case does not count, nor do joiners, which many people leave out, nor whether Hebrew marks are those of
+    typewriters. Hangul syllables become the keys of a Korean keyboard, so that `지ㅈ`, `짖` and `지저`, which are typed
+    on the way, begin `지정`.
+    """
+    if word.isascii():
+        return word.lower()
+    folded = straight(word).casefold().translate(_ALIKE)
+    return _HANGUL.sub(_hangul_keys, folded)
+
+
+_ALIKE = str.maketrans({NON_JOINER: None, JOINER: None, GERESH: "'", GERSHAYIM: '"'})
+_LEADS = "ㄱ ㄲ ㄴ ㄷ ㄸ ㄹ ㅁ ㅂ ㅃ ㅅ ㅆ ㅇ ㅈ ㅉ ㅊ ㅋ ㅌ ㅍ ㅎ".split()
+_VOWELS = "ㅏ ㅐ ㅑ ㅒ ㅓ ㅔ ㅕ ㅖ ㅗ ㅗㅏ ㅗㅐ ㅗㅣ ㅛ ㅜ ㅜㅓ ㅜㅔ ㅜㅣ ㅠ ㅡ ㅡㅣ ㅣ".split()
+_TAILS = "ㄱ ㄲ ㄱㅅ ㄴ ㄴㅈ ㄴㅎ ㄷ ㄹ ㄹㄱ ㄹㅁ ㄹㅂ ㄹㅅ ㄹㅌ ㄹㅍ ㄹㅎ ㅁ ㅂ ㅂㅅ ㅅ ㅆ ㅇ ㅈ ㅊ ㅋ ㅌ ㅍ ㅎ".split()
+_COMPOUNDS = dict(zip("ㄳㄵㄶㄺㄻㄼㄽㄾㄿㅀㅄㅘㅙㅚㅝㅞㅟㅢ",
+                      "ㄱㅅ ㄴㅈ ㄴㅎ ㄹㄱ ㄹㅁ ㄹㅂ ㄹㅅ ㄹㅌ ㄹㅍ ㄹㅎ ㅂㅅ ㅗㅏ ㅗㅐ ㅗㅣ ㅜㅓ ㅜㅔ ㅜㅣ ㅡㅣ".split()))
+_JAMO = _COMPOUNDS | {chr(first + place): keys for first, jamo in ((0x1100, _LEADS), (0x1161, _VOWELS), (0x11A8, _TAILS))
+                      for place, keys in enumerate(jamo)}
+_HANGUL = re.compile(f"[{_ranges('AC00-D7A3')}{''.join(_JAMO)}]")
+
+
+def _hangul_keys(found: re.Match[str]) -> str:
+    """The keys of a Korean keyboard by which a syllable, or a part of one, is typed."""
+    character = found[0]
+    if character in _JAMO:
+        return _JAMO[character]
+    lead, rest = divmod(ord(character) - 0xAC00, len(_VOWELS) * (len(_TAILS) + 1))
+    vowel, tail = divmod(rest, len(_TAILS) + 1)
+    return _LEADS[lead] + _VOWELS[vowel] + (_TAILS[tail - 1] if tail else "")

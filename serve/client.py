@@ -21,6 +21,11 @@ The errors:
 A service that cannot be reached or answers 429 or 503 is asked again, `retries` times at most, after pauses that double
 and are not shorter than the answer's Retry-After; an error comes when that did not help. Asking twice does no harm, as
 requests change nothing in the service.
+
+`split_typed` cuts what a person has typed into `text` and `partial`:
+
+    >>> split_typed("Thank you ve")
+    ('Thank you ', 've')
 """
 from __future__ import annotations
 
@@ -38,6 +43,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
+from nextword.lm.words import split_typed
 from nextword.serve.openai_schemas import Completion
 from nextword.serve.schemas import NextWordsResponse, NextWordsResults, ScoreResponse
 
@@ -57,6 +63,7 @@ __all__ = [
     "Timeout",
     "Unauthorized",
     "Unavailable",
+    "split_typed",
 ]
 
 BASE_URL = "http://127.0.0.1:8000"
@@ -290,6 +297,7 @@ class NextWords(_Service):
         partial: str | None = None,
         history: str | None = None,
         punctuation: bool | None = None,
+        emoji: bool | None = None,
         exclude: Collection[str] | None = None,
         max_words: int | None = None,
         session: str | None = None,
@@ -299,9 +307,10 @@ class NextWords(_Service):
         Args:
             text: what has been written so far; "" is the start of a text.
             k: how many, 1 to 100; 5 if it is not given.
-            partial: the beginning of the word that is being typed, which is not part of `text`.
+            partial: the beginning of the word that is being typed, which is not part of `text`; `split_typed` finds it.
             history: earlier text of the same person, whose words become likelier.
-            punctuation: whether punctuation marks are suggested too.
+            punctuation: whether punctuation marks and numbers are suggested too.
+            emoji: whether emoji are suggested too.
             exclude: words that are never wanted.
             max_words: suggest phrases of up to so many words where they are likely enough; else single words.
             session: names who writes, where this client asks for several people: with it a balancer in front of
@@ -319,7 +328,8 @@ class NextWords(_Service):
         >>> client.close()
         """
         request = self._post("/v1/next-words", text=text, k=k, partial=partial, history=history,
-                             punctuation=punctuation, exclude=exclude, max_words=max_words, session=session)
+                             punctuation=punctuation, emoji=emoji, exclude=exclude, max_words=max_words,
+                             session=session)
         return self._send(request, NextWordsResponse)
 
     def next_words_each(self, texts: Iterable[str], k: int | None = None, **wanted) -> list[NextWordsResponse]:
@@ -466,13 +476,15 @@ class AsyncNextWords(_Service):
         partial: str | None = None,
         history: str | None = None,
         punctuation: bool | None = None,
+        emoji: bool | None = None,
         exclude: Collection[str] | None = None,
         max_words: int | None = None,
         session: str | None = None,
     ) -> NextWordsResponse:
         """See `NextWords.next_words`."""
         request = self._post("/v1/next-words", text=text, k=k, partial=partial, history=history,
-                             punctuation=punctuation, exclude=exclude, max_words=max_words, session=session)
+                             punctuation=punctuation, emoji=emoji, exclude=exclude, max_words=max_words,
+                             session=session)
         return await self._send(request, NextWordsResponse)
 
     async def next_words_each(self, texts: Iterable[str], k: int | None = None, **wanted) -> list[NextWordsResponse]:

@@ -72,6 +72,7 @@ class NextWordsRequest(BaseModel):
         examples=["We met Zorbulon at the market."],
     )
     punctuation: bool = Field(False, description="Whether punctuation marks and numbers are suggested too.")
+    emoji: bool = Field(False, description="Whether emoji are suggested too, beside the words, by their probability.")
     exclude: list[Annotated[str, Field(max_length=WORD_LIMIT)]] = Field(
         [],
         max_length=EXCLUDE_LIMIT,

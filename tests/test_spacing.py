@@ -5,7 +5,7 @@ import doctest
 
 import pytest
 
-import nextword.lm.spacing
+from nextword.lm import spacing
 from nextword.lm.spacing import Spacing
 
 
@@ -29,6 +29,7 @@ def written(tokens: str) -> str:
         ("and / or well - known . . . yes", "and/or well- known... yes"),
         ('He said : " Never <eos> " So', 'He said: "Never\n"So'),
         ("<eos> <eos> He", "\n\nHe"),
+        ("Great 👍🏽 ! 😂 😂 See you at 3 . 1️⃣ and 🇬🇧 ❤️ .", "Great 👍🏽! 😂 😂 See you at 3. 1️⃣ and 🇬🇧 ❤️."),
         ("¿ Qué ? « Oui » 여기 는 .", "¿Qué? «Oui» 여기 는."),
     ],
 )
@@ -62,4 +63,4 @@ def test_what_is_written_is_read_as_the_same_tokens(tiny_model):
 
 
 def test_the_example_is_true():
-    assert doctest.testmod(lm.spacing) == (0, 2)
+    assert doctest.testmod(spacing) == (0, 2)

@@ -33,7 +33,7 @@ class NextWords:
         return answers
 
     def _answer(self, question: dict, context: Context, history: Context, distribution: Distribution) -> bytes:
-        wanted = {name: question[name] for name in ("k", "partial", "punctuation", "exclude")}
+        wanted = {name: question[name] for name in ("k", "partial", "punctuation", "emoji", "exclude")}
         words = self._model.rank(distribution, **wanted)
         if question["max_words"] > 1:
             words = lengthened(self._model, words, context, history, max_words=question["max_words"],

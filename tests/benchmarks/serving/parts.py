@@ -16,7 +16,7 @@ from nextword.serve.worker.next_words import NextWords
 from nextword.serve.worker.state_cache import StateCache
 
 ROUNDS, WORDS = 60, 20
-QUESTION = {"k": 5, "partial": "", "history": "", "punctuation": False, "exclude": [], "max_words": 1}
+QUESTION = {"k": 5, "partial": "", "history": "", "punctuation": False, "emoji": False, "exclude": [], "max_words": 1}
 
 
 class _Stopwatch:
