@@ -11,7 +11,8 @@ import torch
 from nextword.lm import BundleError, load
 from nextword.lm.__main__ import main
 from nextword.lm.bundle import open_bundle, write_bundle
-from nextword.lm.context import CacheSettings, Distribution
+from nextword.lm.context import Distribution
+from nextword.lm.continuous_cache import CacheSettings
 from nextword.lm.ranking import Ranking
 from nextword.lm.vocabulary import Vocabulary
 
@@ -94,14 +95,14 @@ def test_reading_on_is_reading_it_all(tiny_model):
         [context] = tiny_model.extend([context], [part])
     whole, other, short = tiny_model.extend([tiny_model.start] * 3, ["".join(parts), "", "Thank you very"])
     assert context.unknown == whole.unknown and "Zorblax" in whole.unknown.values()
-    assert context.memory.tokens.tolist() == whole.memory.tokens.tolist() and context.length == whole.length
+    assert context.cached.tokens.tolist() == whole.cached.tokens.tolist() and context.length == whole.length
     assert other.length == 0 and other.state is tiny_model.start.state
     for a, b in zip(tiny_model.predict([context, short]), tiny_model.predict([whole, short])):
         torch.testing.assert_close(a.log_probs, b.log_probs)
         assert a.unknown == pytest.approx(b.unknown)
         assert float(a.log_probs.exp().sum()) + sum(a.unknown.values()) == pytest.approx(1, abs=1e-4)
     last = tiny_model.extend([tiny_model.start], ["".join(parts)], limit=2)[0]
-    assert last.memory.tokens.tolist() == whole.memory.tokens.tolist()[-2:]
+    assert last.cached.tokens.tolist() == whole.cached.tokens.tolist()[-2:]
 
 
 def test_words_of_the_history_are_suggested_again(tiny_bundle):
