@@ -11,7 +11,8 @@ LSTM's output and recurrence go through a smaller matrix (LSTMP: Sak et al. 2014
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +68,7 @@ class Network(nn.Module):
         x = self._embed(tokens)
         parts = [part.unsqueeze(0).contiguous() for part in state.split(self.architecture.state_sizes, dim=1)]
         new = []
-        for layer in self.recurrent:
+        for layer in cast(Iterable[nn.RNNBase], self.recurrent):
             if self.architecture.cell == "lstm":
                 h, c, *parts = parts
                 x, (h, c) = self._recur(layer, x, (h, c))
@@ -81,7 +82,7 @@ class Network(nn.Module):
     def _embed(self, tokens: Tensor) -> Tensor:
         return self.embedding(tokens)
 
-    def _recur(self, layer: nn.Module, x: Tensor, state: State) -> tuple[Tensor, Any]:
+    def _recur(self, layer: nn.RNNBase, x: Tensor, state: State) -> tuple[Tensor, Any]:
         return layer(x, state)
 
     def logits(self, outputs: Tensor) -> Tensor:
