@@ -3,19 +3,21 @@
 
 PYTHON ?= python3
 
-run = @exec .venv/bin/python -m
+python = @exec .venv/bin/python -m
+nextword = $(python) nextword.lm
 # $(call option,name,VARIABLE): --name 'value', or nothing where the variable is not set.
 option = $(if $(value $(2)),--$(1) '$(subst ','\'',$(value $(2)))')
 # Not taken from the environment, where some shells keep the machine's own name.
 host = $(if $(filter command,$(origin HOST)),$(call option,host,HOST))
 
-.PHONY: help serve test train compare predict evaluate bundle bench-serve bench-train torture replicas constraints audit clean FORCE
+.PHONY: help serve test lint train compare predict evaluate bundle bench-serve bench-train torture replicas constraints audit clean FORCE
 .NOTPARALLEL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 help:
 	@echo "make serve        serve next words over HTTP: PORT=8000 HOST=127.0.0.1 BUNDLE=folder WORKERS=n"
 	@echo "make test         run the tests: ARGS='-k client'"
+	@echo "make lint         check style and types: ruff and mypy"
 	@echo "make train        train a model: CORPUS=name-or-path RECIPE=file OUT=runs/name NPROC=processes"
 	@echo "make compare      train RNN, GRU, LSTM and a Transformer alike: CORPUS=name-or-path OUT=runs/name ARGS=--quick"
 	@echo "make predict      next words of TEXT='I went to the': BUNDLE=folder"
@@ -36,46 +38,54 @@ help:
 	@echo "  A torch of the right version that .venv has already is kept, whichever its build."
 
 serve: .venv/serve.stamp
-	$(run) serve $(host) $(call option,port,PORT) $(call option,bundle,BUNDLE) $(call option,workers,WORKERS) $(ARGS)
+	$(nextword) serve $(host) $(call option,port,PORT) $(call option,bundle,BUNDLE) $(call option,workers,WORKERS) $(ARGS)
 
 test: .venv/test.stamp
-	$(run) pytest $(ARGS)
+	$(python) pytest $(ARGS)
+
+# mypy finds the packages by the folder's links: the folders here are not named nextword.
+lint: .venv/lint.stamp
+	@mkdir -p .venv/typing/nextword
+	@for package in lm serve training; do ln -sfn ../../../$$package .venv/typing/nextword/$$package; done
+	@.venv/bin/python -m ruff check $(ARGS); ruff=$$?; \
+	cd .venv/typing && MYPYPATH=. ../bin/python -m mypy --config-file ../../pyproject.toml \
+		-p nextword.lm -p nextword.serve -p nextword.training && exit $$ruff
 
 train: .venv/train.stamp
-	$(run) training train $(call option,corpus,CORPUS) $(call option,recipe,RECIPE) $(call option,out,OUT) $(call option,processes,NPROC) $(ARGS)
+	$(nextword) train $(call option,corpus,CORPUS) $(call option,recipe,RECIPE) $(call option,out,OUT) $(call option,processes,NPROC) $(ARGS)
 
 compare: .venv/train.stamp
-	$(run) training compare $(call option,corpus,CORPUS) $(call option,out,OUT) $(ARGS)
+	$(nextword) compare $(call option,corpus,CORPUS) $(call option,out,OUT) $(ARGS)
 
 predict: .venv/serve.stamp
-	$(run) lm predict $(call option,bundle,BUNDLE) $(ARGS) $(if $(value TEXT),-- '$(subst ','\'',$(value TEXT))')
+	$(nextword) predict $(call option,bundle,BUNDLE) $(ARGS) $(if $(value TEXT),-- '$(subst ','\'',$(value TEXT))')
 
 evaluate: .venv/train.stamp
-	$(run) lm evaluate $(call option,bundle,BUNDLE) $(call option,corpus,CORPUS) $(ARGS)
+	$(nextword) evaluate $(call option,bundle,BUNDLE) $(call option,corpus,CORPUS) $(ARGS)
 
 # Five legs, of which the later ones read the last corpus three times. Stopped, it goes on with the same command.
 bundle: .venv/train.stamp
 	$(if $(value CORPUS),,$(error make bundle needs CORPUS=imdb,path/to/english-novels,path/to/tatoeba-english))
-	@.venv/bin/python -m nextword.training train $(call option,corpus,CORPUS) --recipe english --out runs/english $(ARGS)
-	@.venv/bin/python -m nextword.training train $(call option,corpus,CORPUS)'*3' --recipe english-2 --out runs/english-2 $(ARGS)
-	@.venv/bin/python -m nextword.training train $(call option,corpus,CORPUS)'*3' --recipe english-3 --out runs/english-3 $(ARGS)
-	@.venv/bin/python -m nextword.training train $(call option,corpus,CORPUS)'*3' --recipe english-4 --out runs/english-4 $(ARGS)
-	@.venv/bin/python -m nextword.training train $(call option,corpus,CORPUS)'*3' --recipe english-5 --out runs/english-5 $(ARGS)
-	@.venv/bin/python -m nextword.training train $(call option,corpus,CORPUS)'*3' --recipe english-6 --out runs/english-6 $(ARGS)
-	@.venv/bin/python -m nextword.training train $(call option,corpus,CORPUS)'*3' --recipe english-7 --out runs/english-7 $(ARGS)
-	@.venv/bin/python -m nextword.training.publish runs/english-7/bundle lm/bundles/english
+	$(nextword) train $(call option,corpus,CORPUS) --recipe english --out runs/english $(ARGS)
+	$(nextword) train $(call option,corpus,CORPUS)'*3' --recipe english-2 --out runs/english-2 $(ARGS)
+	$(nextword) train $(call option,corpus,CORPUS)'*3' --recipe english-3 --out runs/english-3 $(ARGS)
+	$(nextword) train $(call option,corpus,CORPUS)'*3' --recipe english-4 --out runs/english-4 $(ARGS)
+	$(nextword) train $(call option,corpus,CORPUS)'*3' --recipe english-5 --out runs/english-5 $(ARGS)
+	$(nextword) train $(call option,corpus,CORPUS)'*3' --recipe english-6 --out runs/english-6 $(ARGS)
+	$(nextword) train $(call option,corpus,CORPUS)'*3' --recipe english-7 --out runs/english-7 $(ARGS)
+	$(nextword) publish runs/english-7/bundle lm/bundles/english
 
 bench-serve: .venv/bench.stamp
-	$(run) tests.benchmarks.serving $(call option,bundle,BUNDLE) $(ARGS)
+	$(python) tests.benchmarks.serving $(call option,bundle,BUNDLE) $(ARGS)
 
 bench-train: .venv/train.stamp
-	$(run) tests.benchmarks.training $(call option,corpus,CORPUS) $(ARGS)
+	$(python) tests.benchmarks.training $(call option,corpus,CORPUS) $(ARGS)
 
 replicas: .venv/serve.stamp
-	$(run) tests.benchmarks.serving.replicas $(call option,bundle,BUNDLE) $(ARGS)
+	$(python) tests.benchmarks.serving.replicas $(call option,bundle,BUNDLE) $(ARGS)
 
 torture: .venv/test.stamp
-	$(run) tests.torture $(call option,bundle,BUNDLE) $(ARGS)
+	$(python) tests.torture $(call option,bundle,BUNDLE) $(ARGS)
 
 constraints: .venv/test.stamp
 	@$(pip) --quiet uv
@@ -91,7 +101,7 @@ audit: .venv/pyvenv.cfg
 	@exec .venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off $(ARGS)
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
 	find lm serve training tests -name __pycache__ -prune -exec rm -rf {} +
 
 # ---- The virtual environment: one stamp for each extra of pyproject.toml.
@@ -124,7 +134,7 @@ refuse_venv = $(error $(PYTHON) lacks the venv module: install it, on Debian and
 	$(if $(TORCH_INDEX),$(pip) --no-deps --index-url '$(TORCH_INDEX)' torch >$(log) 2>&1 &&) \
 	$(pip) setuptools >$(log) 2>&1 && \
 	$(pip) --no-build-isolation -e '.[$*]' >$(log) 2>&1 && \
-	mv $(log) .venv/installed.log && touch $(if $(filter test,$*),.venv/serve.stamp .venv/train.stamp) $@; \
+	mv $(log) .venv/installed.log && touch $(if $(filter test lint,$*),.venv/serve.stamp .venv/train.stamp) $@; \
 	} || { \
 	if grep -q 'connection broken' $(log); then echo "The package index cannot be reached, and the first setup needs it (details: $(log))"; \
 	else echo "The installation failed: $$(grep '^ERROR' $(log) | tail -n 1) (details: $(log))"; fi >&2; exit 1; }

@@ -5,20 +5,24 @@
     >>> [word.word for word in model.next_words("Thank you very", k=1)]
     ['much']
 
-`load` and `Model` bring torch in when they are first used; the rest needs Python alone.
+Each name is imported when it is first used: `load`, `Model` and `Word` need torch, the others do not.
 """
-from nextword.lm.bundle import BundleError, open_bundle
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nextword.lm.bundle import BundleError, open_bundle
+    from nextword.lm.model import Model, load
+    from nextword.lm.ranking import Word
 
 __all__ = ["BundleError", "Model", "Word", "load", "open_bundle"]
 
+_MODULES = {"BundleError": "bundle", "Model": "model", "Word": "ranking", "load": "model", "open_bundle": "bundle"}
 
-def __getattr__(name: str):
-    if name in ("Model", "load"):
-        from nextword.lm import model
 
-        return getattr(model, name)
-    if name == "Word":
-        from nextword.lm.ranking import Word
-
-        return Word
-    raise AttributeError(f"module 'nextword.lm' has no attribute {name!r}")
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'nextword.lm' has no attribute {name!r}")
+    return getattr(import_module(f"nextword.lm.{_MODULES[name]}"), name)

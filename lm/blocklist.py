@@ -1,4 +1,4 @@
-"""Words that are never suggested unprompted. The project's own are in `unprompted.txt`, whose head says the rule."""
+"""Words that are never suggested unprompted. The project's list is `unprompted.txt`; its head states the rule."""
 from __future__ import annotations
 
 import os
@@ -7,10 +7,10 @@ from pathlib import Path
 OWN, NONE = "own", "none"
 
 
-def read_blocklist(source: str | os.PathLike = OWN) -> tuple[str, ...]:
-    """The words in a file, one a line, `#` beginning a comment; "own": the project's own; "none": no words.
+def read_blocklist(source: str | os.PathLike[str] = OWN) -> tuple[str, ...]:
+    """The words of a file, one a line; `#` begins a comment. "own" is the project's list, "none" is no words.
 
-    Raises ValueError where the file cannot be read.
+    Raises ValueError if the file cannot be read.
     """
     if source == NONE:
         return ()
@@ -19,5 +19,5 @@ def read_blocklist(source: str | os.PathLike = OWN) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeError) as error:
         raise ValueError(f"the words not to suggest cannot be read from {path}: {error}; accepted: {OWN}, {NONE}, or "
-                         "a file in UTF-8 with a word a line") from None
+                         "a file in UTF-8 with one word a line") from None
     return tuple(word for line in lines if (word := line.partition("#")[0].strip()))

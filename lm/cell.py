@@ -1,8 +1,8 @@
 """The recurrent cells, one step each, written out as in the papers.
 
-Each takes what the linear maps of its layer have made of the input, `x` (batch, gates), and of the last output,
-`h_gates` (batch, gates), biases added, gates in torch's order, and the last values (batch, hidden). σ is the logistic
-function, * goes element by element.
+The arguments are the outputs of the layer's linear maps with biases: `x` (batch, gates) for the input, and `h_gates`
+(batch, gates) for the last output; and the last values (batch, hidden). The gates are in torch's order. σ is the
+logistic function; * multiplies element by element.
 """
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the process keeps of memory that it has no use for now.
+"""Settings of the C library's allocator: how much freed memory the process keeps.
 
-Larger pieces that were freed are by default given back to the kernel at once and fetched again page by page: in a training step
-that takes a seventh of the time. Where the C library is not glibc, it is not told otherwise.
+By default, large freed pieces go back to the kernel at once and are fetched again page by page, which takes a seventh
+of the time of a training step. These functions do nothing where the C library is not glibc.
 """
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of glibc's <malloc.h
 
 
 def keep_freed() -> None:
-    """All of it stays with the process, for work that needs the same again and again."""
+    """Keep all freed memory, for work that needs the same sizes again and again."""
     _set({_MMAP_MAX: 0, _TRIM_THRESHOLD: -1})
 
 
 def keep_little_freed() -> None:
-    """What a batch of questions needs stays with the process; larger pieces are given back at once. What is kept lies in
-    gaps between the texts' states: see `give_back`."""
+    """Keep the freed memory of a batch of questions, and give larger pieces back at once. The kept memory lies in gaps
+    between the states of texts: see `give_back`."""
     _set({_MMAP_THRESHOLD: 1 << 23, _TRIM_THRESHOLD: 1 << 25})
 
 
 def give_back() -> None:
-    """Gives all freed pages back to the system; takes milliseconds."""
+    """Give all freed pages back to the system; takes milliseconds."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 

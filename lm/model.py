@@ -11,16 +11,17 @@ from torch import Tensor
 from nextword.lm import torchscript
 from nextword.lm.blocklist import read_blocklist
 from nextword.lm.bundle import MODEL, TOKENIZER, Bundle, BundleError, open_bundle
-from nextword.lm.context import CacheSettings, Context, Distribution, Memory, as_keys, mixed
+from nextword.lm.context import CachedTokens, Context, Distribution
+from nextword.lm.continuous_cache import CacheSettings, as_keys, mixed
 from nextword.lm.ranking import Ranking, Word
 from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
 
 
-def load(bundle: str | os.PathLike | Bundle | None = None, *, blocklist: Collection[str] | None = None) -> Model:
-    """The model of a bundle, or in a bundle's folder; None: the English model that comes with the project.
+def load(bundle: str | os.PathLike[str] | Bundle | None = None, *, blocklist: Collection[str] | None = None) -> Model:
+    """The model of a bundle or of a bundle's folder; None: the English model that comes with the project.
 
     blocklist: words that are never suggested unprompted; None: the project's own, (): none. See lm.blocklist.
-    Raises BundleError, which says what is wrong with the bundle.
+    Raises BundleError, whose message says what is wrong with the bundle.
     """
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     try:
@@ -32,7 +33,7 @@ def load(bundle: str | os.PathLike | Bundle | None = None, *, blocklist: Collect
 
 
 class Scored(NamedTuple):
-    """A token of a text: its spelling, the natural logarithm of its probability there, whether the vocabulary has it."""
+    """A token of a text: its spelling, the natural logarithm of its probability, and whether the vocabulary has it."""
 
     word: str
     logprob: float
@@ -40,28 +41,29 @@ class Scored(NamedTuple):
 
 
 class Model:
-    """What a trained model can do. The text that comes before is its context; the empty text is the start of one.
+    """A trained model in use. It predicts from a context, which is the text so far; an empty text starts a paragraph.
 
     >>> model = load()
     >>> model.next_words("Thank you very", k=1)[0].word
     'much'
 
-    `next_words` is all that most uses need. It is made of parts that can be used alone, where contexts are kept or
-    several texts are answered at once: `extend` reads, `predict` gives distributions, `rank` the best words of one.
+    Most users need `next_words` alone. Its parts are for those who keep contexts or answer several texts at once:
+    `extend` reads, `predict` gives distributions, and `rank` gives the best words of a distribution.
     """
 
     def __init__(self, bundle: Bundle, vocabulary: Vocabulary, program: torch.jit.ScriptModule,
-                 blocklist: Collection[str] | None = None):
-        self.metadata, self.name = bundle.metadata, bundle.name
-        self.vocabulary, self.program = vocabulary, program
-        self.cache = CacheSettings(**bundle.metadata.get("cache", {}))
+                 blocklist: Collection[str] | None = None) -> None:
+        described = bundle.description
+        self.name, self.vocabulary, self.program = described.name, vocabulary, program
+        cache = described.cache
+        self.cache = CacheSettings(cache.theta, cache.weight, cache.size) if cache else CacheSettings()
         self._ranking = Ranking(vocabulary, read_blocklist() if blocklist is None else blocklist,
-                                *(bundle.metadata.get(key, ())
-                                  for key in ("names_of_few_documents", "stock_names", "half_words")))
+                                described.names_of_few_documents, described.stock_names, described.half_words)
         start = program.read(torch.tensor([[EOS_ID]]), torch.tensor([1]), program.initial_state(1))
         output = program.output(start)
         keys = as_keys(output)
-        self.start = Context(start[0], output[0], keys[0], Memory(keys[:0], torch.zeros(0, dtype=torch.long)), {}, 0)
+        nothing = CachedTokens(keys[:0], torch.zeros(0, dtype=torch.long))
+        self.start = Context(start[0], output[0], keys[0], nothing, {}, 0)
         width = program.log_probs(output).shape[1]
         if width != len(vocabulary):
             raise ValueError(f"the network has {width:,} tokens and the tokenizer {len(vocabulary):,}")
@@ -70,10 +72,11 @@ class Model:
                    punctuation: bool = False, emoji: bool = False, exclude: Collection[str] = ()) -> list[Word]:
         """The k words that most probably follow a text, best first.
 
-        text: whole words; white space at its end changes nothing, line breaks end a paragraph.
-        partial: the beginning of the next word, where some of it is typed already; see `Ranking.best`.
-        history: earlier text of the same person. Its words, names that the vocabulary lacks too, become likelier.
-        punctuation, emoji: offer punctuation marks and numbers, or emoji, too. exclude: words that are not wanted.
+        text: whole words. Blanks at its end are ignored; a line break ends a paragraph.
+        partial: the typed beginning of the next word; see `Ranking.best`.
+        history: earlier text of the same person. Its words become likelier, also names that the vocabulary lacks.
+        punctuation, emoji: suggest punctuation marks and numbers, or emoji, too. exclude: words that are not suggested.
+        Raises ValueError if k is less than 1.
         """
         if k < 1:
             raise ValueError(f"k is {k}; it must be at least 1")
@@ -82,27 +85,27 @@ class Model:
                          emoji=emoji, exclude=exclude)
 
     def extend(self, contexts: Sequence[Context], texts: Sequence[str], limit: int | None = None) -> list[Context]:
-        """Read a text on from each context; `start` is the context of the empty text.
+        """The contexts after reading one more text each; `start` is the context of the empty text.
 
-        limit: read no more than this many tokens of each, the last ones.
+        limit: of each text, only the last `limit` tokens are read.
         """
         return self.read(contexts, [_last(limit, *self.vocabulary.encode_with_unknown(text)) for text in texts])
 
     @torch.inference_mode()
     def read(self, contexts: Sequence[Context], encoded: Sequence[tuple[list[int], dict[int, str]]]) -> list[Context]:
-        """Read tokens on from each context: their ids, and by place the spelling of those that are `<unk>`."""
+        """The contexts after reading more tokens each: their ids, and place → spelling of those that are `<unk>`."""
         tokens, lengths = padded([ids for ids, _ in encoded])
         states = torch.stack([context.state for context in contexts])
         outputs, states = self.program.read_all(tokens, lengths, states)
-        return [context.read_on(row[: len(ids)], unknown, output[: len(ids)], key[: len(ids)], state.clone(), self.cache.size)
-                for context, (ids, unknown), row, output, key, state
-                in zip(contexts, encoded, tokens, outputs, as_keys(outputs), states)]
+        rows = zip(contexts, encoded, tokens, outputs, as_keys(outputs), states)
+        return [context.read_on(row[:n], unknown, output[:n], key[:n], state.clone(), self.cache.size)
+                for context, (ids, unknown), row, output, key, state in rows for n in [len(ids)]]
 
     @torch.inference_mode()
     def before_each(self, ids: Sequence[int], unknown: dict[int, str]) -> list[Context]:
-        """The contexts of the tokens of a text, from its start: of each, what `read` would give for those before it.
+        """For each token of a text, the context of the tokens before it.
 
-        They share their memory, and are for `predict`; their `state` is that of the whole text.
+        The contexts share their cached tokens. They are for `predict` only: their `state` is that of the whole text.
         """
         tokens, lengths = padded([ids])
         outputs, states = self.program.read_all(tokens, lengths, self.start.state[None])
@@ -111,14 +114,14 @@ class Model:
         for place, output in enumerate(before):
             first = max(0, place - self.cache.size)
             spellings = {at - first: word for at, word in unknown.items() if first <= at < place}
-            memory = Memory(keys[first:place], tokens[0, first:place])
-            contexts.append(Context(states[0], output, keys[place], memory, spellings, place))
+            cached = CachedTokens(keys[first:place], tokens[0, first:place])
+            contexts.append(Context(states[0], output, keys[place], cached, spellings, place))
         return contexts
 
     @torch.inference_mode()
     def predict(self, contexts: Sequence[Context], histories: Sequence[Context | None] | None = None
                 ) -> list[Distribution]:
-        """What comes after each context; the cache is over its own words, and over a history's where there is one."""
+        """The distribution after each context. The cache holds the words of the context and of its history."""
         log_probs = self.program.log_probs(torch.stack([context.output for context in contexts]))
         return [mixed(row, context, history, self.cache, UNK_ID)
                 for row, context, history in zip(log_probs, contexts, histories or [None] * len(contexts))]
@@ -130,9 +133,9 @@ class Model:
 
     @torch.inference_mode()
     def score(self, text: str) -> list[Scored]:
-        """How probable each token of a text is, given those before it; line breaks count as `<eos>`.
+        """The probability of each token of a text, given the tokens before it; a line break is the token `<eos>`.
 
-        The network alone is asked, without the cache. A word that the vocabulary lacks has the probability of `<unk>`.
+        The network computes it, without the cache. A word that the vocabulary lacks has the probability of `<unk>`.
         """
         ids, unknown = self.vocabulary.encode_with_unknown(text)
         if not ids:
@@ -146,7 +149,7 @@ class Model:
                 for place, (i, logprob) in enumerate(zip(ids, logprobs))]
 
     def places(self, distribution: Distribution, word: str, most: int) -> Iterator[int]:
-        """Where a word stands among the suggestions after each of its letters: see `Ranking.places`."""
+        """The place of a word among the suggestions, after each of its letters: see `Ranking.places`."""
         return self._ranking.places(distribution, word, most)
 
 
@@ -156,7 +159,7 @@ def _last(limit: int | None, ids: list[int], unknown: dict[int, str]) -> tuple[l
 
 
 def padded(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Sequences of any lengths as tokens (batch, longest) int64, padded at the right, and lengths (batch,) int64."""
+    """Sequences of any lengths → tokens (batch, longest) int64, padded at the right, and lengths (batch,) int64."""
     lengths = [len(sequence) for sequence in sequences]
     longest = max(lengths)
     rows = [[*sequence, *[EOS_ID] * (longest - length)] for sequence, length in zip(sequences, lengths)]

@@ -11,77 +11,37 @@ LSTM's output and recurrence go through a smaller matrix (LSTMP: Sak et al. 2014
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-# torch then takes its own implementation, which is faster here than oneDNN's without projection.
+from nextword.lm.architecture import Architecture
+
+# The warning says that torch uses its own LSTM instead of oneDNN's, which is the faster one here.
 warnings.filterwarnings("ignore", message="LSTM with projections is not supported with oneDNN")
 
-CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+__all__ = ["Architecture", "Network"]
 
-
-@dataclass(frozen=True)
-class Architecture:
-    """What shapes the network, and nothing else.
-
-    vocabulary_size  tokens, `<unk>` and `<eos>` included
-    cell             "rnn" (Elman, tanh), "gru" or "lstm"
-    embedding_size   width of the embedding and of the tied output layer
-    hidden_size      width of each recurrent layer (its cell state)
-    layers           recurrent layers, one above the other
-    projection_size  width of the LSTM's output and recurrence; 0: as wide as the cell
-    """
-
-    vocabulary_size: int
-    cell: str = "lstm"
-    embedding_size: int = 256
-    hidden_size: int = 512
-    layers: int = 1
-    projection_size: int = 0
-
-    def __post_init__(self):
-        if self.cell not in CELLS:
-            raise ValueError(f"cell is {self.cell!r}; accepted: {', '.join(CELLS)}")
-        for name in ("vocabulary_size", "embedding_size", "hidden_size", "layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.projection_size and self.cell != "lstm":
-            raise ValueError(f"projection_size is for the lstm cell; the cell is {self.cell!r}")
-        if not 0 <= self.projection_size < self.hidden_size:
-            raise ValueError(
-                f"projection_size is {self.projection_size}; it must be 0 or less than hidden_size {self.hidden_size}"
-            )
-
-    @property
-    def output_size(self) -> int:
-        """Width of a recurrent layer's output."""
-        return self.projection_size or self.hidden_size
-
-    @property
-    def state_sizes(self) -> list[int]:
-        """Widths of the parts of the state, in order: h, and for the lstm c, of each layer."""
-        return [self.output_size, self.hidden_size][: 2 if self.cell == "lstm" else 1] * self.layers
-
-    def to_dict(self) -> dict:
-        return asdict(self)
+State = Tensor | tuple[Tensor, Tensor]  # of one layer: h, and for the lstm c
+LAYERS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
 class Network(nn.Module):
-    """Token ids and a state go in, output vectors and a new state come out.
+    """Token ids and a state go in; output vectors and a new state come out.
 
-    The state is one tensor (batch, sum(architecture.state_sizes)): every layer's h (and c) side by side, zeros at the
-    start. It is all that the network remembers, so a text can be continued from it.
+    The state is one tensor (batch, sum(architecture.state_sizes)): each layer's h (and c) side by side, zeros at the
+    start. A text can be continued from its state alone.
     """
 
-    def __init__(self, architecture: Architecture):
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         a = self.architecture = architecture
         self.embedding = nn.Embedding(a.vocabulary_size, a.embedding_size)
         options = {"proj_size": a.projection_size} if a.projection_size else {}
         self.recurrent = nn.ModuleList(
-            CELLS[a.cell](a.output_size if layer else a.embedding_size, a.hidden_size, **options)
+            LAYERS[a.cell](a.output_size if layer else a.embedding_size, a.hidden_size, **options)
             for layer in range(a.layers)
         )
         fits = a.output_size == a.embedding_size
@@ -89,15 +49,15 @@ class Network(nn.Module):
         self.bias = nn.Parameter(torch.zeros(a.vocabulary_size))
         self._initialise()
 
-    def _initialise(self):
+    def _initialise(self) -> None:
         """Uniform weights in ±1/sqrt(width), and the LSTM's forget gates open (Jozefowicz et al. 2015)."""
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         if self.architecture.cell == "lstm":
             for layer in self.recurrent:
                 forget = slice(self.architecture.hidden_size, 2 * self.architecture.hidden_size)
                 with torch.no_grad():
-                    layer.bias_ih_l0.zero_()[forget] = 1.0
-                    layer.bias_hh_l0.zero_()
+                    layer.get_parameter("bias_ih_l0").zero_()[forget] = 1.0
+                    layer.get_parameter("bias_hh_l0").zero_()
 
     def initial_state(self, batch: int) -> Tensor:
         """(batch, state) of zeros: nothing read yet."""
@@ -108,7 +68,7 @@ class Network(nn.Module):
         x = self._embed(tokens)
         parts = [part.unsqueeze(0).contiguous() for part in state.split(self.architecture.state_sizes, dim=1)]
         new = []
-        for layer in self.recurrent:
+        for layer in cast(Iterable[nn.RNNBase], self.recurrent):
             if self.architecture.cell == "lstm":
                 h, c, *parts = parts
                 x, (h, c) = self._recur(layer, x, (h, c))
@@ -122,7 +82,7 @@ class Network(nn.Module):
     def _embed(self, tokens: Tensor) -> Tensor:
         return self.embedding(tokens)
 
-    def _recur(self, layer: nn.RNNBase, x: Tensor, state):
+    def _recur(self, layer: nn.RNNBase, x: Tensor, state: State) -> tuple[Tensor, Any]:
         return layer(x, state)
 
     def logits(self, outputs: Tensor) -> Tensor:

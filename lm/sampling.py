@@ -1,8 +1,8 @@
 """Drawing the next token from a distribution.
 
-First the temperature: log-probabilities are divided by it (Ackley, Hinton & Sejnowski 1985), so that below 1 likely
-tokens become likelier still. Then the nucleus, top-p (Holtzman et al. 2020, section 3.1): only the smallest set of
-tokens is kept whose probabilities together reach `top_p`.
+First, log-probabilities are divided by the temperature (Ackley, Hinton & Sejnowski 1985); a temperature below 1 makes
+likely tokens likelier. Then top-p, or nucleus, sampling (Holtzman et al. 2020, section 3.1) keeps the smallest set of
+tokens whose probabilities together reach `top_p`.
 """
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import random
 import torch
 from torch import Tensor
 
-NARROW = 1e-3  # a temperature below which the likeliest token is as good as certain; avoids overflow
+NARROW = 1e-3  # temperature below which the likeliest token is taken: the others are too unlikely; avoids overflow
 
 
 def draw(log_probs: Tensor, number: float, *, temperature: float = 1.0, top_p: float = 1.0) -> int:
-    """The place of the token that a number in [0, 1) falls on: numbers that are spread evenly draw as the model says.
+    """The place of the token that a number in [0, 1) selects; uniform random numbers give the model's probabilities.
 
-    log_probs: (n,), not all -inf; they need not sum to one. temperature: 0 takes the likeliest token, the first of
-    equals. top_p: in [0, 1]; 0 takes the likeliest too.
+    log_probs: (n,), not all -inf; their probabilities need not sum to 1. temperature: at least 0; 0 takes the likeliest
+    token, the first of equals. top_p: in [0, 1]; 0 takes the likeliest token too. Raises ValueError for other numbers.
     """
     if not 0 <= number < 1:
         raise ValueError(f"number is {number}; it must be in [0, 1)")
@@ -34,10 +34,10 @@ def draw(log_probs: Tensor, number: float, *, temperature: float = 1.0, top_p: f
 
 
 def _nucleus(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """The likeliest tokens that reach `top_p` together, best first: probabilities and places."""
+    """The fewest likeliest tokens that together reach `top_p`, best first: their probabilities and their places."""
     size = 0
     sums = probabilities[:0]
-    while size < len(probabilities) and (not size or sums[-1] < top_p):  # few are usually enough, and sorting all is slow
+    while size < len(probabilities) and (not size or sums[-1] < top_p):  # few are usually enough; sorting all is slow
         size = min(len(probabilities), 8 * size or 100)
         values, places = probabilities.topk(size)
         sums = values.cumsum(0)
@@ -46,15 +46,15 @@ def _nucleus(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
 
 
 def _at(probabilities: Tensor, number: float) -> int:
-    """Where along the tokens, each as long as its probability, a share `number` of the whole length ends."""
+    """The first place at which the cumulative probability exceeds `number` times the whole sum."""
     sums = probabilities.cumsum(0)
     place = int(torch.searchsorted(sums, number * sums[-1], right=True))
-    return min(place, int(probabilities.nonzero()[-1]))  # rounding must not lead behind the last possible one
+    return min(place, int(probabilities.nonzero()[-1]))  # rounding must not select an impossible token
 
 
 def uniform(seed: int, row: int, place: int) -> float:
-    """The number in [0, 1) for the token at `place` of text `row`: the same for the same three, on any machine.
+    """A number in [0, 1) for the token at `place` of text `row`; the same arguments give the same number anywhere.
 
-    A text can so be continued by whoever has it, without a generator's state.
+    So a text can be continued by any process, without the state of a random number generator.
     """
     return random.Random(f"{seed} {row} {place}").random()

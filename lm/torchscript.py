@@ -326,5 +326,5 @@ class _quiet(warnings.catch_warnings):
 
     def __enter__(self):
         super().__enter__()
-        warnings.filterwarnings("ignore", message=r"(?s).*(torch\.jit|TorchScript)", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=r"(?s).*(torch\.jit|TorchScript)")
         warnings.filterwarnings("ignore", message=r"(?s).*quantized tensor creation functions")

@@ -1,4 +1,4 @@
-"""`python -m nextword.serve`: serves a bundle over HTTP until it is told to stop."""
+"""The command `nextword serve`: serves a bundle over HTTP until it is told to stop."""
 from __future__ import annotations
 
 import argparse
@@ -8,9 +8,11 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 
 from nextword.lm.blocklist import read_blocklist
 from nextword.lm.bundle import Bundle, open_bundle
+from nextword.lm.command import run
 from nextword.serve import logs
 from nextword.serve.scratch import scratch_folder
 from nextword.serve.settings import PREFIX, Settings, add_flags
@@ -18,7 +20,18 @@ from nextword.serve.settings import read as read_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    flags = _flags(arguments)
+    """`python -m nextword.serve` is `nextword serve`."""
+    return run("serve", sys.argv[1:] if arguments is None else arguments)
+
+
+def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
+    parser.description = (f"Serves a bundle over HTTP. What a flag sets, the environment can too (--port as {PREFIX}PORT), "
+                          "and a file (port = 8000); flags come first, then the environment.")
+    add_flags(parser)
+    return lambda flags: _run(vars(flags))
+
+
+def _run(flags: dict[str, object]) -> int:
     signals = _signals()
     try:
         settings, shown = read_settings(flags)
@@ -39,20 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(error)
 
 
-def _flags(arguments: list[str] | None) -> dict:
-    parser = _Parser(prog="python -m nextword.serve", description="Serves a bundle over HTTP. What a flag sets, the environment can "
-                     f"too (--port as {PREFIX}PORT), and a file (port = 8000); flags come first, then the environment.")
-    add_flags(parser)
-    return vars(parser.parse_args(arguments))
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        sys.exit(_fail(message))
-
-
 def _fail(message: object, exit_code: int = 2) -> int:
-    print(f"serve: {message}", file=sys.stderr)
+    print(f"nextword serve: {message}", file=sys.stderr)
     return exit_code
 
 

@@ -11,7 +11,7 @@ import httpx
 import openai
 import pytest
 
-from nextword.lm.context import CacheSettings
+from nextword.lm.continuous_cache import CacheSettings
 from nextword.serve.worker.completions import Completions
 from nextword.serve.worker.state_cache import StateCache
 from tests.servers import PATIENCE, serving, wait_until

@@ -94,7 +94,7 @@ def test_a_mistake_is_said_once(corpus_file, tmp_path):
     process = start("-m", "nextword.training", *arguments("no-such.txt", tmp_path / "run", "--processes", "2"))
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2
-    assert errors.startswith("python -m nextword.training: there is no corpus 'no-such.txt'") and errors.count("\n") == 1
+    assert errors.startswith("nextword train: there is no corpus 'no-such.txt'") and errors.count("\n") == 1
 
 
 @pytest.mark.parametrize("processes, message", [

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from nextword.lm import BundleError, load
-from nextword.lm.context import CacheSettings, Distribution
+from nextword.lm.context import Distribution
+from nextword.lm.continuous_cache import CacheSettings
 from nextword.lm.vocabulary import EOS_ID, UNK_ID, has_letter
 from tests.conftest import invented_text
 from nextword.training.evaluation import ngram

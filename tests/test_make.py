@@ -100,14 +100,14 @@ def test_second_run_installs_nothing_and_hands_values_on_whole(checkout: Checkou
     done = checkout.make("serve", "PORT=0", "BUNDLE=it's a $x", "ARGS=--extra 1")
     assert (done.stdout, done.stderr) == ("", "")
     assert not checkout.calls("-m pip")
-    assert checkout.calls("-m serve") == ["-m serve --port 0 --bundle it's a $x --extra 1"]
+    assert checkout.calls("-m nextword") == ["-m nextword.lm serve --port 0 --bundle it's a $x --extra 1"]
 
 
 def test_what_is_not_asked_for_is_left_to_the_other_settings(checkout: Checkout) -> None:
     assert checkout.make("serve", HOST="a-machine's-name").returncode == 0
-    assert checkout.calls("-m serve") == ["-m serve"]
+    assert checkout.calls("-m nextword") == ["-m nextword.lm serve"]
     assert checkout.make("serve", "HOST=::1").returncode == 0
-    assert checkout.calls("-m serve") == ["-m serve --host ::1"]
+    assert checkout.calls("-m nextword") == ["-m nextword.lm serve --host ::1"]
 
 
 def test_the_tests_setup_serves_and_trains_too(checkout: Checkout) -> None:
@@ -130,7 +130,7 @@ def test_without_network_it_says_so_and_keeps_what_is_there(checkout: Checkout) 
     assert "index cannot be reached" in done.stderr.splitlines()[0]
     checkout.python()
     assert checkout.make("train").returncode == 0
-    assert not checkout.calls("-m venv") and checkout.calls("-m training train")
+    assert not checkout.calls("-m venv") and checkout.calls("-m nextword.lm train")
 
 
 @pytest.mark.parametrize("damage", ["cut off", "python removed"])
@@ -143,20 +143,20 @@ def test_half_an_installation_is_made_again(checkout: Checkout, damage: str) -> 
         assert checkout.make("serve").returncode == 0
         (checkout.folder / ".venv/bin/python").unlink()
     assert checkout.make("serve").returncode == 0
-    assert checkout.calls("-m venv") and checkout.calls("-m serve")
+    assert checkout.calls("-m venv") and checkout.calls("-m nextword.lm serve")
 
 
 def test_bundle_trains_all_legs_and_publishes_the_last(checkout: Checkout) -> None:
     refused = checkout.make("bundle")
-    assert refused.returncode == 2 and "CORPUS=" in refused.stderr and not checkout.calls("-m training")
+    assert refused.returncode == 2 and "CORPUS=" in refused.stderr and not checkout.calls("-m nextword")
     assert checkout.make("bundle", "CORPUS=imdb,my books,c").returncode == 0
-    assert checkout.calls("-m training") == [
-        "-m training train --corpus imdb,my books,c --recipe english --out runs/english",
-        "-m training train --corpus imdb,my books,c*3 --recipe english-2 --out runs/english-2",
-        "-m training train --corpus imdb,my books,c*3 --recipe english-3 --out runs/english-3",
-        "-m training train --corpus imdb,my books,c*3 --recipe english-4 --out runs/english-4",
-        "-m training train --corpus imdb,my books,c*3 --recipe english-5 --out runs/english-5",
-        "-m training train --corpus imdb,my books,c*3 --recipe english-6 --out runs/english-6",
-        "-m training train --corpus imdb,my books,c*3 --recipe english-7 --out runs/english-7",
-        "-m training.publish runs/english-7/bundle lm/bundles/english",
+    assert checkout.calls("-m nextword") == [
+        "-m nextword.lm train --corpus imdb,my books,c --recipe english --out runs/english",
+        "-m nextword.lm train --corpus imdb,my books,c*3 --recipe english-2 --out runs/english-2",
+        "-m nextword.lm train --corpus imdb,my books,c*3 --recipe english-3 --out runs/english-3",
+        "-m nextword.lm train --corpus imdb,my books,c*3 --recipe english-4 --out runs/english-4",
+        "-m nextword.lm train --corpus imdb,my books,c*3 --recipe english-5 --out runs/english-5",
+        "-m nextword.lm train --corpus imdb,my books,c*3 --recipe english-6 --out runs/english-6",
+        "-m nextword.lm train --corpus imdb,my books,c*3 --recipe english-7 --out runs/english-7",
+        "-m nextword.lm publish runs/english-7/bundle lm/bundles/english",
     ]

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from nextword.lm import BundleError, load
-from nextword.lm.__main__ import main
 from nextword.lm.bundle import open_bundle, write_bundle
-from nextword.lm.context import CacheSettings, Distribution
+from nextword.lm.command import main
+from nextword.lm.context import Distribution
+from nextword.lm.continuous_cache import CacheSettings
 from nextword.lm.ranking import Ranking
 from nextword.lm.vocabulary import Vocabulary
 
@@ -94,14 +95,14 @@ def test_reading_on_is_reading_it_all(tiny_model):
         [context] = tiny_model.extend([context], [part])
     whole, other, short = tiny_model.extend([tiny_model.start] * 3, ["".join(parts), "", "Thank you very"])
     assert context.unknown == whole.unknown and "Zorblax" in whole.unknown.values()
-    assert context.memory.tokens.tolist() == whole.memory.tokens.tolist() and context.length == whole.length
+    assert context.cached.tokens.tolist() == whole.cached.tokens.tolist() and context.length == whole.length
     assert other.length == 0 and other.state is tiny_model.start.state
     for a, b in zip(tiny_model.predict([context, short]), tiny_model.predict([whole, short])):
         torch.testing.assert_close(a.log_probs, b.log_probs)
         assert a.unknown == pytest.approx(b.unknown)
         assert float(a.log_probs.exp().sum()) + sum(a.unknown.values()) == pytest.approx(1, abs=1e-4)
     last = tiny_model.extend([tiny_model.start], ["".join(parts)], limit=2)[0]
-    assert last.memory.tokens.tolist() == whole.memory.tokens.tolist()[-2:]
+    assert last.cached.tokens.tolist() == whole.cached.tokens.tolist()[-2:]
 
 
 def test_words_of_the_history_are_suggested_again(tiny_bundle):
@@ -158,14 +159,16 @@ def damage(folder, what):
         (folder / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes()[:-10])
     else:
         description = json.loads((folder / "bundle.json").read_text())
-        description.update({"newer": {"format": 99}, "no files": {"files": {}}, "odd name": {"name": 3}}[what])
+        changes = {"newer": {"format": 99}, "no files": {"files": {}}, "odd name": {"name": 3}, "odd list": {"half_words": [3]}}
+        description.update(changes[what])
         (folder / "bundle.json").write_text(json.dumps(description))
 
 
 @pytest.mark.parametrize("what, message", [
     ("no folder", "no such folder"), ("no description", "not a bundle.*no bundle.json"), ("not json", "damaged: bundle.json"),
     ("missing model", "model.pt is missing"), ("flipped bit", "damaged: model.pt"), ("cut off", "damaged: tokenizer.json"),
-    ("newer", "format 99.*update"), ("no files", "damaged: bundle.json"), ("odd name", "damaged: bundle.json"),
+    ("newer", "format 99.*update"), ("no files", "damaged: bundle.json.*model.pt and tokenizer.json missing"),
+    ("odd name", "damaged: bundle.json.*name: "), ("odd list", "damaged: bundle.json.*half_words.0: "),
 ])
 def test_what_is_wrong_with_a_bundle_is_said(tiny_bundle, tmp_path, what, message, capsys):
     folder = tmp_path / "bundle"
@@ -204,20 +207,13 @@ def test_a_bundle_is_written_whole_or_not_at_all(tiny_bundle, tmp_path):
 
 
 def test_predict_on_the_command_line(tiny_bundle, tiny_model):
-    command = [sys.executable, "-m", "nextword.lm", "predict", "I went to the", "-k", "3", "--bundle", str(tiny_bundle)]
+    command = [sys.executable, "-W", "default", "-m", "nextword.lm", "predict", "I went to the", "-k", "3", "--bundle", str(tiny_bundle)]
     plain = subprocess.run(command, capture_output=True, text=True)
     assert plain.returncode == 0 and plain.stderr == ""
     expected = tiny_model.next_words("I went to the", k=3)
     assert [line.split()[0] for line in plain.stdout.splitlines()] == [word.word for word in expected]
     answer = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True).stdout)
     assert answer["model"] == "tiny" and answer["words"][0]["logprob"] == pytest.approx(expected[0].logprob)
-
-
-@pytest.mark.parametrize("arguments", [["predict", "-k", "0"], ["predict", "-k", "two"], ["evaluate"], ["dance"], []])
-def test_wrong_arguments_are_refused(arguments, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2 and "usage" in capsys.readouterr().err
 
 
 def test_the_bundled_model_is_sensible():

@@ -78,7 +78,7 @@ def test_without_a_temporary_folder_it_says_what_to_do(tiny_bundle):
     serve = [sys.executable, "-m", "nextword.serve", "--bundle", str(tiny_bundle), "--port", "0"]
     done = subprocess.run(["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *serve], capture_output=True, text=True)  # no file may grow
     assert done.returncode == 2 and not done.stdout
-    assert done.stderr.startswith("serve: no temporary file can be written") and "set TMPDIR to" in done.stderr
+    assert done.stderr.startswith("nextword serve: no temporary file can be written") and "set TMPDIR to" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -58,7 +58,7 @@ def assert_same(a, b) -> None:
 
 
 def tensors(context) -> tuple:
-    return context.state, context.output, context.memory.keys, context.memory.tokens
+    return context.state, context.output, context.cached.keys, context.cached.tokens
 
 
 def typed(seed: int, keys: int) -> list[str]:

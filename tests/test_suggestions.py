@@ -10,7 +10,8 @@ import torch
 from nextword.lm import load
 from nextword.lm.blocklist import read_blocklist
 from nextword.lm.bundle import open_bundle, write_bundle
-from nextword.lm.context import CacheSettings, Distribution
+from nextword.lm.context import Distribution
+from nextword.lm.continuous_cache import CacheSettings
 from nextword.lm.ranking import Ranking
 from nextword.lm.vocabulary import Vocabulary
 from nextword.training.suppressed_words import held_back

@@ -102,7 +102,7 @@ def test_a_run_that_could_not_write_goes_on_to_the_same_weights(finished, corpus
     # In blocks of 512 bytes: there is room for best.pt, but not for checkpoint.pt.
     limited = ["sh", "-c", 'ulimit -f 300; exec "$@"', "sh", *command(corpus_file, out)]
     run = subprocess.run(limited, capture_output=True, text=True)
-    assert run.returncode == 2 and run.stderr.splitlines()[-1].startswith("python -m nextword.training: File too large. Once")
+    assert run.returncode == 2 and run.stderr.splitlines()[-1].startswith("nextword train: File too large. Once")
     assert not (out / "checkpoint.pt").exists() and not (out / "bundle").exists() and not list(out.glob("*.part"))
     assert (out / "best.pt").exists()
     resumed = subprocess.run(limited[4:], capture_output=True, text=True, env=environment("2"))

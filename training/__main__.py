@@ -1,8 +1,10 @@
-"""`python -m nextword.training train`: from a corpus and a recipe to a bundle.
+"""The commands `nextword train` and `nextword compare`: from a corpus and a recipe to a bundle.
 
-    python -m nextword.training train                                            # wikitext-2, or python-docs where the hub is away
-    python -m nextword.training train --corpus my-texts/ --out runs/mine         # text of one's own
-    python -m nextword.training train --corpus notes.txt --epochs 10 --hidden-size 256
+    nextword train                                            # wikitext-2; python-docs if the hub cannot be reached
+    nextword train --corpus my-texts/ --out runs/mine         # text of one's own
+    nextword train --corpus notes.txt --epochs 10 --hidden-size 256
+
+`python -m nextword.training` is `nextword`; torchrun needs a module.
 """
 from __future__ import annotations
 
@@ -10,14 +12,16 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
-from nextword.training.corpora import CorpusError, default_corpus, load_corpus
-from nextword.training.recipe import Recipe, RecipeError, load_recipe, names
+from nextword.lm.command import Parser, Run, main
+from nextword.training.recipe import Recipe, load_recipe, names
 
 
-def add_train(parser: argparse.ArgumentParser) -> None:
+def train(parser: Parser) -> Run:
+    parser.formatter_class, parser.description = argparse.RawDescriptionHelpFormatter, __doc__
     parser.add_argument("--corpus", help="a name, a hub id, a folder or a file; several joined by commas")
     parser.add_argument("--recipe", help=f"a TOML file or one of: {', '.join(names())} (default: the defaults below)")
     parser.add_argument("--out", type=Path, help="the run's folder (default: runs/ and the corpus's name)")
@@ -28,10 +32,10 @@ def add_train(parser: argparse.ArgumentParser) -> None:
             switch = {"nargs": "?", "const": "true"} if field.type == "bool" else {}
             settings.add_argument(f"--{field.name.replace('_', '-')}", dest=f"set_{field.name}", metavar="VALUE",
                                   help=f"default: {str(field.default).lower()}", **switch)
-    parser.set_defaults(run=train)
+    return lambda arguments: _guarded(parser.prog, lambda: _train(arguments, parser.given))
 
 
-def train(arguments: argparse.Namespace) -> int:
+def _train(arguments: argparse.Namespace, given: list[str]) -> int:
     overrides = {name.removeprefix("set_"): value for name, value in vars(arguments).items()
                  if name.startswith("set_") and value is not None}
     if arguments.corpus:
@@ -42,12 +46,13 @@ def train(arguments: argparse.Namespace) -> int:
 
     if arguments.processes != 1 and "RANK" not in os.environ:
         Processes(size=arguments.processes, local_size=arguments.processes).check(recipe.batch_size)
-        return launch(arguments.processes, arguments.given)
+        return launch(arguments.processes, ["train", *given])
     with joined() as processes:
-        return _train(recipe, arguments.out, processes)
+        return _train_in(processes, recipe, arguments.out)
 
 
-def _train(recipe: Recipe, out: Path | None, processes: Processes) -> int:
+def _train_in(processes: Processes, recipe: Recipe, out: Path | None) -> int:
+    from nextword.training.corpora import default_corpus, load_corpus
     from nextword.training.export import export_run
     from nextword.training.loop import fit
     from nextword.training.plots import plot_run
@@ -68,54 +73,48 @@ def _train(recipe: Recipe, out: Path | None, processes: Processes) -> int:
     return 0
 
 
-def add_compare(parser: argparse.ArgumentParser) -> None:
+def compare(parser: Parser) -> Run:
     parser.add_argument("--corpus", default="python-docs", help="as of train (default: python-docs)")
     parser.add_argument("--pretokenized", action="store_true", help="the text is split at spaces already")
     parser.add_argument("--out", type=Path, help="the comparison's folder (default: runs/compare- and the corpus's name)")
     parser.add_argument("--quick", action="store_true", help="tiny models, trained for a moment: to see that it works")
-    parser.set_defaults(run=_compare)
+    return lambda arguments: _guarded(parser.prog, lambda: _compare(arguments))
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from nextword.training.comparison import QUICK, Plan, compare
+    from nextword.training.comparison import QUICK, Plan
+    from nextword.training.comparison import compare as compare_cells
+    from nextword.training.corpora import load_corpus
 
     corpus = load_corpus(arguments.corpus, pretokenized=arguments.pretokenized)
     out = arguments.out or Path("runs") / ("compare-" + re.sub(r"[^\w.+-]+", "-", corpus.name).strip("-."))
-    report = compare(corpus, out, QUICK if arguments.quick else Plan(), arguments.pretokenized)
+    report = compare_cells(corpus, out, QUICK if arguments.quick else Plan(), arguments.pretokenized)
     print(report.read_text(encoding="utf-8"))
     return 0
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m nextword.training", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    add_train(commands.add_parser("train", help="train a model; the same command resumes a run that was stopped"))
-    add_compare(commands.add_parser("compare", help="train RNN, GRU, LSTM and a Transformer alike, and compare them"))
-    parsed = parser.parse_args(arguments)
-    parsed.given = sys.argv[1:] if arguments is None else arguments
+def _guarded(prog: str, action: Callable[[], int]) -> int:
+    """The status of the action, or of the error that ended it, which is told in one line."""
     try:
-        return parsed.run(parsed)
-    except (CorpusError, RecipeError) as error:
-        return _refuse(error)
+        return action()
+    except ValueError as error:
+        return _refuse(prog, error)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        from nextword.training.loop import Interrupted, RunError
+        from nextword.training.loop import Interrupted
 
         if isinstance(error, Interrupted):
             _say(str(error))
             return 128 + error.number
-        if isinstance(error, (RunError, ValueError)):
-            return _refuse(error)
         if isinstance(error, OSError) and error.strerror:
             place = f"{error.filename}: " if error.filename else ""
-            return _refuse(f"{place}{error.strerror}. Once that is mended, the same command goes on from here")
+            return _refuse(prog, f"{place}{error.strerror}. Once that is mended, the same command goes on from here")
         raise
 
 
-def _refuse(error: object) -> int:
-    _say(f"python -m nextword.training: {error}")
+def _refuse(prog: str, error: object) -> int:
+    _say(f"{prog}: {error}")
     return 2
 
 

@@ -1,7 +1,7 @@
 """Several processes, one run: `torchrun` starts them, `torch.distributed` joins them (gloo; NCCL between GPUs).
 
     make train NPROC=2 …                                                     # on this machine
-    torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint host:29400 -m training train …   # on each
+    torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint host:29400 -m nextword.training train …   # on each
 
 The reading heads of a step are dealt out to the processes, so that a step reads the same tokens however many there are;
 gradients are averaged (DistributedDataParallel), so that all hold the same weights. The first one, rank 0, evaluates and

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from nextword.lm.network import Architecture
+from nextword.lm.architecture import Architecture
 
 if sys.version_info >= (3, 11):
     import tomllib

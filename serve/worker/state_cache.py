@@ -94,7 +94,7 @@ class StateCache:
         known = self._known[key]
         whole, n = known.line.context, known.remembered
         unknown = {place: word for place, word in whole.unknown.items() if place < n}
-        return known.context._replace(memory=whole.memory.beginning(n), unknown=unknown)
+        return known.context._replace(cached=whole.cached.beginning(n), unknown=unknown)
 
     def _keep(self, text: str, start: int, end: int, context: Context) -> None:
         """Keeps the context of text[:end], which was read on from that of text[:start]."""
@@ -105,8 +105,8 @@ class StateCache:
         self.bytes += _memory(context) - _memory(line.context)
         line.context = context
         line.users.append(key)
-        bare = context._replace(memory=self._model.start.memory, unknown={})
-        self._known[key] = _Known(bare, len(context.memory), line)
+        bare = context._replace(cached=self._model.start.cached, unknown={})
+        self._known[key] = _Known(bare, len(context.cached), line)
         self.bytes += self._entry
 
     def _line(self, before: _Known | None, context: Context) -> _Line:
@@ -117,9 +117,9 @@ class StateCache:
         if before is None:
             return _Line(self._model.start)
         line, kept = before.line, before.remembered
-        if len(context.memory) < context.length:  # the memory is full: its beginning was dropped
+        if len(context.cached) < context.length:  # the memory is full: its beginning was dropped
             kept = 0
-        elif (len(line.context.memory) - kept) * DEARER > kept:
+        elif (len(line.context.cached) - kept) * DEARER > kept:
             return _Line(self._model.start)
         while line.users and self._known[line.users[-1]].remembered > kept:
             self._drop(line.users[-1])
@@ -178,4 +178,4 @@ def _key(text: str) -> Key:
 
 
 def _memory(context: Context) -> int:
-    return context.memory.nbytes + SPELLING * len(context.unknown)
+    return context.cached.nbytes + SPELLING * len(context.unknown)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from nextword.lm import torchscript
 from nextword.lm.bundle import Bundle
-from nextword.lm.context import CacheSettings
+from nextword.lm.continuous_cache import CacheSettings
 from nextword.lm.model import Model
 from nextword.lm.network import Network
 from nextword.lm.vocabulary import Vocabulary

@@ -1,4 +1,4 @@
-"""The continuous cache's numbers, θ, λ and size (see lm.context), chosen on validation text."""
+"""The continuous cache's numbers, θ, λ and size (see lm.continuous_cache), chosen on validation text."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from nextword.lm.context import HALF, CacheSettings, as_keys
+from nextword.lm.continuous_cache import HALF, CacheSettings, as_keys
 from nextword.training.evaluation.excerpts import Text
 
 THETAS = (0.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
@@ -59,7 +59,7 @@ def best_settings(read: Sequence[tuple[Tensor, Tensor, Tensor]], sizes: Sequence
 
 
 def mixed_log_probs(log_probs: Tensor, outputs: Tensor, targets: Tensor, settings: CacheSettings) -> Tensor:
-    """log p (n,) of the tokens of a text with the cache, from those without it: what `lm.context.mixed` gives, but that
+    """log p (n,) of the tokens of a text with the cache, from those without it: what `lm.continuous_cache.mixed` gives, but that
     all words outside the vocabulary are one token, whose probability is that of `<unk>` and of all remembered ones."""
     again = cache_probabilities(outputs, targets, [settings.theta], settings.size)
     return _mixture(log_probs, again, settings.weight, settings.size)[0]

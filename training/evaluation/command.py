@@ -1,4 +1,4 @@
-"""`python -m nextword.lm evaluate`: what a model is worth on a corpus, as a typist and as the literature count it."""
+"""The command `nextword evaluate`: what a model is worth on a corpus, as a typist and as the literature count it."""
 from __future__ import annotations
 
 import argparse
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from nextword.lm.context import Context, Distribution, Memory, as_keys, mixed
+from nextword.lm.context import CachedTokens, Context, Distribution
+from nextword.lm.continuous_cache import as_keys, mixed
 from nextword.lm.model import Model, load, padded
 from nextword.lm.vocabulary import UNK_ID, has_letter
 from nextword.training.evaluation.adapted_run import AdaptedRun
@@ -212,8 +213,8 @@ def _rank_at(model: Model, ranks: dict[str, _Ranks], text: Text, outputs: Tensor
         for place, row in zip(part.tolist(), model.program.log_probs(outputs[part])):
             first = max(0, place - size)
             spellings = {at - first: word for at, word in text.unknown.items() if first <= at < place}
-            memory = Memory(keys[first:place], targets[first:place])
-            context = Context(row, outputs[place], keys[place], memory, spellings, place)
+            cached = CachedTokens(keys[first:place], targets[first:place])
+            context = Context(row, outputs[place], keys[place], cached, spellings, place)
             for way, counted in ranks.items():
                 distribution = mixed(row, context, history if way == "history" else None,
                                      off if way == "network" else model.cache, UNK_ID)
@@ -229,7 +230,6 @@ def _histories(model: Model, histories: Sequence[Text]) -> list[Context]:
 
 
 def command(parser: argparse.ArgumentParser):
-    """perplexity, accuracy and keystroke savings on a corpus"""
     parser.description = "Perplexity, accuracy and keystroke savings of a bundle on a corpus."
     parser.add_argument("--bundle", help="a bundle's folder (default: the English model that comes with Nextword)")
     parser.add_argument("--run", type=Path, dest="folder", help="instead of a bundle: a run's folder, whose 32-bit weights are measured, "

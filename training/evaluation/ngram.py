@@ -1,7 +1,7 @@
 """A peer on equal tokens: the n-gram with modified Kneser-Ney smoothing (Chen & Goodman 1999), which KenLM estimates.
 
-    python -m nextword.training.evaluation.ngram --bundle B --corpus C | lmplz -o 5 > peer.arpa     # KenLM's; build_binary makes it small
-    python -m nextword.lm evaluate --bundle B --corpus C --split test --ngram peer.arpa
+    nextword ngram --bundle B --corpus C | lmplz -o 5 > peer.arpa     # KenLM's; build_binary makes it small
+    nextword evaluate --bundle B --corpus C --split test --ngram peer.arpa
 
 It reads what the bundle reads: every paragraph is a line of token numbers, in which 0 stands for all words outside the
 vocabulary, and its end is predicted too. What it does not read is the paragraph before.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,25 +41,18 @@ class NGram:
         return np.array(found) * math.log(10)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m nextword.training.evaluation.ngram", description="A split as lines of token numbers.")
+def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], None]:
     parser.add_argument("--bundle", help="whose vocabulary numbers the tokens (default: the English one)")
-    parser.add_argument("--corpus", required=True)
-    parser.add_argument("--split", default="train", choices=("train", "validation", "test"))
-    arguments = parser.parse_args()
-    try:
-        vocabulary = Vocabulary.from_file(open_bundle(arguments.bundle).tokenizer_file)
-        corpus = load_corpus(arguments.corpus, pretokenized=vocabulary.pretokenized)
-        tokens = encode_split(corpus, arguments.split, vocabulary)[1:]
-    except ValueError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
+    parser.add_argument("--corpus", required=True, help="a corpus, as in training: a name, a hub id, a folder, a file")
+    parser.add_argument("--split", default="train", choices=("train", "validation", "test"), help="default: train")
+    return _print_token_numbers
+
+
+def _print_token_numbers(arguments: argparse.Namespace) -> None:
+    vocabulary = Vocabulary.from_file(open_bundle(arguments.bundle).tokenizer_file)
+    corpus = load_corpus(arguments.corpus, pretokenized=vocabulary.pretokenized)
+    tokens = encode_split(corpus, arguments.split, vocabulary)[1:]
     start = 0
     for end in np.flatnonzero(tokens == EOS_ID):
         print(*tokens[start:end])
         start = end + 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

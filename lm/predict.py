@@ -1,0 +1,72 @@
+"""The command `nextword predict`: the words that may follow a text."""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nextword.lm.blocklist import read_blocklist
+
+if TYPE_CHECKING:
+    from nextword.lm.ranking import Word
+
+
+def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], None]:
+    parser.add_argument("text", nargs="?", help="the text so far (default: standard input; at a terminal, lines)")
+    parser.add_argument("-k", type=int, default=5, help="number of words (default: 5)")
+    parser.add_argument("--partial", default="", help="typed beginning of the next word")
+    parser.add_argument("--punctuation", action="store_true", help="suggest punctuation and numbers too")
+    parser.add_argument("--emoji", action="store_true", help="suggest emoji too")
+    parser.add_argument("--bundle", help="folder of the model (default: the English model that comes with Nextword)")
+    parser.add_argument("--unprompted-blocklist", metavar="FILE", default="own",
+                        help="words never suggested unprompted, one a line; own: lm/unprompted.txt (default); none")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+    def run(options: argparse.Namespace) -> None:
+        if options.k < 1:
+            parser.error(f"-k is {options.k}; it must be at least 1")
+        interactive = options.text is None and not options.partial and not options.json and _at_terminal()
+        text = _standard_input() if options.text is None and not interactive else options.text
+        blocklist = read_blocklist(options.unprompted_blocklist)
+        # After the options are known to be good: this imports torch.
+        from nextword.lm.model import load
+        from nextword.lm.terminal import converse
+
+        model = load(options.bundle, blocklist=blocklist)
+
+        def suggest(text: str, partial: str) -> list[Word]:
+            return model.next_words(text, options.k, partial=partial, punctuation=options.punctuation,
+                                    emoji=options.emoji)
+
+        if interactive:
+            converse(suggest)
+            return
+        words = suggest(text, options.partial)
+        if options.json:
+            print(json.dumps({"model": model.name, "words": [word._asdict() for word in words]}, ensure_ascii=False))
+            return
+        width = max((len(word.word) for word in words), default=0)
+        for word in words:
+            print(f"{word.word:{width}}  {word.probability:7.2%}  {word.logprob:8.4f}")
+
+    return run
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _standard_input() -> str:
+    """The whole of standard input without its last line break; nothing at a terminal.
+
+    Raises ValueError if it is not UTF-8.
+    """
+    if sys.stdin.isatty():
+        return ""
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"standard input is not UTF-8: {error.reason} at byte {error.start}") from None
+    return text.removesuffix("\n").removesuffix("\r")
