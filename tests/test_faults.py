@@ -7,10 +7,11 @@ from collections.abc import Iterable
 
 import pytest
 
+from tests.harness.waiting import PATIENCE  # a busy machine takes longer for what takes work
 from tests.torture import damage, deadlines, disks, fuzz, hanging, killing, overload, slow_connections, soak, stopping
 from tests.torture.__main__ import PARTS
 from tests.torture.promise import Promise, table
-from tests.torture.service import PATIENCE, serving  # a busy machine takes longer for what takes work
+from tests.torture.service import serving
 
 
 def check(promises: Iterable[Promise]) -> None:
@@ -35,7 +36,7 @@ def test_a_stopped_worker_is_replaced(tiny_bundle, tmp_path):
 
 
 def test_a_killed_http_process_ends_the_service(tiny_bundle, tmp_path):
-    check(list(killing.kill_http(tiny_bundle, tmp_path, connections=16))[1:])
+    check(killing.kill_http(tiny_bundle, tmp_path, crowds=(16,)))
 
 
 def test_a_killed_main_process_leaves_nothing_for_long(tiny_bundle, tmp_path):

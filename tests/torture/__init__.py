@@ -1,1 +1,1 @@
-"""`python -m tests.torture`: breaks the service in every way that is promised not to break it, and says what came of it."""
+"""Attacks on a real service and on real trainings, one for each promise of README.md."""

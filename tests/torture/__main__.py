@@ -1,4 +1,5 @@
-"""`python -m tests.torture`: the promises one by one, each put to the test on a real service."""
+"""`python -m tests.torture`: attack a real service, one promise after the other, and print a table of the results."""
+
 from __future__ import annotations
 
 import argparse
@@ -8,69 +9,104 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from tests.torture import damage, deadlines, disks, fuzz, hanging, killing, overload, slow_connections, soak, stopping, trainings
+from tests.torture import (
+    damage,
+    deadlines,
+    disks,
+    fuzz,
+    hanging,
+    killing,
+    overload,
+    slow_connections,
+    soak,
+    stopping,
+    trainings,
+)
 from tests.torture.promise import Promise, table
 
+
+class Part(NamedTuple):
+    """A function of a bundle and a folder that tests promises, and its arguments for a short test."""
+
+    test: Callable[..., Iterator[Promise]]
+    quick: Mapping[str, Any] = MappingProxyType({})
+
+
 PARTS = {
-    "kill-worker": killing.kill_worker,
-    "kill-http": killing.kill_http,
-    "kill-main": killing.kill_main,
-    "kill-others": killing.kill_others,
-    "hang-worker": hanging.hang_worker,
-    "stop": stopping.stop,
-    "overload": overload.overload,
-    "deadline": deadlines.deadlines,
-    "fuzz": fuzz.fuzz,
-    "schemathesis": fuzz.schemathesis,
-    "slow-connections": slow_connections.slow_connections,
-    "damage": damage.damage,
-    "disks": disks.disks,
-    "kill-training": trainings.kill_training,
-    "soak": soak.soak,
+    "kill-worker": Part(killing.kill_worker, {"times": 2, "connections": 16}),
+    "kill-http": Part(killing.kill_http, {"crowds": (16,)}),
+    "kill-main": Part(killing.kill_main, {"crowds": (16,)}),
+    "kill-others": Part(killing.kill_others),
+    "hang-worker": Part(hanging.hang_worker, {"crowds": (4,), "slow_seconds": 10}),
+    "stop": Part(stopping.stop, {"cases": stopping.QUICK}),
+    "overload": Part(overload.overload, {"connections": 100, "seconds": 4}),
+    "deadline": Part(deadlines.deadlines, {"settings": (0.5,)}),
+    "fuzz": Part(fuzz.fuzz, {"inputs": 1500}),
+    "schemathesis": Part(fuzz.schemathesis, {"examples": 5}),
+    "slow-connections": Part(slow_connections.slow_connections, {"each": 10}),
+    "damage": Part(damage.damage, {"bits": 30, "started": 1}),
+    "disks": Part(disks.disks, {"sizes": (16, 256), "places": disks.PLACES[:1]}),
+    "kill-training": Part(trainings.kill_training, {"times": 3}),
+    # Memory goes on growing for longer than this takes; open handles and wrong answers show at once.
+    "soak": Part(soak.soak, {"requests": 800, "cache": 1, "growth": 100_000_000}),
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    asked = _parse(arguments)
+    options = _parse(arguments)
+    if options.list:
+        for name, part in PARTS.items():
+            print(f"{name:17} {(part.test.__doc__ or '').splitlines()[0]}")
+        return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no service is left running
-    found: list[Promise] = []
+    results: list[Promise] = []
     start = time.monotonic()
-    for name in asked.parts or PARTS:
+    for name in options.parts or PARTS:
         with tempfile.TemporaryDirectory(prefix="nextword-torture-") as folder:
-            for promise in _tested(name, asked, Path(folder)):
-                _say(f"{time.monotonic() - start:6.0f} s  {name}: {promise.done}: {promise.figures}")
-                found.append(promise)
-    print(f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, Python {platform.python_version()}, "
-          f"{(time.monotonic() - start) / 60:.0f} minutes\n")
-    print(table(found))
-    return int(any(promise.kept is False for promise in found))
+            for promise in _run(name, options, Path(folder)):
+                line = f"{time.monotonic() - start:6.0f} s  {name}: {promise.attack}: {promise.figures}"
+                print(line, file=sys.stderr, flush=True)
+                results.append(promise)
+    print(
+        f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, Python {platform.python_version()}, "
+        f"{(time.monotonic() - start) / 60:.0f} minutes\n"
+    )
+    print(table(results))
+    return int(any(promise.kept is False for promise in results))
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"which; all without any: {', '.join(PARTS)}")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.torture", description="Attack a real service and a training."
+    )
+    parser.add_argument("parts", nargs="*", metavar="part", help="without any, all of --list")
+    parser.add_argument("--list", action="store_true", help="list the parts, and test nothing")
+    parser.add_argument("--quick", action="store_true", help="a small measure of each part: some minutes in all")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="the model to serve (default: the English one)")
-    parser.add_argument("--requests", type=int, default=500_000, help="of the soak (default: %(default)s)")
-    parser.add_argument("--inputs", type=int, default=50_000, help="of the fuzz (default: %(default)s)")
-    asked = parser.parse_args(arguments)
-    if unknown := set(asked.parts) - set(PARTS):
+    parser.add_argument("--requests", type=int, help="of the soak (default: 500,000)")
+    parser.add_argument("--inputs", type=int, help="of the fuzz (default: 50,000)")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    return asked
+    return options
 
 
-def _tested(name: str, asked: argparse.Namespace, folder: Path) -> Iterator[Promise]:
-    amounts = {"soak": {"requests": asked.requests}, "fuzz": {"inputs": asked.inputs}}.get(name, {})
+def _run(name: str, options: argparse.Namespace, folder: Path) -> Iterator[Promise]:
+    part = PARTS[name]
+    amounts = dict(part.quick) if options.quick else {}
+    given = {"soak": ("requests", options.requests), "fuzz": ("inputs", options.inputs)}.get(name, ("", None))
+    if given[1]:
+        amounts[given[0]] = given[1]
     try:
-        yield from PARTS[name](asked.bundle, folder, **amounts)
-    except Exception as error:  # the other parts are to be tested all the same
-        yield Promise("The test itself comes to an end", name, False, f"{type(error).__name__}: {error}".replace("\n", " "))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+        yield from part.test(options.bundle, folder, **amounts)
+    except Exception as error:  # the other parts are tested all the same
+        figures = f"{type(error).__name__}: {error}".replace("\n", " ")
+        yield Promise("The test itself comes to an end", name, False, figures)
 
 
 if __name__ == "__main__":

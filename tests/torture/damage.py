@@ -1,4 +1,5 @@
-"""Damaged bundles: each file cut off, with one bit changed, empty, missing, or another bundle's."""
+"""Damaged bundles: each file cut off, with one bit flipped, empty, missing, or from another bundle."""
+
 from __future__ import annotations
 
 import random
@@ -9,19 +10,21 @@ from pathlib import Path
 
 from nextword.lm import BundleError, open_bundle
 from nextword.lm.bundle import ENGLISH, write_bundle
+from tests.harness.service import SERVE
 from tests.torture.promise import Promise
-from tests.torture.service import SERVE
 
 PROMISE = "A damaged bundle is refused, in one line that says which and why"
 
 
 def damage(bundle: Path | None, folder: Path, bits: int = 200, started: int = 15) -> Iterator[Promise]:
-    """Damages a copy of the bundle in each way and opens it; starts the service with `started` of these."""
+    """Damage a copy of the bundle in each way and open it; start the service with `started` of these."""
     whole, damaged = bundle or ENGLISH, folder / "damaged"
     metadata = open_bundle(whole).metadata
     other = write_bundle(folder / "other", b"another program", "{}", {"name": "other"}).path
     draw = random.Random(0)
-    taken, refused, harmless, said = [], 0, 0, []
+    accepted: list[str] = []
+    starts: list[tuple[str, subprocess.CompletedProcess[str] | None]] = []
+    refused = harmless = 0
     for file in sorted(path.name for path in whole.iterdir()):
         for way, content in _ways((whole / file).read_bytes(), (other / file).read_bytes(), bits, draw):
             shutil.rmtree(damaged, ignore_errors=True)
@@ -31,20 +34,30 @@ def damage(bundle: Path | None, folder: Path, bits: int = 200, started: int = 15
                 if open_bundle(damaged).metadata == metadata:  # another blank in the JSON
                     harmless += 1
                 else:
-                    taken.append(f"{file} {way}")
+                    accepted.append(f"{file} {way}")
             except BundleError:
                 refused += 1
             if way != "with a bit flipped" or draw.random() < 1 / bits:
-                said.append((f"{file} {way}", _start(damaged) if len(said) < started else None))
-    yield Promise(PROMISE, f"each file truncated, emptied, removed, swapped with another bundle's, {bits} times with a bit flipped",
-                  not taken, f"{refused} refused, {harmless} mean the same; taken: {', '.join(taken[:5]) or 'none'}{' …' if taken[5:] else ''}")  # fmt: skip
-    said = [(way, done) for way, done in said if done]
-    wrong = [way for way, done in said if not _is_clear(done, damaged)]
-    yield Promise(PROMISE, f"`python -m nextword.serve` with {len(said)} of these", not wrong,
-                  f"exit status 2 and one line each; not so: {', '.join(wrong) or 'none'}")  # fmt: skip
+                starts.append((f"{file} {way}", _start(damaged) if len(starts) < started else None))
+    yield Promise(
+        PROMISE,
+        f"each file truncated, emptied, removed, swapped with another bundle's, {bits} times with a bit flipped",
+        not accepted,
+        f"{refused} refused, {harmless} mean the same; accepted: "
+        f"{', '.join(accepted[:5]) or 'none'}{' …' if accepted[5:] else ''}",
+    )
+    ended = [(way, process) for way, process in starts if process]
+    wrong = [way for way, process in ended if not _is_clear(process, damaged)]
+    yield Promise(
+        PROMISE,
+        f"`python -m nextword.serve` with {len(ended)} of these",
+        not wrong,
+        f"exit status 2 and one line each; not so: {', '.join(wrong) or 'none'}",
+    )
 
 
 def _ways(content: bytes, other: bytes, bits: int, draw: random.Random) -> Iterator[tuple[str, bytes | None]]:
+    """Yield each kind of damage and the content of the damaged file, None where it is missing."""
     yield "missing", None
     yield "empty", b""
     yield "cut off in the middle", content[: len(content) // 2]
@@ -55,9 +68,10 @@ def _ways(content: bytes, other: bytes, bits: int, draw: random.Random) -> Itera
         yield "with a bit flipped", content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :]
 
 
-def _start(bundle: Path) -> subprocess.CompletedProcess:
+def _start(bundle: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*SERVE, "--bundle", str(bundle), "--port", "0"], capture_output=True, text=True, timeout=60)
 
 
-def _is_clear(done: subprocess.CompletedProcess, bundle: Path) -> bool:
-    return done.returncode == 2 and done.stderr.count("\n") == 1 and str(bundle) in done.stderr
+def _is_clear(process: subprocess.CompletedProcess[str], bundle: Path) -> bool:
+    """Tell whether the service refused the bundle in one line that names it."""
+    return process.returncode == 2 and process.stderr.count("\n") == 1 and str(bundle) in process.stderr

@@ -1,7 +1,9 @@
-"""`python -m tests.torture.endless …`: the service, its worker computing for ever at one text."""
+"""`python -m tests.torture.endless …`: the service, with a worker that computes for ever at one text."""
+
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import nextword.serve.worker.lit_api
 from nextword.serve.__main__ import main
@@ -10,14 +12,16 @@ HANG = "Compute for ever"
 
 
 class EndlessAPI(nextword.serve.worker.lit_api.NextWordsAPI):
-    def predict(self, questions):
+    """Does not end where a question has the text HANG."""
+
+    def predict(self, questions: list[tuple]) -> Iterator[tuple]:
         while any(fields["text"] == HANG for _, fields in questions):
             pass
         return super().predict(questions)
 
 
 def endless() -> tuple[str, ...]:
-    """Returns the command of that service."""
+    """Return the command of that service."""
     return sys.executable, "-m", __name__
 
 

@@ -1,31 +1,33 @@
-"""`python -m tests.torture.slowed RATE …`: the service, its worker slowed to RATE answers a second."""
+"""`python -m tests.torture.slowed RATE …`: the service, with a worker slowed to RATE answers a second."""
+
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import nextword.serve.worker.lit_api
 from nextword.serve.__main__ import main
 
 
 class SlowAPI(nextword.serve.worker.lit_api.NextWordsAPI):
-    """Takes as long for each answer as if it were computed on a far slower machine."""
+    """Waits before each answer, as if it were computed on a far slower machine."""
 
     rate = 20.0
 
-    def __init__(self, *arguments, **options):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.seconds = 1 / self.rate
 
-    def predict(self, questions) -> Iterator[tuple]:
+    def predict(self, questions: list[tuple]) -> Iterator[tuple]:
         for answer in super().predict(questions):
             time.sleep(self.seconds)
             yield answer
 
 
 def slowed(rate: float) -> tuple[str, ...]:
-    """Returns the command of a service that answers `rate` questions a second."""
+    """Return the command of a service that answers `rate` questions a second."""
     return sys.executable, "-m", __name__, str(rate)
 
 

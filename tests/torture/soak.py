@@ -1,7 +1,7 @@
-"""A long time of all that is asked of the service: what it takes of memory and file handles must not grow."""
+"""All kinds of requests for a long time: memory and file handles must not grow."""
+
 from __future__ import annotations
 
-import contextlib
 import random
 import sys
 import threading
@@ -11,22 +11,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
-
+from tests.harness.client import Client, Request, next_words
+from tests.harness.service import Service
 from tests.torture.promise import Promise
-from tests.torture.service import Service, serving
-from tests.torture.traffic import SENTENCES, Client, Request, next_words
+from tests.torture.service import serving
+from tests.torture.traffic import SENTENCES
 
-WARM = 0.2  # share of the requests after which memory is to be flat
+WARM = 0.2  # share of the requests that warm the service up
 SAMPLES = 50
-FLAT = 0.05  # share by which memory may differ afterwards, or GROWTH
+FLAT = 0.05  # share by which memory may grow afterwards, or GROWTH where that is more
 GROWTH = 10_000_000  # bytes
-HANDLES = 2  # a client, that may differ afterwards: its connection, and one before it that is not closed yet
+HANDLES = 2  # by which the number may differ for each client: its connection, and an earlier one not closed yet
 WORDS = SENTENCES.split()
 
 
 class Sample(NamedTuple):
-    """What the service takes: resident bytes and file handles."""
+    """The resident bytes and the file handles of all processes, after so many requests."""
 
     requests: int
     memory: int
@@ -36,9 +36,11 @@ class Sample(NamedTuple):
 def soak(
     bundle: Path | None, folder: Path, requests: int = 500_000, clients: int = 4, cache: int = 64, growth: int = GROWTH
 ) -> Iterator[Promise]:
-    """Asks so many questions of all kinds, in sessions of people who type, and notes what the service takes.
+    """Ask so many questions of all kinds, as clients whose texts grow, and measure memory and file handles.
 
-    cache: megabytes that it may remember texts in; memory grows until they are used.
+    Args:
+        cache: megabytes of the state cache; memory grows until it is full.
+        growth: bytes by which memory may grow.
     """
     with serving(folder, bundle, "--deadline", "30", "--cache", str(cache)) as service:
         answers, samples = _ask(service, requests, clients)
@@ -55,38 +57,48 @@ def soak(
         f"{sum(answers.values()):,} requests from {clients} clients: "
         + ", ".join(f"{count:,} {name}" for name, count in sorted(answers.items())),
         kept,
-        f"{sum(wrong.values())} wrong answers, {faults} faults in the log; resident memory {samples[0].memory / 1e6:.0f} MB "
-        f"at the start, {begin / 1e6:.1f} MB in the first third after warm-up, {end / 1e6:.1f} MB in the last "
+        f"{sum(wrong.values())} wrong answers, {faults} faults in the log; "
+        f"resident memory {samples[0].memory / 1e6:.0f} MB at the start, "
+        f"{begin / 1e6:.1f} MB in the first third after warm-up, {end / 1e6:.1f} MB in the last "
         f"({(end / begin - 1):+.2%}); {min(files)} to {max(files)} file handles",
     )
 
 
-def _ask(service: Service, requests: int, clients: int) -> tuple[Counter, list[Sample]]:
-    counts, lock, samples = Counter(), threading.Lock(), [_sample(service, 0)]
-    threads = [threading.Thread(target=_person, args=(service, random.Random(n), requests // clients, counts, lock), daemon=True)
-               for n in range(clients)]  # fmt: skip
+def _ask(service: Service, requests: int, clients: int) -> tuple[Counter[str], list[Sample]]:
+    """Return the numbers of answers by kind, and samples taken meanwhile."""
+    counts: Counter[str] = Counter()
+    lock, samples = threading.Lock(), [_sample(service, 0)]
+    threads = [
+        threading.Thread(
+            target=_ask_as_one, args=(service, random.Random(n), requests // clients, counts, lock), daemon=True
+        )
+        for n in range(clients)
+    ]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
         done = sum(counts.values())
         if done >= len(samples) * requests / SAMPLES:
             samples.append(_sample(service, done))
-            print(f"soak: {done:,} requests, {samples[-1].memory / 1e6:.1f} MB, {samples[-1].files} files, "
-                  f"{sum(count for name, count in counts.items() if name.startswith('wrong'))} wrong", file=sys.stderr, flush=True)  # fmt: skip
+            wrong = sum(count for name, count in list(counts.items()) if name.startswith("wrong"))
+            print(
+                f"soak: {done:,} requests, {samples[-1].memory / 1e6:.1f} MB, {samples[-1].files} files, {wrong} wrong",
+                file=sys.stderr,
+                flush=True,
+            )
         time.sleep(0.1)
     samples.append(_sample(service, sum(counts.values())))
     return counts, samples
 
 
 def _sample(service: Service, requests: int) -> Sample:
-    memory = files = 0
-    for process in service.group():
-        with contextlib.suppress(psutil.Error):
-            memory, files = memory + process.memory_info().rss, files + process.num_fds()
-    return Sample(requests, memory, files)
+    return Sample(requests, service.resident_memory(), service.open_files())
 
 
-def _person(service: Service, draw: random.Random, requests: int, counts: Counter, lock: threading.Lock) -> None:
+def _ask_as_one(
+    service: Service, draw: random.Random, requests: int, counts: Counter[str], lock: threading.Lock
+) -> None:
+    """Ask as a client whose text grows word by word."""
     with Client(service, timeout=60) as client:
         text = ""
         for _ in range(requests):
@@ -94,11 +106,11 @@ def _person(service: Service, draw: random.Random, requests: int, counts: Counte
             name, expected, request = _drawn(draw, text)
             answer = client.ask(*request)
             with lock:
-                counts[name if answer.status == expected else f"wrong: {answer.says} to {name}"] += 1
+                counts[name if answer.status == expected else f"wrong: {answer.outcome} to {name}"] += 1
 
 
 def _drawn(draw: random.Random, text: str) -> tuple[str, int, Request]:
-    """What is asked, by its name, the status that is to come, and the request."""
+    """Return the name of a kind of request, the status that its answer is to have, and the request."""
     kind = draw.random()
     end = text[-300:]
     if kind < 0.60:
