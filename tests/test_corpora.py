@@ -3,6 +3,7 @@ import bz2
 import gzip
 import hashlib
 import http.server
+import io
 import json
 import lzma
 import os
@@ -11,6 +12,7 @@ import re
 import socket
 import subprocess
 import sys
+import tarfile
 import textwrap
 import threading
 import time
@@ -207,8 +209,87 @@ def test_a_large_file_becomes_documents_of_bounded_size(tmp_path):
     assert sorted(word for line in everything(corpus) for word in line.split()) == sorted(whole.split())
 
 
+def as_csv(rows):
+    return "\n".join(["n,text", *(f'{i},"{row}"' for i, row in enumerate(rows))]).encode()
+
+
+def as_json_lines(rows):
+    return "\n".join(json.dumps({"n": i, "text": row}) for i, row in enumerate(rows)).encode()
+
+
+def as_parquet(rows):
+    datasets.Dataset.from_dict({"n": range(len(rows)), "text": rows}).to_parquet(file := io.BytesIO())
+    return file.getvalue()
+
+
+TABLES = {
+    "x.csv": as_csv, "x.jsonl": as_json_lines, "x.parquet": as_parquet,
+    "x.csv.gz": lambda rows: gzip.compress(as_csv(rows)), "x.jsonl.gz": lambda rows: gzip.compress(as_json_lines(rows)),
+    "x.jsonl.xz": lambda rows: lzma.compress(as_json_lines(rows)),
+    "x.txt": as_json_lines, "x": as_parquet,  # told by their content
+}
+CELLS = ["NA", "null", "None", "", "7", *sentences(40)]  # words that pandas takes for missing values are text
+
+
+@pytest.mark.parametrize("name, packed", TABLES.items())
+def test_a_table_alone(tmp_path, name, packed):
+    (tmp_path / name).write_bytes(packed(CELLS))
+    assert everything(load_corpus(str(tmp_path / name))) == sorted(filter(None, CELLS))
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "train.jsonl.gz", "x.parquet"])
+def test_tables_in_a_folder(tmp_path, name):
+    packed = TABLES[name.replace("train", "x")]
+    (tmp_path / name).write_bytes(packed(CELLS))
+    assert everything(load_corpus(str(tmp_path))) == sorted(filter(None, CELLS))
+    (tmp_path / name).write_bytes(packed(CELLS[:30]))  # what was unpacked before is not read again
+    assert everything(load_corpus(str(tmp_path))) == sorted(filter(None, CELLS[:30]))
+
+
+def test_a_table_among_text_files_named_after_splits(tmp_path):
+    (tmp_path / "train.txt").write_text("Of a text.")
+    (tmp_path / "valid.jsonl.gz").write_bytes(gzip.compress(as_json_lines(["Of a table."])))
+    (tmp_path / "test.txt.bz2").write_bytes(bz2.compress(b"Of a text too."))
+    corpus = load_corpus(str(tmp_path))
+    assert [texts(corpus, split) for split in corpus.splits] == [["Of a text."], ["Of a table."], ["Of a text too."]]
+
+
+def test_a_folder_of_books_is_read_like_each_of_them(tmp_path):
+    books = {name: paragraphs(60, seed) for seed, name in enumerate(["emma.txt", "the-test.txt", "more/ida.txt.gz"])}
+    for name, wanted in books.items():
+        text = "\n\n".join(textwrap.fill(paragraph, 70) for paragraph in wanted).encode()
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    assert everything(load_corpus(str(tmp_path))) == sorted(line for wanted in books.values() for line in wanted)
+
+
+def test_names_with_commas_and_stars(tmp_path):
+    for name, text in {"a, b.txt": "One", "c*2": "Two", "d": "Three"}.items():
+        (tmp_path / name).write_text("\n".join(f"{text} {i}." for i in range(100)))
+    corpus = load_corpus(f"{tmp_path}/a, b.txt,{tmp_path}/d*2,{tmp_path}/c*2,{tmp_path}/a, b.txt*3")
+    assert [part.name for part in corpus.parts] == ["a, b.txt", "d*2", "c*2", "a, b.txt*3"]
+    assert [part.sources[0].times for part in corpus.parts] == [1, 2, 1, 3]
+
+
+def test_pipes(tmp_path):
+    """The text of a pipe is read once, and the same text from another pipe has the same fingerprint."""
+    found = []
+    for name in ("pipe-1", "pipe-2"):
+        os.mkfifo(tmp_path / name)
+        writer = threading.Thread(target=(tmp_path / name).write_text, args=("\n".join(sentences(40)),))
+        writer.start()
+        corpora = [load_corpus(str(tmp_path / name)) for _ in range(2)]
+        writer.join()
+        assert all(everything(corpus) == sorted(sentences(40)) for corpus in corpora)
+        found += [corpus.fingerprint("train") for corpus in corpora]
+    assert len(set(found)) == 1
+
+
 PACKED = {
-    "a.txt": bytes, "a.txt.gz": gzip.compress, "a.txt.bz2": bz2.compress, "a.txt.xz": lzma.compress, "no-ending": bytes}
+    "a.txt": bytes, "a.txt.gz": gzip.compress, "a.txt.bz2": bz2.compress, "a.txt.xz": lzma.compress, "no-ending": bytes,
+    "gzip.txt": gzip.compress, "plain.gz": bytes,  # the content decides
+    "twice.txt.gz": lambda content: gzip.compress(gzip.compress(content)),
+}
 
 
 @pytest.mark.parametrize("name, packed", PACKED.items())
@@ -219,8 +300,9 @@ def test_compressed_files_and_byte_order_mark(tmp_path, name, packed, lead):
 
 
 def test_a_zip_file(tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("a.txt", "\n".join(sentences(40)))
+    """Also one that a Mac made."""
+    members = {"a/": "", "a/a.txt": "\n".join(sentences(40)), "__MACOSX/a/._a.txt": "\0", "a/.DS_Store": "\0"}
+    (tmp_path / "a.zip").write_bytes(zip_of(members))
     assert everything(load_corpus(str(tmp_path / "a.zip"))) == sorted(sentences(40))
 
 
@@ -430,9 +512,26 @@ def test_python_docs():
     ("{}/bare.txt", "bare.txt is in UTF-16 or no text"),
     ("{}/empty.txt", "empty.txt is empty"),
     ("{}/blank.txt", r"corpus 'blank.txt' has no text in train \(1 rows, all empty\)"),
-    ("{}/damaged.gz", "damaged.gz cannot be read: .*[Gg]zip"),
-    ("{}/two.zip", "two.zip holds 2 files; one text file is accepted"),
-    ("{}/rows.csv", "rows.csv is no text file; accepted is a directory"),
+    ("{}/damaged.gz", "damaged.gz cannot be read: Compressed file ended"),
+    ("{}/two.zip", "two.zip holds 2 files; one text file or table is accepted"),
+    ("{}/rows.csv", r"rows.csv' has the columns title \(string\), body \(string\); accepted: 'text'"),
+    ("{}/rows.json", "rows.json cannot be read: "),
+    ("{}/tar.txt", "tar.txt is a tar archive; accepted is plain text .*Unpack it first"),
+    ("{}/tar.tgz", "tar.tgz is a tar archive"),
+    ("{}/secret.zip", "secret.zip is encrypted; unpack it first"),
+    ("{}/method.zip", "method.zip cannot be unpacked by Python .*; unpack it first"),
+    ("{}/letter.docx", "letter.docx is an office document or e-book; .* Save its text as .txt first"),
+    ("{}/paper.txt", "paper.txt is a PDF document; accepted is plain text in UTF-8, or a table"),
+    ("{}/page", "page is an HTML page"),
+    ("{}/notes.db", "notes.db is an SQLite database"),
+    ("{}/pages", "pages is no corpus: it has a.html"),
+    ("{}/mixed", "table.txt holds a table; accepted is a folder of text files or a folder of tables"),
+    ("{}/halves", "halves has files for train, and other.txt, which is for none of them"),
+    ("{}/address", "README.md names https://127.0.0.1:9/x.jsonl; only files in the folder are read"),
+    ("{}/outside", r"outside names .*/rows.csv, which is outside the folder"),
+    ("{}/above", "above names .*/train.txt, which is outside the folder"),
+    ("{}/yaml", "yaml is no corpus: while parsing"),
+    ("/dev/null", "/dev/null is a device; accepted is a file, a pipe or a directory"),
     ("{}/nothing", "nothing is no corpus: it has readme.md; accepted: .* train.txt, valid.txt, test.txt"),
     ("{}/void", "void is no corpus: it has no files"),
     ("{}/columns", r"has the columns title \(string\), body \(string\), n \(int64\); accepted: 'text' \(string\)"),
@@ -444,24 +543,50 @@ def test_python_docs():
     ("{}/twice", "train.raw and train.txt are train text"),
 ])
 def test_errors(tmp_path, spec, message):
+    configs = {name: {"configs": [{"config_name": "default", "data_files": file}]} for name, file in {
+        "address": "https://127.0.0.1:9/x.jsonl", "outside": "../rows.csv", "above": str(tmp_path / "train.txt")}.items()}
+    archive = tar_of("a.txt")
     for name, content in {
-        "train.txt": b"One line.", "empty.txt": b"", "blank.txt": b" \n\n", "cut.txt": b"caf\xc3", "damaged.gz": b"hello",
-        "latin.txt": b"ab " * 666_666 + b"  caf\xe9", "utf16.txt": "Hello".encode("utf-16"),
-        "bare.txt": b"H\0e\0l\0l\0o\0", "rows.csv": b"text\nhello\n", "nothing/readme.md": b"hello", "void/": b"",
+        "train.txt": b"One line.", "empty.txt": b"", "blank.txt": b" \n\n", "cut.txt": b"caf\xc3",
+        "damaged.gz": gzip.compress(b"hello")[:-9], "latin.txt": b"ab " * 666_666 + b"  caf\xe9",
+        "utf16.txt": "Hello".encode("utf-16"), "bare.txt": b"H\0e\0l\0l\0o\0", "rows.csv": b"title,body\nhello,you\n",
+        "rows.json": b"no json", "nothing/readme.md": b"hello", "void/": b"", "tar.txt": archive,
+        "tar.tgz": gzip.compress(archive), "secret.zip": zip_of({"a.txt": "a"}, flags=1),
+        "method.zip": zip_of({"a.txt": "a"}, method=98), "letter.docx": zip_of({"[Content_Types].xml": "", "a.xml": ""}),
+        "paper.txt": b"%PDF-1.7 ...", "page": b" <!DOCTYPE html><p>", "notes.db": b"SQLite format 3\0",
+        "pages/a.html": b"<html>", "mixed/a.txt": b"A.", "mixed/table.txt": b'{"text": "a"}\n',
+        "halves/train-1.txt": b"A.", "halves/other.txt": b"B.", "yaml/README.md": b"---\nconfigs: [\n---\n",
         "columns/train.jsonl": b'{"title": "a", "body": "b", "n": 1}\n', "broken/train.parquet": b"no parquet",
-        "extra/": b"", "twice/train.txt": b"a", "twice/train.raw": b"a",
+        "extra/": b"", "twice/train.txt": b"a", "twice/train.raw": b"a", "two.zip": zip_of({"a.txt": "a", "b.txt": "b"}),
+        **{f"{name}/README.md": f"---\n{json.dumps(card)}\n---\n".encode() for name, card in configs.items()},
     }.items():
         path = tmp_path / name
         (path if name.endswith("/") else path.parent).mkdir(exist_ok=True)
         if not name.endswith("/"):
             path.write_bytes(content)
     write_hub_layout(tmp_path / "extra", more=["Hello."])
-    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
-        archive.writestr("a.txt", "a")
-        archive.writestr("b.txt", "b")
     with pytest.raises(CorpusError, match=message) as caught:
         load_corpus(spec.format(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def zip_of(members, flags=0, method=None):
+    """The bytes of a zip file; its headers may claim flags and a method."""
+    with zipfile.ZipFile(file := io.BytesIO(), "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    content = bytearray(file.getvalue())
+    for mark, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        at = content.find(mark) + offset
+        content[at] |= flags
+        content[at + 2] = content[at + 2] if method is None else method
+    return bytes(content)
+
+
+def tar_of(name):
+    with tarfile.open(fileobj=(file := io.BytesIO()), mode="w") as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    return file.getvalue()
 
 
 # ---- The hub, as far as one can be had without a network: a server on loopback that answers like it.

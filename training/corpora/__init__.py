@@ -1,5 +1,7 @@
-"""From a corpus's name to clean text in splits: `load_corpus` and what it gives."""
-from nextword.training.corpora.corpus import SPLITS, Corpus, CorpusError, HubUnreachable, Source
-from nextword.training.corpora.loading import CORPORA, default_corpus, load_corpus
+"""From a corpus's name to clean text in splits: `load_corpus` and its result."""
+from nextword.training.corpora.corpus import SPLITS, Corpus, CorpusError, HubUnreachable, Origin, Source
+from nextword.training.corpora.loading import default_corpus, load_corpus
+from nextword.training.corpora.registry import CORPORA
 
-__all__ = ["CORPORA", "SPLITS", "Corpus", "CorpusError", "HubUnreachable", "Source", "default_corpus", "load_corpus"]
+__all__ = [
+    "CORPORA", "SPLITS", "Corpus", "CorpusError", "HubUnreachable", "Origin", "Source", "default_corpus", "load_corpus"]

@@ -1,4 +1,4 @@
-"""What a corpus is, once it is loaded: named splits of clean text, and where they came from."""
+"""A loaded corpus: named splits of clean text, and where they came from."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class CorpusError(ValueError):
-    """A corpus cannot be had or used: one line that says what was found and what is accepted."""
+    """A corpus cannot be loaded or used. The message is one line: what is wrong and what is accepted."""
 
 
 class HubUnreachable(CorpusError):
@@ -18,14 +18,25 @@ class HubUnreachable(CorpusError):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """A part of a corpus that has a licence of its own."""
+
+    name: str  # the value of the column `source`
+    licence: str | None  # None: unknown
+    documents: int  # of the training text
+
+
+@dataclass(frozen=True)
 class Source:
-    """Where text came from and what was done to it, as it is recorded in a bundle."""
+    """A corpus as a bundle records it: where the text came from and how it was cleaned."""
 
     name: str
-    licence: str | None  # None: not known
+    licence: str | None  # None: unknown; of a corpus with several origins all their licences
     clean_up: str | None  # a function of nextword.training.corpora.cleaning; None: the text was taken as it is
-    documents: dict[str, int]  # by split
+    documents: dict[str, int]  # by split; empty for a streamed corpus
     left_out: dict[str, int] = field(default_factory=dict)  # documents that an earlier split has too
+    origins: tuple[Origin, ...] = ()
+    times: float = 1  # the training text was read so many times an epoch
 
 
 @dataclass(frozen=True)
@@ -33,14 +44,14 @@ class Corpus:
     """Text to train and to measure on.
 
     Each split is a memory-mapped `datasets.Dataset` with one column, `text`: a document a row, its paragraphs
-    separated by one newline. Of pretokenized text, a row is a sentence. (Of a streamed corpus each is a
-    `nextword.training.corpora.streaming.Streamed`, which is not kept anywhere.)
+    separated by one newline. Of pretokenized text, a row is a sentence. Each split of a streamed corpus is a
+    `nextword.training.corpora.streaming.Streamed`, which is not kept anywhere.
     """
 
     name: str
     sources: tuple[Source, ...]
-    splits: dict[str, datasets.Dataset]  # of "train", "validation", "test" those that there are
-    parts: tuple[Corpus, ...] = ()  # the corpora that it joins, where it does
+    splits: dict[str, datasets.Dataset]  # some of "train", "validation", "test"
+    parts: tuple[Corpus, ...] = ()  # the corpora that were joined; empty for a single corpus
 
     def split(self, name: str) -> datasets.Dataset:
         """Raises CorpusError where there is no such split."""
@@ -49,7 +60,7 @@ class Corpus:
         return self.splits[name]
 
     def fingerprint(self, split: str) -> str:
-        """Another one whenever the text, its clean-up, or the documents chosen from it change; takes no reading."""
+        """A string that changes whenever the text, its clean-up or the choice of documents does. Reads no text."""
         return self.split(split)._fingerprint
 
     def documents(self, split: str) -> Iterator[str]:

@@ -4,27 +4,34 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import datasets
 import httpx
 
+from nextword.training.corpora import tables
 from nextword.training.corpora.corpus import CorpusError, HubUnreachable
 
-# What `datasets` raises where it cannot load something.
-LOADING_ERRORS = (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError)
 PATIENCE = 8  # seconds for the hub to give any answer at all
+T = TypeVar("T")
 
 
-def load(hub_id: str, config: str | None, loader: Callable = datasets.load_dataset):
-    """All splits of a dataset, or what another `loader` gives. Raises HubUnreachable within about 10 s, CorpusError where the hub has no such one."""
+def load(hub_id: str, config: str | None, use: Callable[[datasets.DatasetBuilder], T]) -> T:
+    """What `use` makes of the builder of a dataset.
+
+    Raises HubUnreachable within about 10 s, and CorpusError where the hub has no such dataset.
+    """
     reachable = not datasets.config.HF_HUB_OFFLINE and _answers(datasets.config.HF_ENDPOINT)
     name = hub_id + (f":{config}" if config else "")
     try:
         with contextlib.nullcontext() if reachable else _offline():
-            return loader(hub_id, config)
+            builder = datasets.load_dataset_builder(hub_id, config)
+            if tables.type_of(builder) == "csv":
+                builder = datasets.load_dataset_builder(hub_id, config, **tables.CSV_OPTIONS)
+            return use(builder)
     except datasets.exceptions.DatasetNotFoundError:
         raise CorpusError(f"the hub has no dataset {hub_id!r}, or not for everybody") from None
-    except (*LOADING_ERRORS, ImportError, httpx.HTTPError) as error:
+    except (*tables.LOADING_ERRORS, httpx.HTTPError) as error:
         if reachable and not isinstance(error, (ConnectionError, httpx.TransportError)):
             raise CorpusError(f"{name} cannot be loaded from the hub: {' '.join(str(error).split())}") from error
         raise HubUnreachable(
@@ -34,7 +41,7 @@ def load(hub_id: str, config: str | None, loader: Callable = datasets.load_datas
 
 
 def _answers(address: str) -> bool:
-    """Whether a request comes through. In a thread, since looking up a host's name knows no time limit."""
+    """True if a request is answered. It runs in a thread, since the look-up of a host's name has no time limit."""
     answers: list[httpx.Response] = []
 
     def ask() -> None:

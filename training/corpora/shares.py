@@ -18,20 +18,27 @@ import datasets
 import pyarrow.compute as pc
 
 from nextword.training.corpora.held_out import cut_text
+from nextword.training.corpora.streaming import Streamed, concatenated
 
 PIECE = 4096  # characters
 _VERSION = 1  # raised whenever other text is chosen
 
-Text = TypeVar("Text", datasets.Dataset, datasets.IterableDataset)
+Text = TypeVar("Text", datasets.Dataset, Streamed)
 
 
-def choose(train: Text, share: float) -> Text:
-    """About `share` (between 0 and 1) of the characters of a training text with one column, `text`."""
+def multiplied(train: Text, times: float) -> Text:
+    """A training text with one column, `text`, read `times` times: as a whole as often as that goes, and a share of it."""
+    whole, share = divmod(times, 1)
+    return concatenated([train] * int(whole) + ([_choose(train, share)] if share else []))
+
+
+def _choose(train: Text, share: float) -> Text:
+    """About `share` (between 0 and 1) of the characters of a training text."""
     piece = PIECE
     if isinstance(train, datasets.Dataset):  # pieces of a small text are small, so that there are enough to choose from
         length = sum(pc.sum(pc.utf8_length(batch["text"])).as_py() for batch in train.with_format("arrow").iter(1000))
         piece = max(1, min(PIECE, length // 400))
-    return train.map(_chosen, batched=True, batch_size=256,
+    return train.map(_chosen, batched=True, batch_size=256, writer_batch_size=256,
                      fn_kwargs={"share": share, "piece": piece, "version": _VERSION})
 
 

@@ -1,0 +1,165 @@
+"""Files and folders of this machine as splits: text files, tables, folders of them, and pipes."""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import datasets
+
+from nextword.training.corpora import filetypes, tables, textfiles
+from nextword.training.corpora.corpus import CorpusError
+
+SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+    "test": "test",
+}  # fmt: skip
+_TEXT_ENDINGS = (".txt", ".raw", ".tokens", *filetypes.PACKED)
+_ACCEPTED = ("a directory in the hub's layout (parquet, json or csv files with a column 'text'), or one with train.txt, "
+             "valid.txt, test.txt")
+
+
+def read_file(path: Path, by_line: bool) -> datasets.Dataset:
+    """The rows of a text file or of a table."""
+    path = regular(path)
+    kind = _type_of(path)
+    if kind == "text":
+        return _read_texts([path], by_line)
+    with _one_line_errors(path):
+        return tables.read(tables.file(path, kind))["train"]
+
+
+def _read_texts(paths: list[Path], by_line: bool) -> datasets.Dataset:
+    with _one_line_errors(paths[0] if len(paths) == 1 else paths[0].parent):
+        return textfiles.read(paths, by_line)
+
+
+def _type_of(path: Path) -> str:
+    with _one_line_errors(path):
+        return filetypes.type_of(path)
+
+
+@contextlib.contextmanager
+def _one_line_errors(path: Path) -> Iterator[None]:
+    """Turn errors of reading into a CorpusError of one line."""
+    try:
+        yield
+    except CorpusError:
+        raise
+    except (*tables.LOADING_ERRORS, *filetypes.UNPACKING_ERRORS) as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, CorpusError):
+            raise cause from None
+        raise CorpusError(f"{path} cannot be read: {' '.join(str(cause).split())}") from None
+
+
+def read_folder(path: Path, config: str | None, by_line: bool) -> dict[str, datasets.Dataset]:
+    """The splits of a folder: of files named after splits, of the hub's layout, or of text files (all of them "train")."""
+    if not config and (files := _split_files(path)):
+        return {split: read_file(file, by_line) for split, file in files.items()}
+    try:
+        builder = tables.folder(path, config)
+        if tables.type_of(builder) == "text":
+            return {split: _read_texts(files, by_line) for split, files in _text_files(path, builder).items()}
+        if tables.type_of(builder) in tables.TYPES:
+            return tables.read(builder)
+        contents = _listing(path)
+    except CorpusError:
+        raise
+    except FileNotFoundError:
+        contents = _listing(path)
+    except tables.LOADING_ERRORS as error:
+        contents = " ".join(str(error.__cause__ or error).split())
+    raise CorpusError(f"{path} is no corpus: {contents}; accepted: {_ACCEPTED}")
+
+
+def _listing(folder: Path) -> str:
+    return "it has " + (", ".join(sorted(entry.name for entry in folder.iterdir())[:10]) or "no files")
+
+
+def regular(path: Path) -> Path:
+    """The path itself or, of a pipe, that of a file with its content: the same file for the same content."""
+    state = path.stat()
+    if stat.S_ISREG(state.st_mode) and state.st_nlink:
+        return path
+    if stat.S_ISCHR(state.st_mode) or stat.S_ISBLK(state.st_mode):
+        raise CorpusError(f"{path} is a {'terminal' if path.is_char_device() and _is_terminal(path) else 'device'}; "
+                          "accepted is a file, a pipe or a directory")
+    return _kept(path, state.st_dev, state.st_ino)
+
+
+@lru_cache
+def _kept(path: Path, _device: int, _number: int) -> Path:
+    """A pipe gives its content once, so a process keeps where it wrote it."""
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "piped"
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as source, tempfile.NamedTemporaryFile(dir=folder, delete=False) as target:
+            while chunk := source.read(2**20):
+                digest.update(chunk)
+                target.write(chunk)
+    except OSError as error:
+        raise CorpusError(f"{path} cannot be read: {error}") from None
+    kept = folder / f"{digest.hexdigest()[:24]}{filetypes.ending(path.name)}"
+    if kept.exists():  # its time is part of the text's fingerprint
+        os.unlink(target.name)
+    else:
+        shutil.move(target.name, kept)
+    return kept
+
+
+def _is_terminal(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.isatty()
+
+
+def _split_files(folder: Path) -> dict[str, Path]:
+    """The files of a folder that are named after a split (train.txt, ptb.valid.txt, wiki.test.raw.gz, …), if one at least
+    is a text file. Tables alone are read as `datasets` does it."""
+    files: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        split = next((SPLIT_NAMES[part] for part in file.name.lower().split(".") if part in SPLIT_NAMES), None)
+        if split is None or filetypes.ending(file.name) not in (*_TEXT_ENDINGS, *filetypes.TABLES) or not file.is_file():
+            continue
+        if split in files:
+            if _is_table(file) and _is_table(files[split]):
+                return {}
+            raise CorpusError(f"both {files[split]} and {file.name} are {split} text; one is accepted")
+        files[split] = file
+    return {} if all(map(_is_table, files.values())) else files
+
+
+def _is_table(file: Path) -> bool:
+    return filetypes.ending(file.name) in filetypes.TABLES
+
+
+def _text_files(folder: Path, builder: datasets.DatasetBuilder) -> dict[str, list[Path]]:
+    """The text files of each split."""
+    files = {str(split): [Path(file) for file in files] for split, files in (builder.config.data_files or {}).items()}
+    if not tables.is_configured(folder):
+        files = _all_text_files(folder, files)
+    for file in (file for group in files.values() for file in group):
+        if _type_of(file) != "text":
+            raise CorpusError(f"{file} holds a table; accepted is a folder of text files or a folder of tables")
+    return files
+
+
+def _all_text_files(folder: Path, files: dict[str, list[Path]]) -> dict[str, list[Path]]:
+    """`datasets` sees a split in a name such as the-test.txt, and then leaves out all files without one. Where it sees no
+    training text, all text files are that."""
+    every = sorted(file for file in folder.rglob("*") if filetypes.ending(file.name) == ".txt" and file.is_file()
+                   and not any(part.startswith((".", "_")) for part in file.relative_to(folder).parts))
+    if "train" not in files:
+        return {"train": every}
+    if missed := {file.resolve() for file in every} - {file.resolve() for group in files.values() for file in group}:
+        raise CorpusError(f"{folder} has files for {', '.join(files)}, and {min(missed).name}, which is for none of them; "
+                          "accepted is a folder in which all names say the split, or none")
+    return files
