@@ -13,7 +13,7 @@ import torch
 from tests.conftest import TINY
 from nextword.training.__main__ import main
 from nextword.training.distributed import Processes
-from nextword.training.tokens import Windows
+from nextword.training.windows import Windows
 
 OPTIONS = [*TINY, "--evaluate-every", "50", "--checkpoint-every", "5", "--precision", "float32", "--forget", "0.1",
            "--averaging", "0.9"]

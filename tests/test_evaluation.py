@@ -21,8 +21,8 @@ from nextword.training.evaluation.adapted_run import AdaptedRun
 from nextword.training.evaluation.cache_tuning import tune_cache
 from nextword.training.corpora import load_corpus
 from nextword.training.evaluation.dynamic import DynamicSettings, gradient_scales, read_dynamically
-from nextword.training.evaluation.command import evaluate
 from nextword.training.evaluation.excerpts import Text, excerpts, halves
+from nextword.training.evaluation.figures import evaluate
 from nextword.training.publish import publish
 
 NAMES = "They went to the Zorblax. Zorblax ran to the Quux.\nWe walked to the Zorblax, too.\nzorblax! Thank you, Zorblax."

@@ -14,7 +14,7 @@ from nextword.lm.context import Distribution
 from nextword.lm.continuous_cache import CacheSettings
 from nextword.lm.ranking import Ranking
 from nextword.lm.vocabulary import Vocabulary
-from nextword.training.suppressed_words import held_back
+from nextword.training.suppressed_words import suppressed_words
 from tests.servers import serving
 
 PLACES = {"store", "market", "park", "station", "beach", "London"}
@@ -160,9 +160,9 @@ def test_names_of_few_documents_are_found():
     common = [f"Mary met Ann Smith {number} times." for number in range(1200)]
     novel = ["Zelda saw Mary. Zelda smiled. A Rose is a rose. " * 50, "Zelda left."]
     vocabulary = Vocabulary.build([*common, *novel])
-    found = held_back([[*common, *novel, *novel]], vocabulary)
+    found = suppressed_words([[*common, *novel, *novel]], vocabulary)
     assert found == {"names_of_few_documents": ["Zelda", "A", "Rose"], "stock_names": [], "half_words": []}
-    assert held_back([novel], vocabulary)["names_of_few_documents"] == []
+    assert suppressed_words([novel], vocabulary)["names_of_few_documents"] == []
 
 
 def test_stock_names_are_those_of_one_source():
@@ -170,14 +170,14 @@ def test_stock_names_are_those_of_one_source():
     reviews = [f"Ann liked the {number} films of Tom Cruise, shot in Rome." * (number < 3) for number in range(60)]
     reviews += [f"Ann and Bob liked {number} films shot in Rome. " * 4 for number in range(1000)]
     vocabulary = Vocabulary.build([*examples, *reviews, "tom"])
-    assert held_back([examples, reviews], vocabulary)["stock_names"] == ["Bob", "Tom"]
-    assert held_back([examples, reviews[:60]], vocabulary)["stock_names"] == [], "a source of few documents is about them"
-    assert held_back([[*examples, *reviews]], vocabulary)["stock_names"] == []
+    assert suppressed_words([examples, reviews], vocabulary)["stock_names"] == ["Bob", "Tom"]
+    assert suppressed_words([examples, reviews[:60]], vocabulary)["stock_names"] == [], "a source of few documents is about them"
+    assert suppressed_words([[*examples, *reviews]], vocabulary)["stock_names"] == []
 
 
 def test_half_words_are_found_and_never_suggested():
     vocabulary = Vocabulary.build(texts := ["What a f*ck`ed day! Oh f***, Ed. Ten cars*trucks. More trucks, cars, trucks, cars."] * 2)
-    assert set(held_back([texts], vocabulary)["half_words"]) == {"f", "ck", "ed"}
+    assert set(suppressed_words([texts], vocabulary)["half_words"]) == {"f", "ck", "ed"}
     ranking = Ranking(vocabulary, half_words=["ck", "ed"])
     log_probs = torch.tensor([{"ck": 0.5, "ed": 0.2, "Ed": 0.2, "day": 0.1}.get(word, 0.0) for word in vocabulary.words]).log()
     for partial, expected in (("", ["Ed", "day"]), ("c", []), ("e", ["Ed"]), ("d", ["day"])):

@@ -13,15 +13,18 @@ import numpy as np
 import pytest
 import torch
 
+from nextword.lm import load
+from nextword.lm.bundle import open_bundle, write_bundle
 from nextword.lm.vocabulary import Vocabulary
 from tests.conftest import TINY
 from nextword.training.__main__ import main
 from nextword.training import precision
-from nextword.training.loop import learning_rate
 from nextword.training.loss import cross_entropy, sample_candidates
-from nextword.training.recipe import Recipe, RecipeError, load_recipe, names
-from nextword.training.stopping import Stopping
-from nextword.training.tokens import Windows, encode_split, log_frequencies
+from nextword.training.recipe import Recipe, RecipeError, load_recipe, recipe_names
+from nextword.training.stopping import Stopping, has_diverged
+from nextword.training.tokens import encode_split, word_counts
+from nextword.training.trainer import learning_rate
+from nextword.training.windows import Windows
 
 # Averaging is among them, so that a resumed run must bring the averaged weights back too.
 SHORT = [*TINY, "--epochs", "1", "--evaluate-every", "15", "--averaging", "0.9", "--weight-drop", "0.1"]
@@ -77,6 +80,9 @@ def test_a_run_leaves_a_bundle_metrics_and_plots(finished):
     assert description["training"]["corpus"][0]["name"] == "invented.txt"
     assert str(out.parent) not in json.dumps(description)
     assert abs(description["export"]["perplexity_lost"]) < 0.02
+    for line in ("in training: state carried, no cache", "each document by itself, with cache", "the most frequent words",
+                 "A sample of the test text", "(start of a text)"):
+        assert line in run.stderr
     assert "tokens/s" in run.stderr and "perplexity" in run.stderr and "\r" not in run.stderr  # no terminal: plain lines
 
 
@@ -167,6 +173,40 @@ def test_a_run_begins_with_a_bundle_and_more_cells(tmp_path, corpus_file, capsys
     assert "embedding_size 16, hidden_size 48, layers 1, projection_size 16" in said and "may only be larger" in said
 
 
+def test_adapting_adds_the_texts_words_and_keeps_the_lists(tmp_path, tiny_bundle, capsys):
+    bundle = open_bundle(tiny_bundle)
+    lists = {"stock_names": ["London"], "half_words": ["zoo"], "names_of_few_documents": ["They", "You"]}
+    start = write_bundle(tmp_path / "start", bundle.content["model.pt"], bundle.content["tokenizer.json"].decode(), {
+        "name": "start", **bundle.metadata, **lists, "cache": {"theta": 6.0, "weight": 0.25, "size": 300}})
+    text = tmp_path / "mine.txt"
+    text.write_text("\n\n".join(["You went to the Zorblax today.", "I ran to the park once."] * 60 + ["I walked to a quux."]))
+    out = tmp_path / "run"
+    assert main(["train", "--corpus", str(text), "--out", str(out), *TINY, "--start-from", str(start.path),
+                 "--start-vocabulary", "extend", "--batch-size", "4"]) == 0
+    model = load(out / "bundle")
+    assert {"Zorblax", "once", "market"} <= set(model.vocabulary.words) and "quux" not in model.vocabulary.words
+    assert "Zorblax" in [word.word for word in model.next_words("You went to the", 2)]
+    assert model.next_words("You went to the", 1, partial="zo")[0].word == "Zorblax"
+    assert {key: model.metadata[key] for key in lists} == {**lists, "names_of_few_documents": ["They"]}  # the text has You
+    assert model.metadata["cache"] == {"theta": 6.0, "weight": 0.25, "size": 300}
+    said = capsys.readouterr().err
+    assert "before: start, with cache" in said and "Suggestions before and after" in said
+    assert "Gained on text that was not trained on: perplexity" in said and "too little to tell" in said
+
+
+def test_a_diverged_training_is_not_published(tmp_path, corpus_file, capsys):
+    out = tmp_path / "run"
+    for _ in range(2):
+        assert main(command(corpus_file, out, "--learning-rate", "1000", "--clip-norm", "1000")[3:]) == 2
+        assert "training diverged: at step" in capsys.readouterr().err and not (out / "bundle").exists()
+
+
+def test_evaluations_and_threads_may_change_when_a_run_goes_on(tmp_path, finished, corpus_file):
+    out = shutil.copytree(finished[0], tmp_path / "run")
+    changed = ["--evaluate-every", "7", "--evaluation-tokens", "100", "--patience", "30", "--threads", "2"]
+    assert main(command(corpus_file, out, *changed)[3:]) == 0
+
+
 def test_a_cell_that_cannot_grow_is_refused(tmp_path, corpus_file, capsys):
     gru = ["--cell", "gru", "--hidden-size", "10", "--epochs", "0.1"]
     assert main(command(corpus_file, tmp_path / "first", *gru)[3:]) == 0
@@ -188,11 +228,11 @@ def test_a_folder_of_another_run_is_left_alone(finished, corpus_file, capsys):
 
 
 @pytest.mark.parametrize("options, message", [
-    (["--cell", "lstn"], "cell is 'lstn'; accepted: rnn, gru, lstm"),
-    (["--hidden-size", "many"], "hidden_size is 'many', but must be a whole number"),
-    (["--batch-size", "0"], "batch_size is 0"),
+    (["--cell", "lstn", "--bptt", "0"], "--cell is 'lstn', but must be one of rnn, gru, lstm; --bptt is 0, but must be a whole"),
+    (["--hidden-size", "many"], "--hidden-size is 'many', but must be a whole number from 1"),
+    (["--samples", "1"], "--samples is 1, but must be 0 (all words) or at least 2"),
     (["--cell", "gru", "--projection-size", "8"], "projection_size is for the lstm"),
-    (["--precision", "float8"], "accepted: auto, float32, bfloat16"),
+    (["--hidden-sise", "8"], "there is no option --hidden-sise; did you mean --hidden-size?"),
     (["--recipe", "no-such-recipe"], "no recipe 'no-such-recipe'"),
     (["--corpus", "/no/such/file.txt"], "/no/such/file.txt"),
 ])
@@ -205,10 +245,10 @@ def test_wrong_settings_are_named_before_anything_runs(corpus_file, tmp_path, ca
 
 
 @pytest.mark.parametrize("content, message", [
-    ("hidden_sise = 3", "sets 'hidden_sise', which is not a setting; did you mean 'hidden_size'"),
-    ("hidden_size = '3'", "sets hidden_size to '3', but hidden_size must be a whole number"),
+    ("hidden_sise = 3", "hidden_sise in .*r.toml is not a setting; did you mean hidden_size?"),
+    ("hidden_size = '3'", "hidden_size in .*r.toml is '3', but must be a whole number from 1"),
     ("hidden_size = true", "must be a whole number"), ("hidden_size 3", "cannot be read as TOML"),
-    ("dropout = 1.5\nepochs = 0", "epochs is 0.0.*dropout is 1.5"),
+    ("dropout = 1.5\nepochs = 0", "dropout in .* is 1.5, but must be a number from 0 to below 1; epochs in .* is 0, but"),
 ])
 def test_wrong_recipe_files_are_refused(tmp_path, content, message):
     (tmp_path / "r.toml").write_text(content)
@@ -217,8 +257,8 @@ def test_wrong_recipe_files_are_refused(tmp_path, content, message):
 
 
 def test_every_recipe_loads_and_the_command_line_wins(tmp_path):
-    assert "english" in names()
-    for name in names():
+    assert "english" in recipe_names()
+    for name in recipe_names():
         load_recipe(name, {})
     (tmp_path / "r.toml").write_text("hidden_size = 64\nepochs = 2\n")
     recipe = load_recipe(str(tmp_path / "r.toml"), {"hidden_size": "1_024", "quantized": "false"})
@@ -237,9 +277,7 @@ def test_stopping_says_why():
     assert [stopping.update(loss) for loss in (3.0, 2.0, 2.5)] == [True, True, False] and not stopping.reason
     stopping.update(2.1)
     assert stopping.reason == "no better validation perplexity in 2 evaluations"
-    diverged = Stopping(patience=2)
-    diverged.update(float("nan"))
-    assert "diverged" in diverged.reason
+    assert has_diverged(float("nan"), 1000) and has_diverged(9.0, 1000) and not has_diverged(6.9, 1000)
 
 
 def test_exact_loss_is_torchs_in_value_and_gradient():
@@ -298,14 +336,13 @@ def test_blocks_are_found_piece_by_piece(monkeypatch):
     ends = np.flatnonzero(tokens == 1) + 1
     wanted = sorted({0, *(next(iter(ends[ends >= at]), 5000) for at in range(100, 5000, 100))} - {5000})
     for scanned in (7, 1000, 2**22):
-        monkeypatch.setattr("nextword.training.tokens.SCANNED", scanned)
+        monkeypatch.setattr("nextword.training.windows.SCANNED", scanned)
         assert Windows(tokens, 1, 10, shuffle_block=100).starts.tolist() == wanted
 
 
-def test_a_network_begins_with_the_words_frequencies(monkeypatch):
+def test_words_are_counted_piece_by_piece(monkeypatch):
     monkeypatch.setattr("nextword.training.tokens.SCANNED", 3)
-    shares = log_frequencies(np.array([1, 2, 2, 4, 2, 1, 2], np.uint16), 5).exp()
-    torch.testing.assert_close(shares, torch.tensor([1, 3, 5, 1, 2]) / 12)
+    assert word_counts(np.array([1, 2, 2, 4, 2, 1, 2], np.uint16), 5).tolist() == [1, 3, 5, 1, 2]
 
 
 FAULTS = """

@@ -13,25 +13,26 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 
 from nextword.lm.command import Parser, Run, main
-from nextword.training.recipe import Recipe, load_recipe, names
+from nextword.training.recipe import Recipe, accepted_values, load_recipe, recipe_names
 
 
 def train(parser: Parser) -> Run:
     parser.formatter_class, parser.description = argparse.RawDescriptionHelpFormatter, __doc__
+    parser.usage = "%(prog)s [option ...]"
     parser.add_argument("--corpus", help="a name, a hub id, a folder or a file; several joined by commas")
-    parser.add_argument("--recipe", help=f"a TOML file or one of: {', '.join(names())} (default: the defaults below)")
+    parser.add_argument("--recipe", help=f"a TOML file or one of: {', '.join(recipe_names())} (default: the defaults below)")
     parser.add_argument("--out", type=Path, help="the run's folder (default: runs/ and the corpus's name)")
-    parser.add_argument("--processes", type=int, default=1, help="on this machine, which share the work (default: 1)")
-    settings = parser.add_argument_group("settings, which override the recipe's (see training/recipe.py)")
-    for field in fields(Recipe):
-        if field.name != "corpus":
-            switch = {"nargs": "?", "const": "true"} if field.type == "bool" else {}
-            settings.add_argument(f"--{field.name.replace('_', '-')}", dest=f"set_{field.name}", metavar="VALUE",
-                                  help=f"default: {str(field.default).lower()}", **switch)
+    parser.add_argument("--processes", type=int, default=1, help="processes on this machine that share the work (default: 1)")
+    group = parser.add_argument_group("settings, which override the recipe's")
+    for name, setting in Recipe.model_fields.items():
+        if name != "corpus":
+            switch = {"nargs": "?", "const": "true"} if setting.annotation is bool else {}
+            default = "none" if setting.default == "" else str(setting.default).lower()
+            group.add_argument(f"--{name.replace('_', '-')}", dest=f"set_{name}", metavar="VALUE", **switch, help=(
+                f"{setting.description} ({accepted_values(setting)}; default: {default})"))
     return lambda arguments: _guarded(parser.prog, lambda: _train(arguments, parser.given))
 
 
@@ -56,6 +57,8 @@ def _train_in(processes: Processes, recipe: Recipe, out: Path | None) -> int:
     from nextword.training.export import export_run
     from nextword.training.loop import fit
     from nextword.training.plots import plot_run
+    from nextword.training.summary import summary
+    from nextword.training.warm_start import Start
 
     with processes.in_turn():
         corpus = load_corpus(recipe.corpus, pretokenized=recipe.pretokenized) if recipe.corpus else default_corpus()
@@ -65,10 +68,12 @@ def _train_in(processes: Processes, recipe: Recipe, out: Path | None) -> int:
     if processes.rank:
         return 0
     plot_run(out)
-    bundle = export_run(out, recipe, corpus, result)
-    validation, check = bundle.metadata["metrics"]["validation"], bundle.metadata["export"]
+    start = Start(recipe.start_from) if recipe.start_from else None
+    bundle = export_run(out, recipe, corpus, result, start)
     print(f"Ended after {result['steps']} steps: {result['reason']}. Validation perplexity "
-          f"{validation['perplexity']:.2f}; export lost {check['perplexity_lost']:.2%} of it.", file=sys.stderr)
+          f"{bundle.metadata['metrics']['validation']['perplexity']:.2f}; export lost "
+          f"{bundle.metadata['export']['perplexity_lost']:.2%} of it.", file=sys.stderr)
+    print(summary(bundle, recipe, corpus, start), file=sys.stderr)
     print(f"{bundle.path}  (make serve BUNDLE={bundle.path})")
     return 0
 

@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -24,13 +24,16 @@ from torch import Tensor, nn
 
 from nextword.lm.network import Architecture, Network
 from nextword.training.corpora import Corpus
-from nextword.training.distributed import Processes
-from nextword.training.loop import _Run, build_network, fit
+from nextword.training.files import write_atomically
+from nextword.training.loop import fit
 from nextword.training.measure import measure
 from nextword.training.plots import plot_comparison
 from nextword.training.recipe import Recipe
-from nextword.training.tokens import Windows, build_vocabulary, encode_split, write_atomically
+from nextword.training.run_folder import RunFolder
+from nextword.training.tokens import build_vocabulary, encode_split
+from nextword.training.trainer import Trainer, TrainingData, build_network
 from nextword.training.transformer import Shape, Transformer
+from nextword.training.windows import Windows
 
 MODELS = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM", "transformer": "Transformer"}
 CONTEXTS = (10, 100, 1000)
@@ -66,7 +69,7 @@ def compare(corpus: Corpus, out: Path, plan: Plan, pretokenized: bool = False) -
     models = [_Model(name, corpus, out / name, plan, pretokenized) for name in MODELS]
     for model in models:
         model.train()
-    for model, speed in zip(models, _in_rounds([model.trains for model in models], plan.repeats)):
+    for model, speed in zip(models, _in_rounds([model.training_steps for model in models], plan.repeats)):
         model.figures["train_tokens_per_second"] = model.tokens_a_step / speed
     for model in models:
         model.measure()
@@ -91,22 +94,22 @@ class _Model:
         index = bisect.bisect(widths, wanted, key=lambda width: self._parameters(recipe, width))
         width = min(widths[max(0, index - 1) : index + 1], key=lambda w: abs(self._parameters(recipe, w) - wanted))
         cell = name if name != "transformer" else "lstm"  # recipes know no other; for the Transformer it has no meaning
-        self.recipe = replace(recipe, cell=cell, hidden_size=width)
+        self.recipe = recipe.model_copy(update={"cell": cell, "hidden_size": width})
         self.figures = {"parameters": self._parameters(recipe, width), "width": width, "vocabulary": len(self.vocabulary),
                         "embedding_parameters": len(self.vocabulary) * (plan.embedding_size + 1)}
         self.tokens_a_step = recipe.batch_size * recipe.bptt
 
     def _parameters(self, recipe: Recipe, width: int) -> int:
-        return _count(self.network(replace(recipe, hidden_size=width)))
+        return _count(self.network(recipe.model_copy(update={"hidden_size": width})))
 
     def train(self) -> None:
-        trials = {rate: self._fit(f"rate-{rate:g}", replace(self.recipe, learning_rate=rate, epochs=self.plan.trial_epochs,
-                                                            evaluate_every=1_000_000))[-1]["validation"]["perplexity"]
-                  for rate in self.plan.rates}
+        trial = {"epochs": self.plan.trial_epochs, "evaluate_every": 1_000_000}
+        trials = {rate: self._fit(f"rate-{rate:g}", self.recipe.model_copy(update={**trial, "learning_rate": rate}))
+                  [-1]["validation"]["perplexity"] for rate in self.plan.rates}
         best = min(trials, key=trials.get)
         tokens = len(encode_split(self.corpus, "train", self.vocabulary))
         every = max(1, int(self.plan.epochs * tokens / self.tokens_a_step / self.plan.evaluations))
-        self.recipe = replace(self.recipe, learning_rate=best, epochs=self.plan.epochs, evaluate_every=every)
+        self.recipe = self.recipe.model_copy(update={"learning_rate": best, "epochs": self.plan.epochs, "evaluate_every": every})
         rows = self._fit("full", self.recipe)
         self.figures |= {"learning_rate": best, "trials": {f"{rate:g}": value for rate, value in trials.items()},
                          "learning_curve": [(row["tokens"], row["validation"]["perplexity"]) for row in rows]}
@@ -114,16 +117,17 @@ class _Model:
     def _fit(self, name: str, recipe: Recipe) -> list[dict]:
         print(f"{MODELS[self.name]}, learning rate {recipe.learning_rate:g}, {recipe.epochs:g} epochs", file=sys.stderr)
         fit(recipe, self.corpus, self.out / name, build=partial(_build, self.name))
-        return [json.loads(line) for line in (self.out / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        return RunFolder(self.out / name).evaluations()
 
-    def trains(self) -> Callable[[], None]:
-        """Something that does one training step after the other."""
-        run = _Run(self.recipe, self.vocabulary, self.corpus, self.out / "full", Processes(), partial(_build, self.name))
-        windows = run.windows.epoch(0)
-        return lambda: run._step(*next(windows))
+    def training_steps(self) -> Callable[[], float]:
+        """A function that does the next training step at each call."""
+        data = TrainingData.load(self.recipe, self.corpus, self.vocabulary)
+        trainer = Trainer(self.recipe, data, build=partial(_build, self.name))
+        windows = data.windows.epoch(0)
+        return lambda: trainer.train_step(*next(windows))
 
     def measure(self) -> None:
-        weights = torch.load(self.out / "full" / "best.pt", map_location="cpu", weights_only=True)["network"]
+        _, weights = RunFolder(self.out / "full").best()
         network, remembering = self.network(self.recipe), self.network(self.recipe, memory=max(CONTEXTS))
         network.load_state_dict(weights)
         remembering.load_state_dict(weights)

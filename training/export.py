@@ -1,7 +1,6 @@
-"""From a finished run to a bundle: TorchScript, checked against the network it was made from on real text."""
+"""From a finished run to a bundle: a TorchScript program, checked against its network on real text."""
 from __future__ import annotations
 
-import json
 import math
 import platform
 from importlib.metadata import version
@@ -14,30 +13,45 @@ from torch import Tensor
 
 from nextword.lm import torchscript
 from nextword.lm.bundle import Bundle, write_bundle
+from nextword.lm.continuous_cache import CacheSettings
 from nextword.lm.network import Network
-from nextword.lm.vocabulary import Vocabulary
-from nextword.training.evaluation.cache_tuning import TIMES, tune_cache
 from nextword.training.corpora import Corpus
-from nextword.training.evaluation.excerpts import excerpts
-from nextword.training.suppressed_words import held_back
+from nextword.training.evaluation.cache_tuning import TIMES, measure_cache, tune_cache
+from nextword.training.evaluation.excerpts import Text, excerpts
 from nextword.training.recipe import Recipe
+from nextword.training.run_folder import RunFolder
+from nextword.training.suppressed_words import suppressed_words
 from nextword.training.tokens import encode_split
+from nextword.training.warm_start import Start
 
 HEADS = 16  # sequences that calibration and check read side by side
+CACHE_TOKENS = 10_000  # of validation text, below which the cache keeps the settings of the start
 
 
-def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict) -> Bundle:
-    """Write the bundle `run/bundle` of the run's best weights. `result` is what `training.loop.fit` returned."""
-    vocabulary = Vocabulary.from_file(run / "tokenizer.json")
-    best = torch.load(run / "best.pt", map_location="cpu", weights_only=True)
+def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict, start: Start | None = None) -> Bundle:
+    """Write the bundle `run/bundle` of the run's best weights.
+
+    result: what `training.loop.fit` returned. start: the model that the training began with. Its lists of suppressed
+    words go on to hold (see nextword.training.suppressed_words), and the settings of its cache too where there is too
+    little validation text to choose others.
+    """
+    folder = RunFolder(run)
+    vocabulary = folder.vocabulary()
+    best_step, weights = folder.best()
     network = Network(recipe.architecture(len(vocabulary))).eval()
-    network.load_state_dict(best["network"])
+    network.load_state_dict(weights)
     train, validation = (_excerpt(encode_split(corpus, split, vocabulary), recipe.calibration_tokens)
                          for split in ("train", "validation"))
     program = torchscript.script(network, train if recipe.quantized else None)
     check = compare(network, program, validation)
-    cache = tune_cache(program, excerpts(corpus, "validation", vocabulary, TIMES * recipe.calibration_tokens))
-    metrics = {"validation": _row_of(run, best["step"])["validation"]}
+    start_metadata = start.bundle.metadata if start and start.bundle else {}
+    cache = _cache(program, excerpts(corpus, "validation", vocabulary, TIMES * recipe.calibration_tokens),
+                   start_metadata.get("cache"))
+    lists = {}
+    if not recipe.pretokenized:
+        sources = [part.documents("train") for part in corpus.parts or [corpus]]
+        lists = suppressed_words(sources, vocabulary, start_metadata if start else None)
+    row = next(row for row in folder.evaluations() if row["step"] == best_step)
     metadata = {
         "name": run.resolve().name,
         "description": f"{network.architecture.cell.upper()} language model, trained on {corpus.name}",
@@ -46,25 +60,31 @@ def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict) -> Bundl
         "training": {
             "corpus": [{"name": source.name, "licence": source.licence, "clean_up": source.clean_up,
                         "documents": source.documents, "left_out": source.left_out} for source in corpus.sources],
-            "recipe": {**recipe.to_dict(), "corpus": corpus.name}, **result, "best_step": best["step"],
+            "recipe": {**recipe.to_dict(), "corpus": corpus.name}, **result, "best_step": best_step,
             "device": "cuda" if torch.cuda.is_available() else "cpu", "machine": platform.machine(),
         },
-        "metrics": {**metrics, "cache": {key: value for key, value in cache.items() if key != "settings"}},
+        "metrics": {"validation": row["validation"], "cache": {key: cache[key] for key in cache if key != "settings"}},
         "cache": cache["settings"],
-        **({} if recipe.pretokenized else held_back([part.documents("train") for part in corpus.parts or [corpus]],
-                                                    vocabulary)),
+        **lists,
         "export": check,
         "versions": {"nextword": version("nextword"), "torch": torch.__version__,
                      "tokenizers": tokenizers.__version__, "python": platform.python_version()},
     }
-    return write_bundle(run / "bundle", torchscript.save(program), vocabulary.to_json(), metadata)
+    return write_bundle(folder.bundle, torchscript.save(program), vocabulary.to_json(), metadata)
+
+
+def _cache(program: torch.jit.ScriptModule, texts: list[Text], of_start: dict | None) -> dict:
+    """Settings for the cache, and what they are worth on these validation texts."""
+    if of_start and sum(text.length for text in texts) < CACHE_TOKENS:
+        return measure_cache(program, texts, CacheSettings(**of_start))
+    return tune_cache(program, texts)
 
 
 @torch.no_grad()
 def compare(network: Network, program: torch.jit.ScriptModule, tokens: Tensor) -> dict:
-    """How far the exported program is from the network, on text (batch, time + 1) int64; a record for `bundle.json`.
+    """The difference between the exported program and the network on text (batch, time + 1) int64, for `bundle.json`.
 
-    The largest and the mean difference of a log-probability (nats, over all words at all positions), the perplexity of
+    It has the largest and the mean difference of a log-probability (nats, over all words at all positions), the perplexity of
     both on these tokens, and the share of positions at which both have the same best word and the same set of three.
     """
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
@@ -99,7 +119,3 @@ def _excerpt(tokens: np.ndarray, count: int) -> Tensor:
     starts = np.linspace(0, max(0, len(tokens) - time - 1), HEADS).astype(int)
     return torch.from_numpy(np.stack([tokens[start : start + time + 1] for start in starts]).astype(np.int64))
 
-
-def _row_of(run: Path, step: int) -> dict:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return next(row for row in rows if row["step"] == step)

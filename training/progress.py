@@ -1,24 +1,29 @@
-"""What a running training shows: a progress bar on a terminal, plain lines elsewhere."""
+"""Progress of long work: a bar on a terminal, a line every some seconds elsewhere."""
 from __future__ import annotations
 
 import math
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
 
 from tqdm import tqdm
 
-EVERY_SECONDS = 30.0  # between plain lines
+EVERY_SECONDS = 30.0  # between lines of a training
+WORK_SECONDS = 10.0  # between lines of other work
 
 
 class Progress:
     """Counts steps; shows tokens/s, the loss in nats a token (a moving mean), its perplexity and the time left."""
 
-    def __init__(self, total: int, done: int, stream=sys.stderr):
+    def __init__(self, total: int, done: int, stream: TextIO = sys.stderr):
         self.total, self.done, self.first = total, done, done
-        self.stream, self.loss = stream, None
+        self.stream = stream
+        self.loss: float | None = None
         self.began = self.shown = time.monotonic()
         self.tokens = 0
-        self.bar = None
+        self.bar: tqdm | None = None
         if stream.isatty():
             self.bar = tqdm(total=total, initial=done, unit="step", file=stream, dynamic_ncols=True)
 
@@ -47,6 +52,29 @@ class Progress:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+@contextmanager
+def work_progress(total: float, label: str, show: bool = True) -> Iterator[Callable[[float], object]]:
+    """A function to call with the amount of work just done; the share of `total` that is done is shown on stderr."""
+    if not show or sys.stderr.isatty():
+        with tqdm(total=total, desc=label, file=sys.stderr, disable=not show,
+                  bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}") as bar:
+            yield bar.update
+        return
+    began = shown = time.monotonic()
+    done = 0.0
+
+    def add(amount: float) -> None:
+        nonlocal done, shown
+        done += amount
+        now = time.monotonic()
+        if now - shown >= WORK_SECONDS:
+            shown = now
+            left = (now - began) * (total - done) / done
+            print(f"{label}: {done / total:.0%} done, {clock(left)} left", file=sys.stderr, flush=True)
+
+    yield add
 
 
 def clock(seconds: float) -> str:

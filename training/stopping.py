@@ -1,28 +1,36 @@
-"""Early stopping: watches the validation loss, and keeps the reason for which training ended as a sentence."""
+"""Early stopping, and the sign of a training that diverged."""
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+CLEARLY = 1.0  # nats a token above an even guess
+
 
 @dataclass
 class Stopping:
-    """`best` and `since` (evaluations since the best one) are the state that a checkpoint keeps."""
+    """Counts evaluations without a better validation loss.
+
+    best    the least validation loss so far, in nats a token
+    since   evaluations since then
+    """
 
     patience: int
     best: float = math.inf
     since: int = 0
-    reason: str = ""
 
     def update(self, loss: float) -> bool:
-        """Whether this validation loss (nats a token) is the best so far; sets `reason` where training should end."""
-        if not math.isfinite(loss):
-            self.reason = f"the validation loss is {loss}: training diverged; lower learning_rate or clip_norm"
-            return False
-        if loss < self.best:
-            self.best, self.since = loss, 0
-            return True
-        self.since += 1
-        if self.since >= self.patience:
-            self.reason = f"no better validation perplexity in {self.since} evaluations"
-        return False
+        """Note the validation loss of an evaluation; tells whether it is the best so far."""
+        better = loss < self.best
+        self.best, self.since = (loss, 0) if better else (self.best, self.since + 1)
+        return better
+
+    @property
+    def reason(self) -> str:
+        """A sentence that says why training should end, or nothing."""
+        return f"no better validation perplexity in {self.since} evaluations" if self.since >= self.patience else ""
+
+
+def has_diverged(loss: float, vocabulary_size: int) -> bool:
+    """Tells whether a loss on text that was trained on, in nats a token, is no number or clearly above an even guess."""
+    return not loss <= math.log(vocabulary_size) + CLEARLY

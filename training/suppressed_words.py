@@ -1,42 +1,47 @@
-"""Words that the training text has more of than the language: one novel's people, the stock names of one source, half-words."""
+"""Words over-represented in the training text: the people of one novel, the stock names of one source, half-words."""
 from __future__ import annotations
 
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
 
 from nextword.lm.vocabulary import EOS_ID, Vocabulary
 
-DOCUMENTS = 1000  # in less text than this many documents, such names are what it is about
+DOCUMENTS = 1000  # a text of fewer documents is about the names that it has
 FEW, MANY = 5, 100  # documents
 LARGEST = 0.5  # share of a name's occurrences that one document has
-OFTEN, TIMES = 4e-4, 20  # share of a source's tokens that a stock name is; so many times as much as of any other source's
-SMALL = 0.01  # of a name's occurrences those spelled small
-CUT = re.compile(r"(\w+)(?=[*`´]+\w)|(?<=\w)[*`´]+(\w+)")  # f*ck, don`t: what is before the mark, what is behind it
-PIECE = 1 / 3  # of a half-word's occurrences those that are cut off so
+OFTEN, TIMES = 4e-4, 20  # a stock name: its share of a source's tokens, and how many times its share of any other source's
+SMALL = 0.01  # share of a stock name's occurrences that may begin with a small letter
+CUT = re.compile(r"(\w+)(?=[*`´]+\w)|(?<=\w)[*`´]+(\w+)")  # f*ck, don`t: the part before the mark, the part behind it
+PIECE = 1 / 3  # share of a half-word's occurrences that are cut off so
+USED = 2  # occurrences from which on the text, and not the start of the training, says what a word is
+LISTS = ("names_of_few_documents", "stock_names", "half_words")
 
 
-def held_back(sources: Sequence[Iterable[str]], vocabulary: Vocabulary) -> dict[str, list[str]]:
-    """Of the documents of each source, a document that is read several times counting once:
+def suppressed_words(sources: Sequence[Iterable[str]], vocabulary: Vocabulary,
+                     start: Mapping[str, Sequence[str]] | None = None) -> dict[str, list[str]]:
+    """Lists of words, from the documents of each source; a document that is read several times counts once.
 
     names_of_few_documents  words spelled with a capital that fewer than FEW documents have, or fewer than MANY of which
                             one has half of all occurrences. None where there are fewer than DOCUMENTS documents
     stock_names             names that are OFTEN in one source, of at least DOCUMENTS documents, and rare in all others
     half_words              words of which at least PIECE of all occurrences are CUT off from others by a mark
+
+    start: the lists of the model that the training began with. A word that the text has less than USED times stays in
+    its lists. So do stock names, unless the text has several sources of which one has DOCUMENTS documents.
     """
     have, most = np.zeros((2, len(vocabulary)), np.int64)
     counts = np.zeros((len(sources), len(vocabulary)), np.int64)
-    read: set[bytes] = set()
+    digests: set[bytes] = set()
     pieces: Counter[str] = Counter()
     sizes = []
     for documents, count in zip(sources, counts):
-        before = len(read)
-        new = (text for text in documents if (digest := hashlib.blake2b(text.encode(), digest_size=12).digest()) not in read
-               and not read.add(digest))
+        before = len(digests)
+        new = _new_documents(documents, digests)
         while batch := list(islice(new, 256)):
             pieces.update(piece for text in batch for cut in CUT.findall(text) for piece in cut)
             for ids in vocabulary.encode_many(batch):
@@ -44,22 +49,37 @@ def held_back(sources: Sequence[Iterable[str]], vocabulary: Vocabulary) -> dict[
                 have[words] += 1
                 count[words] += times
                 most[words] = np.maximum(most[words], times)
-        sizes.append(len(read) - before)
+        sizes.append(len(digests) - before)
     total = counts.sum(0)
     few = (have < FEW) | (have < MANY) & (most >= LARGEST * total)
-    if len(read) < DOCUMENTS:
+    if len(digests) < DOCUMENTS:
         few[:] = False
     small = {word: times for word, times in zip(vocabulary.words, total) if word[0].islower()}
     stock = _stock(counts, np.array(sizes)) & [small.get(word.casefold(), 0) <= SMALL * times
                                               for word, times in zip(vocabulary.words, total)]
-    capital = [i for i, fine in enumerate(vocabulary.is_word()) if fine and i > EOS_ID and vocabulary.words[i][0].isupper()]
-    names = {name: [vocabulary.words[i] for i in capital if chosen[i]]
-             for name, chosen in (("names_of_few_documents", few), ("stock_names", stock))}
-    return {**names, "half_words": [word for word, times in zip(vocabulary.words, total) if pieces[word] > PIECE * times]}
+    name = np.array(vocabulary.is_word()) & [i > EOS_ID and word[0].isupper() for i, word in enumerate(vocabulary.words)]
+    half = np.array([pieces[word] > PIECE * times for word, times in zip(vocabulary.words, total)])
+    lists = dict(zip(LISTS, (few & name, stock & name, half)))
+    if start is not None:
+        stock_is_told = len(sources) > 1 and max(sizes) >= DOCUMENTS
+        for key, chosen in lists.items():
+            in_start = np.isin(np.array(vocabulary.words), list(start.get(key, ())))
+            kept = (total < USED) if key != "stock_names" or stock_is_told else np.ones(len(total), bool)
+            lists[key] = np.where(kept, in_start, chosen)
+    return {key: [vocabulary.words[i] for i in np.flatnonzero(chosen)] for key, chosen in lists.items()}
+
+
+def _new_documents(documents: Iterable[str], digests: set[bytes]) -> Iterator[str]:
+    """The documents whose digests are not in the set, which grows by them."""
+    for text in documents:
+        digest = hashlib.blake2b(text.encode(), digest_size=12).digest()
+        if digest not in digests:
+            digests.add(digest)
+            yield text
 
 
 def _stock(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Of occurrences by source (sources, V), and the sources' numbers of documents: what is a stock word (V,)."""
+    """The stock words (V,) bool, from occurrences by source (sources, V) and the number of each source's documents."""
     rates = counts / counts.sum(1, keepdims=True).clip(min=1)
     stock = np.zeros(counts.shape[1], bool)
     for number in np.flatnonzero(sizes >= DOCUMENTS) if len(counts) > 1 else ():

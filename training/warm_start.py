@@ -1,66 +1,114 @@
-"""Where a training begins that does not begin from nothing: the vocabulary and the weights of a run or of a bundle.
+"""The start of a training from the vocabulary and the weights of a bundle or of an earlier run.
 
-A bundle's 8-bit weights are taken as they are computed with. A run may have another vocabulary than its start. Words in
-both keep their weights. A new word begins with the weights of `<unk>`, and the probability of `<unk>` is shared out among
-`<unk>` and the new words by their counts in the training text; so the network begins as the same function. Where the recipe's LSTM has more cells than were trained, and a
-projection behind them, the new ones begin with weights of nothing in the projection: the wider network starts as the same
-function, and learns from there (as in Net2Net: Chen et al. 2016).
+A bundle's 8-bit weights are taken as the numbers that the bundle computes with.
+
+Other vocabulary: words in both keep their weights. A new word begins with the weights of `<unk>`, and the probability
+of `<unk>` is divided among `<unk>` and the new words by their counts in the training text. So the network begins as the
+same function. The source of the method is the class-based language model (Brown et al. 1992), which splits a class into
+its words: P(word | context) = P(<unk> | context) P(word | <unk>).
+
+More cells: an LSTM with a projection may be wider than its start. The projection gives the new cells the weight 0, so
+the wider network begins as the same function too (as in Net2Net: Chen et al. 2016).
 """
 from __future__ import annotations
 
-import json
-from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from nextword.lm import torchscript
-from nextword.lm.bundle import DESCRIPTION, MODEL, TOKENIZER, open_bundle
-from nextword.lm.network import Architecture, Network
-from nextword.lm.vocabulary import UNK_ID, Vocabulary
+from nextword.lm.bundle import DESCRIPTION, ENGLISH, MODEL, TOKENIZER, Bundle, open_bundle
+from nextword.lm.network import Network
+from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
+from nextword.training.corpora import Corpus
+from nextword.training.recipe import Recipe
+from nextword.training.run_folder import RunError, RunFolder
+from nextword.training.tokens import build_vocabulary
+
+BUNDLED = {"english": ENGLISH}  # models that come with the package
 
 
 class WarmStartError(ValueError):
     """There is nothing to start from, or it does not fit the recipe."""
 
 
-def vocabulary_of(folder: Path) -> Vocabulary:
-    """Raises WarmStartError where the folder is neither a run that was trained nor a bundle, BundleError where it is damaged."""
-    if (folder / DESCRIPTION).exists():
-        return Vocabulary.from_json(open_bundle(folder).content[TOKENIZER].decode())
-    if not ((folder / TOKENIZER).exists() and (folder / "best.pt").exists()):
-        raise WarmStartError(f"start_from is {str(folder)!r}, which is neither a bundle nor the folder of a finished run: that "
-                             f"should have {TOKENIZER} and best.pt")
-    return Vocabulary.from_file(folder / TOKENIZER)
+class Start:
+    """A bundle or the folder of a finished run, by its path, or a bundled model by its name.
+
+    Raises WarmStartError where the folder is neither, BundleError where a bundle is damaged.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self.folder = BUNDLED.get(name) or Path(name)
+        self.bundle: Bundle | None = open_bundle(self.folder) if (self.folder / DESCRIPTION).exists() else None
+        self._run = RunFolder(self.folder)
+        if self.bundle is None:
+            try:
+                self._run.check_finished()
+            except RunError as error:
+                raise WarmStartError(f"start_from is {name!r}, which is neither a bundle nor the folder of a finished run: "
+                                     f"{error}") from None
+            if (self._run.bundle / DESCRIPTION).exists():
+                self.bundle = open_bundle(self._run.bundle)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        if self._is_run:
+            return self._run.vocabulary()
+        return Vocabulary.from_json(self.bundle.content[TOKENIZER].decode())
+
+    @property
+    def _is_run(self) -> bool:
+        return self.bundle is None or self.bundle.path != self.folder
+
+    def _weights(self) -> dict[str, Tensor]:
+        """By their names in nextword.lm.network.Network."""
+        return self._run.best()[1] if self._is_run else torchscript.weights(torchscript.load(self.bundle.content[MODEL]))
+
+    @torch.no_grad()
+    def load_into(self, network: Network, vocabulary: Vocabulary, counts: Tensor) -> None:
+        """Give a network with this vocabulary the weights of the start.
+
+        counts: (len(vocabulary),) occurrences of each id in the training text.
+        Raises WarmStartError where the network has another architecture and is not just wider.
+        """
+        weights = change_vocabulary(self._weights(), self.vocabulary, vocabulary, counts)
+        own = network.state_dict()
+        try:
+            wider = {name: _wider(name, old, own[name]) for name, old in weights.items() if name in own}
+            network.load_state_dict({**weights, **wider})
+        except RuntimeError:
+            shape = ", ".join(f"{name} {value}" for name, value in self._architecture().items() if name != "vocabulary_size")
+            raise WarmStartError(f"start_from: the network in {self.folder} has another architecture than the recipe's: "
+                                 f"{shape}. All but hidden_size must be the same, and that may only be larger, with a "
+                                 "projection_size") from None
+
+    def _architecture(self) -> dict:
+        if self._is_run:
+            return self._run.recipe().architecture(len(self.vocabulary)).to_dict()
+        return self.bundle.metadata["architecture"]
 
 
-def weights_of(folder: Path) -> dict[str, Tensor]:
-    """By the names that they have in `lm.network.Network`."""
-    if not (folder / DESCRIPTION).exists():
-        return torch.load(folder / "best.pt", map_location="cpu", weights_only=True)["network"]
-    return torchscript.weights(torchscript.load(open_bundle(folder).content[MODEL]))
-
-
-@torch.no_grad()
-def take_weights(network: Network, weights: dict[str, Tensor], where: Path) -> None:
-    """Give the network these weights. Raises WarmStartError where its architecture is another one, and not just wider."""
-    own = network.state_dict()
-    try:
-        wider = {name: _wider(name, old, own[name]) for name, old in weights.items() if name in own}
-        network.load_state_dict({**weights, **wider})
-    except RuntimeError:
-        shape = ", ".join(f"{name} {value}" for name, value in _architecture(where).items())
-        raise WarmStartError(f"start_from: the network in {where} has another architecture than the recipe's: {shape}. All but "
-                             "hidden_size must be the same, and that may only be larger, with a projection_size") from None
+def choose_vocabulary(recipe: Recipe, corpus: Corpus, start: Start | None) -> Vocabulary:
+    """The vocabulary of the training text, of the start, or of both, as the recipe says."""
+    if start and start.vocabulary.pretokenized != recipe.pretokenized:
+        raise RunError(f"start_from: the model in {recipe.start_from} and this run do not have the same `pretokenized`")
+    if start and recipe.start_vocabulary == "keep":
+        return start.vocabulary
+    counted = build_vocabulary(corpus, recipe.vocabulary_size, recipe.minimum_count, recipe.pretokenized)
+    if not start or recipe.start_vocabulary == "new":
+        return counted
+    return Vocabulary.of_words(list(dict.fromkeys(start.vocabulary.words + counted.words))[EOS_ID + 1 :], recipe.pretokenized)
 
 
 @torch.no_grad()
 def change_vocabulary(weights: dict[str, Tensor], old: Vocabulary, new: Vocabulary, counts: Tensor) -> dict[str, Tensor]:
-    """The weights of a network with the vocabulary `old` as those of one with the vocabulary `new`.
+    """The weights of a network with the vocabulary `old`, as those of a network with the vocabulary `new`.
 
-    counts: (len(new),) occurrences of each new id in the training text. Source of the method: a class of words is split
-    into its words as in class-based language models (Brown et al. 1992): P(word | context) = P(<unk> | context) P(word | <unk>).
+    counts: (len(new),) occurrences of each new id in the training text.
     """
     if old.words == new.words:
         return weights
@@ -73,15 +121,8 @@ def change_vocabulary(weights: dict[str, Tensor], old: Vocabulary, new: Vocabula
     return {**weights, "embedding.weight": weights["embedding.weight"][rows], "bias": bias}
 
 
-def _architecture(folder: Path) -> dict:
-    if (folder / DESCRIPTION).exists():
-        return open_bundle(folder).metadata["architecture"]
-    recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
-    return {field.name: recipe[field.name] for field in fields(Architecture) if field.name in recipe}
-
-
 def _wider(name: str, old: Tensor, new: Tensor) -> Tensor:
-    """The old weights, and beside them those of the new cells, in a tensor of the new shape where that can be."""
+    """The old weights beside those of the new cells, in a tensor of the new shape, or the old weights where none fits."""
     kind = name.rpartition(".")[2]
     if old.shape == new.shape or "recurrent." not in name:
         return old

@@ -5,43 +5,40 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from nextword.lm import torchscript
 from nextword.lm.bundle import Bundle
 from nextword.lm.continuous_cache import CacheSettings
 from nextword.lm.model import Model
 from nextword.lm.network import Network
-from nextword.lm.vocabulary import Vocabulary
 from nextword.training.evaluation.cache_tuning import TIMES, best_settings, mixed_log_probs, tune_cache
 from nextword.training.corpora import Corpus
 from nextword.training.evaluation.dynamic import DynamicSettings, gradient_scales, read_dynamically, tune_dynamic
 from nextword.training.evaluation.excerpts import Text, excerpts
-from nextword.training.recipe import Recipe
-from nextword.training.tokens import Windows, encode_split, write_atomically
+from nextword.training.files import write_atomically
+from nextword.training.progress import work_progress
+from nextword.training.run_folder import RunFolder
+from nextword.training.tokens import encode_split
+from nextword.training.windows import Windows
 
 SIZES = (500, 2000, 5000, 20_000, 100_000)  # of a cache
 SCALE_BATCH, SCALE_STEPS = 16, 60  # text from which the scales of gradients are found: heads, segments of each
 
 
 class AdaptedRun:
-    """The network of a run's best weights. Raises ValueError where the folder has no such run."""
+    """The network of a run's best weights. Raises RunError where the folder has no such run."""
 
     def __init__(self, folder: Path):
-        needed = [folder / name for name in ("recipe.json", "tokenizer.json", "best.pt")]
-        if not all(path.is_file() for path in needed):
-            raise ValueError(f"{folder} is not the folder of a run: it should have recipe.json, tokenizer.json and best.pt")
-        settings = json.loads(needed[0].read_text(encoding="utf-8"))
-        recipe = Recipe(**{field.name: settings[field.name] for field in fields(Recipe) if field.name in settings})
-        vocabulary = Vocabulary.from_file(needed[1])
-        self.network = Network(recipe.architecture(len(vocabulary))).eval()
-        self.network.load_state_dict(torch.load(needed[2], map_location="cpu", weights_only=True)["network"])
+        run = RunFolder(folder)
+        run.check_finished()
+        vocabulary = run.vocabulary()
+        self.network = Network(run.recipe().architecture(len(vocabulary))).eval()
+        self.network.load_state_dict(run.best()[1])
         bundle = Bundle(folder, {"name": folder.resolve().name}, {})
         self.model = Model(bundle, vocabulary, torchscript.script(self.network))
         self._file = folder / "adaptation.json"
@@ -96,9 +93,8 @@ class AdaptedRun:
         return found
 
     def _dynamic(self, texts: list[Text], settings: DynamicSettings, show: bool = False) -> list[tuple[Tensor, Tensor]]:
-        with tqdm(total=sum(text.length for text in texts), unit="token", unit_scale=True, file=sys.stderr,
-                  disable=not (show and sys.stderr.isatty())) as bar:
-            return [read_dynamically(self.network, text.ids, settings, self._scales, bar.update) for text in texts]
+        with work_progress(sum(text.length for text in texts), "dynamic evaluation", show) as progress:
+            return [read_dynamically(self.network, text.ids, settings, self._scales, progress) for text in texts]
 
 
 def _mean(log_probs: list[Tensor]) -> float:

@@ -13,7 +13,7 @@ from nextword.training.evaluation.excerpts import Text
 THETAS = (0.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 SIZE = 2000  # words that a served model remembers
-TIMES = 4  # what a cache is chosen on is so many times as long as what other things are: only long texts tell what it is worth
+TIMES = 4  # a cache is chosen on so many times as much text as other numbers: only long texts tell its worth
 BLOCK = 256  # positions looked at together
 
 
@@ -23,20 +23,35 @@ def tune_cache(program: torch.jit.ScriptModule, texts: Sequence[Text], sizes: Se
 
     Returns {"settings": the fields of a CacheSettings, "perplexity": with it, "perplexity_without": with λ = 0, "tokens"}.
     """
+    return best_settings(_read(program, texts), sizes)
+
+
+@torch.no_grad()
+def measure_cache(program: torch.jit.ScriptModule, texts: Sequence[Text], settings: CacheSettings) -> dict:
+    """As `tune_cache`, for settings that are chosen already."""
+    read = _read(program, texts)
+    with_cache = torch.cat([mixed_log_probs(*row, settings) for row in read])
+    return {"settings": vars(settings), "perplexity": float(with_cache.mean().neg().exp()),
+            "perplexity_without": float(torch.cat([log_probs for log_probs, _, _ in read]).mean().neg().exp()),
+            "tokens": len(with_cache)}
+
+
+def _read(program: torch.jit.ScriptModule, texts: Sequence[Text]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """For each text that is not empty: log-probabilities (n,), output vectors (n, D), tokens (n,)."""
     read = []
     for text in texts:
         inputs, targets = text.ids[:-1], text.ids[1:]
         if len(targets):
             outputs = program.read_all(inputs[None], torch.tensor([len(inputs)]), program.initial_state(1))[0][0]
             read.append((token_log_probs(program, outputs, targets), outputs, targets))
-    return best_settings(read, sizes)
+    return read
 
 
 def token_log_probs(program: torch.jit.ScriptModule, outputs: Tensor, targets: Tensor) -> Tensor:
     """log p (n,) of tokens from the output vectors (n, D) before them."""
     log_probs = torch.empty(len(targets))  # at once: small pieces that stay between large ones would break up the heap
-    for found, part, target in zip(log_probs.split(BLOCK), outputs.split(BLOCK), targets.split(BLOCK)):
-        found.copy_(program.log_probs(part).gather(1, target[:, None]).squeeze(1))
+    for block, part, target in zip(log_probs.split(BLOCK), outputs.split(BLOCK), targets.split(BLOCK)):
+        block.copy_(program.log_probs(part).gather(1, target[:, None]).squeeze(1))
     return log_probs
 
 
@@ -73,7 +88,7 @@ def _mixture(log_probs: Tensor, again: Tensor, weight: float, size: int) -> Tens
 
 def cache_probabilities(outputs: Tensor, targets: Tensor, thetas: Sequence[float], size: int) -> Tensor:
     """p_cache of each token of a text (thetas, n), where those before it, at most `size`, are remembered."""
-    found, keys = [], as_keys(outputs).float()
+    probabilities, keys = [], as_keys(outputs).float()
     for start in range(0, len(keys), BLOCK):
         stop, first = min(start + BLOCK, len(keys)), max(0, start - size)
         # Before token t, the tokens t - size .. t - 1 are remembered; token i was to be predicted from keys[i].
@@ -81,7 +96,7 @@ def cache_probabilities(outputs: Tensor, targets: Tensor, thetas: Sequence[float
         hidden = (ago <= 0) | (ago > size)
         similarity = keys[start:stop] @ keys[first:stop].t()
         same = targets[start:stop, None] == targets[None, first:stop]
-        found.append(torch.stack([
+        probabilities.append(torch.stack([
             (torch.softmax((theta * similarity).masked_fill(hidden, -torch.inf), dim=1).nan_to_num() * same).sum(1)
             for theta in thetas]))
-    return torch.cat(found, dim=1) if found else torch.zeros(len(thetas), 0)
+    return torch.cat(probabilities, dim=1) if probabilities else torch.zeros(len(thetas), 0)

@@ -1,20 +1,26 @@
 """Text to measure on: all of a split, or about so many tokens from all over it."""
 from __future__ import annotations
 
+from itertools import islice
 from typing import NamedTuple
 
+import datasets
 import torch
 from torch import Tensor
 
 from nextword.lm.vocabulary import EOS_ID, Vocabulary
 from nextword.training.corpora import Corpus
 
-PIECES = 10  # texts at least that a smaller excerpt is made of, where there are so many
+PIECES = 10  # a smaller excerpt has at least so many texts, where the split has them
+STREAMED = 1000  # documents that are read of a streamed split, from its beginning
 
 
 class Text(NamedTuple):
-    """ids (n + 1,) int64: `<eos>`, then the tokens; unknown: by their place among those, from 0, the spelling of words
-    outside the vocabulary."""
+    """A text as tokens.
+
+    ids      (n + 1,) int64: `<eos>`, then the tokens
+    unknown  place among the tokens, from 0 → spelling, for words outside the vocabulary
+    """
 
     ids: Tensor
     unknown: dict[int, str]
@@ -25,19 +31,23 @@ class Text(NamedTuple):
 
 
 def excerpts(corpus: Corpus, split: str, vocabulary: Vocabulary, tokens: int | None = None) -> list[Text]:
-    """The documents of a split. With `tokens`, documents drawn at random (always the same ones) until there are so many
-    tokens, and of each the first tokens / PIECES at most (more where there are fewer documents than PIECES).
+    """The documents of a split.
 
+    tokens: stop at about so many. Documents are then drawn at random, always the same ones, and at most the first
+    tokens / PIECES of each are taken (more where there are fewer documents than PIECES).
     A pretokenized split is one text, of which the first tokens are taken.
     """
-    data = corpus.split(split)
     if vocabulary.pretokenized:
-        ids = vocabulary.encode("\n".join(data["text"]) + "\n")
+        ids = vocabulary.encode("\n".join(corpus.documents(split)) + "\n")
         return [_text(ids[:tokens], {})]
+    data = corpus.split(split)
+    if not isinstance(data, datasets.Dataset):
+        data = datasets.Dataset.from_dict({"text": list(islice(corpus.documents(split), STREAMED))})
     longest = None
     if tokens is not None:
-        data, longest = data.shuffle(seed=0), -(-tokens // min(PIECES, len(data)))
-    texts, count = [], 0
+        data, longest = data.shuffle(seed=0), -(-tokens // max(1, min(PIECES, len(data))))
+    texts: list[Text] = []
+    count = 0
     for row in data:
         if tokens is not None and count >= tokens:
             break
@@ -52,7 +62,7 @@ def _text(ids: list[int], unknown: dict[int, str]) -> Text:
 
 
 def halves(text: Text) -> tuple[Text, Text] | None:
-    """A text cut at the end of the paragraph that its middle is in; None where nothing follows that."""
+    """A text cut behind the paragraph that has its middle; None where that is the last paragraph."""
     ends = torch.nonzero(text.ids[1:] == EOS_ID).flatten()
     cut = next((int(end) + 1 for end in ends if end + 1 >= text.length / 2), text.length)
     if cut == text.length:

@@ -68,9 +68,8 @@ def _write(corpus: str, path: Path, size: int) -> None:
 
 def _train(pipe, text: Path, recipe: Recipe) -> None:
     from nextword.training.corpora import load_corpus
-    from nextword.training.distributed import Processes
-    from nextword.training.loop import _Run
     from nextword.training.tokens import build_vocabulary, encode_split
+    from nextword.training.trainer import Trainer, TrainingData
 
     peaks, stop = {"RssAnon": 0, "RssFile": 0}, threading.Event()
     watching = threading.Thread(target=_watch, args=(peaks, stop))
@@ -88,10 +87,11 @@ def _train(pipe, text: Path, recipe: Recipe) -> None:
     tokens = [encode_split(corpus, split, vocabulary) for split in ("train", "validation")]
     lap("encode")
     corpus = load_corpus(str(text))
-    run = _Run(recipe, build_vocabulary(corpus, recipe.vocabulary_size, 1, False), corpus, text.parent, Processes())
+    data = TrainingData.load(recipe, corpus, build_vocabulary(corpus, recipe.vocabulary_size, 1, False))
+    trainer = Trainer(recipe, data)
     lap("again")
-    for inputs, targets in islice(run.windows.epoch(0), STEPS):
-        run._step(inputs, targets)
+    for inputs, targets in islice(data.windows.epoch(0), STEPS):
+        trainer.train_step(inputs, targets)
     stop.set()
     watching.join()
     pipe.send({"tokens": sum(map(len, tokens)), "seconds": seconds, "anonymous": peaks["RssAnon"],

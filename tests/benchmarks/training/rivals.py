@@ -71,14 +71,14 @@ class _Rival:
 
     def __init__(self, job: Job, folder: Path):
         from nextword.training.corpora import load_corpus
-        from nextword.training.distributed import Processes
-        from nextword.training.loop import _Run
+        from nextword.training.trainer import Trainer, TrainingData
 
         self.job = job
         corpus = load_corpus(job.recipe.corpus)
-        self.run = _Run(job.recipe, filled_vocabulary(corpus, job.recipe.vocabulary_size), corpus, folder, Processes())
-        self.run.steps = job.steps  # the learning rate's schedule spans them
-        self.windows = endless(self.run.windows)
+        data = TrainingData.load(job.recipe, corpus, filled_vocabulary(corpus, job.recipe.vocabulary_size))
+        self.trainer = Trainer(job.recipe, data)
+        self.trainer.steps = job.steps  # the learning rate's schedule spans them
+        self.data, self.windows = data, endless(data.windows)
 
     def train(self, steps: int) -> float:
         began = time.perf_counter()
@@ -87,16 +87,16 @@ class _Rival:
         return time.perf_counter() - began
 
     def step(self, inputs, targets) -> None:
-        self.run._step(inputs, targets)
+        self.trainer.train_step(inputs, targets)
 
     def finish(self) -> dict:
         memory = peak_memory()
-        return {"perplexity": self.perplexity(self.run.watched["validation"]), "memory": memory}
+        return {"perplexity": self.perplexity(self.data.excerpts["validation"]), "memory": memory}
 
     def perplexity(self, windows) -> float:
         from nextword.training.measure import measure
 
-        return measure(self.run.kept, windows.epoch(0), windows.batch, self.job.evaluated, nullcontext)["perplexity"]
+        return measure(self.trainer.kept, windows.epoch(0), windows.batch, self.job.evaluated, nullcontext)["perplexity"]
 
 
 class _Engine(_Rival):
@@ -114,12 +114,12 @@ class _Straightforward(_Rival):
 
     def __init__(self, job: Job, folder: Path):
         from tests.benchmarks.training.straightforward import StraightforwardLoop
-        from nextword.training.loop import learning_rate
+        from nextword.training.trainer import learning_rate
 
         super().__init__(job, folder)
-        self.loop = StraightforwardLoop(self.run.network, job.recipe.clip_norm)
+        self.loop = StraightforwardLoop(self.trainer.network, job.recipe.clip_norm)
         self.rate, self.number = learning_rate, 0
-        del self.run.network, self.run.optimizer, self.run.kept, self.run.synchronised
+        del self.run.network, self.run.optimizer, self.trainer.kept, self.run.synchronised
 
     def step(self, inputs, targets) -> None:
         self.loop.step(inputs, targets, self.rate(self.job.recipe, self.number, self.job.steps))

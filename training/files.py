@@ -1,0 +1,38 @@
+"""Files that are written whole or not at all."""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from glob import escape
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file to write to. It takes the place of `path` once all of it is on disk.
+
+    A half-written `path` is never there, even if the process or the machine stops. Such a stop leaves a temporary file,
+    which the next writer of the same path removes.
+    """
+    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        for other in path.parent.glob(f"{escape(path.name)}.*.part"):
+            if other != part:
+                other.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process has just written the same
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write the whole file, or leave the old one."""
+    with replacing(path) as file:
+        file.write(content)

@@ -1,0 +1,113 @@
+"""The folder of a run.
+
+    recipe.json     the settings of the run, and a check sum of its text
+    tokenizer.json  its vocabulary
+    metrics.jsonl   a line per evaluation
+    checkpoint.pt   everything needed to go on
+    best.pt         the weights with the best validation perplexity so far
+"""
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nextword.lm.vocabulary import Vocabulary
+from nextword.training.files import replacing, write_atomically
+from nextword.training.recipe import Recipe
+
+
+class RunError(ValueError):
+    """The folder holds another run than the one that is wanted, or the run cannot go on."""
+
+
+class RunFolder:
+    """Reads and writes the files of a run. Each file is written whole or not at all; a line of metrics is appended."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._recipe, self._tokenizer, self._metrics = (
+            path / name for name in ("recipe.json", "tokenizer.json", "metrics.jsonl"))
+        self._checkpoint, self._best = path / "checkpoint.pt", path / "best.pt"
+        self.bundle = path / "bundle"
+
+    def claim(self, settings: Mapping[str, Any]) -> None:
+        """Note what this run is, or make sure that the folder already is this run's.
+
+        Settings that are marked as free in Recipe may change when a run goes on. Raises RunError where others differ.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        noted = self._noted()
+        earlier = {**Recipe().to_dict(), **noted} if noted else {}  # a setting newer than the run has its default
+        changed = [f"{name} {earlier[name]!r} is now {value!r}" if name != "text" else "the corpus's text has changed"
+                   for name, value in settings.items()
+                   if earlier.get(name, value) != value and name not in Recipe.free_settings()]
+        if changed:
+            raise RunError(f"{self.path} holds a run with other settings ({'; '.join(changed)}): give another folder, "
+                           "or remove it to start anew")
+        write_atomically(self._recipe, json.dumps({**noted, **settings}, indent=1).encode())
+
+    def check_finished(self) -> None:
+        """Raises RunError unless the folder has a recipe, a vocabulary and weights."""
+        if not all(path.is_file() for path in (self._recipe, self._tokenizer, self._best)):
+            raise RunError(f"{self.path} is not the folder of a run: it should have {self._recipe.name}, "
+                           f"{self._tokenizer.name} and {self._best.name}")
+
+    def recipe(self) -> Recipe:
+        """The recipe of the run; settings newer than the run have their defaults."""
+        return Recipe(**{name: value for name, value in self._noted().items() if name in Recipe.model_fields})
+
+    def _noted(self) -> dict[str, Any]:
+        return json.loads(self._recipe.read_text(encoding="utf-8")) if self._recipe.exists() else {}
+
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.from_file(self._tokenizer)
+
+    def write_vocabulary(self, vocabulary: Vocabulary) -> None:
+        write_atomically(self._tokenizer, vocabulary.to_json().encode())
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl. A last line without its end was cut off in writing and is left out."""
+        if not self._metrics.exists():
+            return []
+        return [json.loads(line) for line in self._metrics.read_text(encoding="utf-8").split("\n")[:-1]]
+
+    def drop_evaluations_after(self, step: int) -> None:
+        """Remove the rows that a run which goes on at `step` will write again."""
+        rows = [row for row in self.evaluations() if row["step"] <= step]
+        write_atomically(self._metrics, "".join(f"{json.dumps(row)}\n" for row in rows).encode())
+
+    def add_evaluation(self, row: Mapping[str, Any]) -> None:
+        with self._metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def best(self) -> tuple[int, dict[str, Tensor]]:
+        """The step and the weights with the best validation perplexity."""
+        saved = torch.load(self._best, map_location="cpu", weights_only=True)
+        return saved["step"], saved["network"]
+
+    def write_best(self, step: int, weights: Mapping[str, Tensor]) -> None:
+        _save(self._best, {"step": step, "network": weights})
+
+    def checkpoint(self) -> dict[str, Any] | None:
+        if not self._checkpoint.exists():
+            return None
+        return torch.load(self._checkpoint, map_location="cpu", weights_only=True)
+
+    def write_checkpoint(self, content: Mapping[str, Any]) -> None:
+        _save(self._checkpoint, content)
+
+
+def _save(path: Path, content: Mapping[str, Any]) -> None:
+    buffer = BytesIO()
+    torch.save(content, buffer)  # written straight into a file, it would hide why that file cannot be written
+    with replacing(path) as file:
+        file.write(buffer.getbuffer())

@@ -1,0 +1,189 @@
+"""A network, its optimizer, and one training step: truncated back-propagation through time with carried state.
+
+All that a step draws at random depends on the seed and the step's number alone. So a training that goes on from a
+checkpoint ends with the same weights as one that never stopped (on a CPU, with the same number of threads).
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from nextword.lm.network import Network
+from nextword.lm.vocabulary import Vocabulary
+from nextword.training.corpora import Corpus
+from nextword.training.distributed import Processes
+from nextword.training.loss import cross_entropy, sample_candidates
+from nextword.training.measure import measure
+from nextword.training.precision import choose_precision
+from nextword.training.recipe import Recipe
+from nextword.training.regularisation import RegularisedNetwork, activation_penalty
+from nextword.training.tokens import digest, encode_split, word_counts
+from nextword.training.windows import Windows
+
+PIECES = 20  # pieces of an excerpt, from all over its text
+CONTEXT = 200  # tokens that a reading head of an excerpt has at least, so that a short text too is read with context
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The text of a training as token ids.
+
+    windows     the training text, as this process reads it
+    excerpts    windows of a part of the training text and of the validation text, the same at each evaluation
+    counts      (V,) float64, occurrences of each word in the training text, and one more
+    digest      a check sum of the vocabulary and both texts
+    """
+
+    windows: Windows
+    excerpts: dict[str, Windows]
+    counts: Tensor
+    digest: str
+
+    @classmethod
+    def load(cls, recipe: Recipe, corpus: Corpus, vocabulary: Vocabulary, processes: Processes = Processes()) -> TrainingData:
+        with processes.in_turn():
+            train, validation = (encode_split(corpus, split, vocabulary) for split in ("train", "validation"))
+        windows = Windows(train, recipe.batch_size, recipe.bptt, recipe.shuffle_block, recipe.seed,
+                          processes.share(recipe.batch_size))
+        excerpts = {}
+        for name, tokens in (("train", train), ("validation", validation)):
+            tokens = _excerpt(tokens, recipe.evaluation_tokens)
+            excerpts[name] = Windows(tokens, min(recipe.batch_size, max(1, len(tokens) // CONTEXT)), recipe.bptt)
+        return cls(windows, excerpts, word_counts(train, len(vocabulary)), digest(vocabulary, train, validation))
+
+
+def _excerpt(tokens: np.ndarray, count: int) -> np.ndarray:
+    """`count` tokens of a text, as consecutive pieces from all over it."""
+    size = count // PIECES
+    if len(tokens) <= PIECES * size:
+        return tokens
+    return np.concatenate([tokens[start : start + size]
+                           for start in np.linspace(0, len(tokens) - size, PIECES).astype(int)])
+
+
+def build_network(recipe: Recipe, vocabulary_size: int) -> Network:
+    """The recipe's architecture with its regularisers."""
+    return RegularisedNetwork(recipe.architecture(vocabulary_size), recipe.dropout, recipe.word_dropout, recipe.weight_drop,
+                              recipe.fresh_starts)
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """The rate of a step (the first is 0): a linear rise in the first `warmup` share, then half a cosine down."""
+    warmup = max(1, round(recipe.warmup * steps))
+    if step < warmup:
+        return recipe.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    low = recipe.final_rate
+    return recipe.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class Trainer:
+    """Trains a network step by step. It writes no files.
+
+    steps       in the whole training; the learning rate's schedule spans them
+    step, tokens    steps done, tokens read
+    kept        the network to evaluate and to save: the moving average where the recipe has one
+    """
+
+    def __init__(self, recipe: Recipe, data: TrainingData, processes: Processes = Processes(),
+                 build: Callable[[Recipe, int], Network] = build_network):
+        self.recipe, self.data, self.processes = recipe, data, processes
+        self.device = processes.device()
+        self.dtype = choose_precision(recipe.precision, self.device)
+        torch.manual_seed(recipe.seed)
+        self.network = build(recipe, len(data.counts)).to(self.device)
+        with torch.no_grad():  # at first each word is predicted as often as it occurs
+            self.network.bias.copy_((data.counts / data.counts.sum()).log().float())
+        self.steps = math.ceil(recipe.epochs * data.windows.steps)
+        self.step, self.tokens = 0, 0
+        self._state = self.network.initial_state(len(data.windows.heads))
+        self._prepare()
+
+    def begin_with(self, load: Callable[[Network], None]) -> None:
+        """Let `load` give the network its first weights. Call it before the first step."""
+        load(self.network)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        recipe = self.recipe
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), recipe.learning_rate,
+                                           weight_decay=recipe.weight_decay, fused=True)
+        self.average = None
+        if recipe.averaging:
+            self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging))
+        self.kept: Network = self.average.module if self.average else self.network
+        self._synchronised = self.processes.synchronised(self.network)
+
+    def windows_left(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and targets of the steps that are still to do."""
+        while self.step < self.steps:
+            epoch, first = divmod(self.step, self.data.windows.steps)
+            for window in self.data.windows.epoch(epoch, first):
+                if self.step == self.steps:
+                    return
+                yield window
+
+    def train_step(self, inputs: Tensor, targets: Tensor) -> float:
+        """Learn from a window, (time, heads) int64 each. Returns its mean loss in nats a token, in this process."""
+        recipe, network, data = self.recipe, self.network, self.data
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.step)
+        torch.manual_seed((recipe.seed * 1_000_003 + self.step) * self.processes.size + self.processes.rank)  # dropout
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, self.step, self.steps)
+        heads = slice(data.windows.heads.start, data.windows.heads.stop)
+        keep = torch.rand(recipe.batch_size, 1, generator=generator)[heads] >= recipe.forget
+        candidates, log_weights = sample_candidates(
+            network.architecture.vocabulary_size, recipe.samples or network.architecture.vocabulary_size, generator)
+        network.train()
+        if recipe.dropout_rise:
+            network.level = min(1.0, (self.step + 1) / (recipe.dropout_rise * self.steps))
+        with self._autocast():
+            outputs, state = self._synchronised(inputs.to(self.device), self._state * keep.to(self.device))
+        loss = cross_entropy(outputs.flatten(0, 1), network.embedding.weight, network.bias,
+                             targets.to(self.device).flatten(), candidates.to(self.device),
+                             log_weights.to(self.device), self.dtype)
+        objective = loss
+        if recipe.output_penalty or recipe.change_penalty:
+            objective = loss + activation_penalty(outputs, recipe.output_penalty, recipe.change_penalty)
+        objective.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
+        self.optimizer.step()
+        if self.average:
+            self.average.update_parameters(network)
+        self.optimizer.zero_grad(set_to_none=True)
+        self._state = state.detach()
+        self.step += 1
+        self.tokens += targets.numel() * self.processes.size
+        return float(loss.detach())
+
+    def measure(self) -> dict[str, dict[str, float]]:
+        """The figures of `kept` on both excerpts (see nextword.training.measure)."""
+        return {name: measure(self.kept, windows.epoch(0), windows.batch, self.recipe.evaluation_tokens, self._autocast)
+                for name, windows in self.data.excerpts.items()}
+
+    def _autocast(self) -> AbstractContextManager:
+        return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on, in however many processes. All processes must call it."""
+        return {"step": self.step, "tokens": self.tokens, "state": self.processes.gathered(self._state),
+                "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "average": self.average.state_dict() if self.average else None}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        heads = self.data.windows.heads
+        self.step, self.tokens = saved["step"], saved["tokens"]
+        self._state = saved["state"][heads.start : heads.stop].to(self.device)
+        self.network.load_state_dict(saved["network"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.average:
+            self.average.load_state_dict(saved["average"])
