@@ -8,16 +8,17 @@ import httpx
 import pytest
 
 from tests.benchmarks.serving import replicas
+from tests.harness.nginx import CONFIGURATION, find_nginx, nginx
 from tests.servers import PATIENCE, ROOT
 
 DEPLOY = ROOT / "serve" / "deploy"
 
 
-@pytest.mark.skipif(not replicas.find_nginx(), reason="nginx is not installed")
+@pytest.mark.skipif(not find_nginx(), reason="nginx is not installed")
 def test_nginx_keeps_to_a_replica_and_goes_past_those_that_end(tmp_path, tiny_bundle):
     with replicas.replicas(tmp_path, tiny_bundle, "--deadline", "30") as several:
         ports = [replica.port for replica in several]
-        with replicas.nginx(tmp_path, ports) as url, httpx.Client(base_url=url, timeout=PATIENCE) as client:
+        with nginx(tmp_path, ports) as url, httpx.Client(base_url=url, timeout=PATIENCE) as client:
             direct = httpx.post(f"{several[0].url}/v1/next-words", json={"text": "I went to the"}, timeout=PATIENCE).json()
 
             def ask(session: str) -> None:
@@ -35,7 +36,7 @@ def test_nginx_keeps_to_a_replica_and_goes_past_those_that_end(tmp_path, tiny_bu
             several[0].kill()
             for session in sessions:
                 ask(session)
-            several[0].start()
+            several[0].restart()
             several[1].roll()
             for session in sessions:
                 ask(session)
@@ -78,6 +79,6 @@ def test_the_image_copies_what_is_there_and_ignores_the_rest():
 def test_all_files_name_the_same_replicas():
     yaml = pytest.importorskip("yaml")
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-    balanced = re.findall(r"^ *server (\S+):8000", replicas.CONFIGURATION.read_text(), re.MULTILINE)
+    balanced = re.findall(r"^ *server (\S+):8000", CONFIGURATION.read_text(), re.MULTILINE)
     assert balanced == [name for name in services if name != "nginx"]
     assert list(services["nginx"]["depends_on"]) == balanced and len(balanced) == replicas.REPLICAS

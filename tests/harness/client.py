@@ -6,6 +6,8 @@ import http.client
 import json
 import socket
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 Request = tuple[str, str, Any]  # method, path, and the body: bytes, a value to send as JSON, or None
@@ -24,7 +26,7 @@ class Answer(NamedTuple):
     status: int
     seconds: float
     at: float  # the start of the request, by time.monotonic()
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b""
     fault: str = ""
 

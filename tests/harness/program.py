@@ -27,7 +27,7 @@ class Program:
     Args:
         name: for error messages.
         command: the program and its arguments.
-        folder: gets the log, and the folders `work` (the working directory) and `temporary` (for TMPDIR).
+        folder: gets the log, and the folders `work` (the working directory) and `tmp` (for TMPDIR).
     """
 
     process: subprocess.Popen[bytes]
@@ -35,7 +35,8 @@ class Program:
 
     def __init__(self, name: str, command: Sequence[str], folder: Path) -> None:
         self.name, self.command = name, list(command)
-        self.folder, self.temporary, self.log = folder / "work", folder / "temporary", folder / "log"
+        # Short names, as a socket in a temporary folder may have a path of 107 bytes at most.
+        self.folder, self.temporary, self.log = folder / "work", folder / "tmp", folder / "log"
         self.log.unlink(missing_ok=True)
 
     def start(self) -> None:

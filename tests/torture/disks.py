@@ -135,8 +135,8 @@ def serve_until_full(bundle: Path | None, folder: Path) -> Promise:
     attack = "all temporary space filled, the worker killed"
     if reason := _no_mount(folder):
         return Promise(promise, attack, None, reason)
-    (folder / "temporary").mkdir(exist_ok=True)
-    with _disk(folder / "temporary", "size=4m") as disk, serving(folder, bundle) as service:
+    (folder / "tmp").mkdir(exist_ok=True)
+    with _disk(folder / "tmp", "size=4m") as disk, serving(folder, bundle) as service:
         with contextlib.suppress(OSError), (disk / "filled").open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(4096))

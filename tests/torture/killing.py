@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -42,7 +43,7 @@ def _kill_worker(service: Service, times: int, connections: int, within: float) 
             start = time.monotonic()
             killed.kill()
             crowd.ask_once(service, [next_words()] * 4)  # these find no worker
-            wait_until(lambda: not psutil.pid_exists(killed.pid), "the end of the worker")
+            wait_until(partial(_is_gone, killed), "the end of the worker")
             wait_until(service.is_full, "full service")
             back.append(time.monotonic() - start)
             if len(service.group()) != before:
@@ -139,6 +140,10 @@ def kill_others(bundle: Path | None, folder: Path) -> Iterator[Promise]:
                 if fine
                 else f"exit status {status} after {seconds:.1f} s; left over: {left or 'nothing'}",
             )
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    return not psutil.pid_exists(process.pid)
 
 
 def _ends(service: Service, crowd: Crowd, process: psutil.Process, attack: str, files: bool = True) -> Promise:

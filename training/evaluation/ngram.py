@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,17 @@ class NGram:
         found = [log10 for paragraph in np.split(ids, np.flatnonzero(ids == EOS_ID)[:-1] + 1)
                  for log10, _, _ in self._model.full_scores(" ".join(map(str, paragraph[:-1])))]
         return np.array(found) * math.log(10)
+
+    def log_probs_after(self, history: Sequence[str], words: Sequence[str]) -> list[float]:
+        """Natural log-probabilities of each of the words as the one that follows a history."""
+        import kenlm
+
+        state, following = kenlm.State(), kenlm.State()
+        self._model.NullContextWrite(state)
+        for word in history:
+            self._model.BaseScore(state, word, following)
+            state, following = following, state
+        return [self._model.BaseScore(state, word, following) * math.log(10) for word in words]
 
 
 def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], None]:

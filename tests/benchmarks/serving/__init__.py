@@ -1,4 +1,1 @@
-"""`python -m tests.benchmarks.serving`: how fast the service is, beside other ways to answer the same question.
-
-Needs Linux and wrk; no other part of the service needs this one.
-"""
+"""The speed of the service, beside other ways to answer the same question. Needs Linux and wrk."""

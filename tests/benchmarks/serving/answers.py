@@ -1,18 +1,23 @@
-"""Other ways to find the next words: each is a function of text and k to words with log-probabilities, best first."""
+"""Other ways to find the next words: functions of a text and k that return words with log-probabilities, best first."""
+
 from __future__ import annotations
 
 import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nextword.serve.schemas import NextWordsResponse, SuggestedWord
+
+if TYPE_CHECKING:
+    from nextword.lm.model import Model
 
 Answer = Callable[[str, int], "list[tuple[str, float]]"]
 
 
 def same_model(folder: Path | None) -> Answer:
-    """The service's own model, on one thread as in the service."""
+    """Return the service's own model, on one thread as in the service."""
     import torch
 
     from nextword.lm import load
@@ -22,7 +27,7 @@ def same_model(folder: Path | None) -> Answer:
 
 
 def float_model(folder: Path | None, weights: Path | None) -> Answer:
-    """The bundle's architecture in 32-bit floats, with a training run's weights (its best.pt) or random ones."""
+    """Return the bundle's architecture in 32-bit floats, with the weights of a run (its best.pt) or random ones."""
     import torch
 
     from nextword.lm import open_bundle, torchscript
@@ -37,12 +42,12 @@ def float_model(folder: Path | None, weights: Path | None) -> Answer:
     return _words_of(Model(bundle, Vocabulary.from_file(bundle.tokenizer_file), torchscript.script(network)))
 
 
-def _words_of(model) -> Answer:
+def _words_of(model: Model) -> Answer:
     return lambda text, k: [(word.word, word.logprob) for word in model.next_words(text, k)]
 
 
 def kenlm_model(folder: Path) -> Answer:
-    """A KenLM 5-gram model of the very text that is asked about; `folder` is for its file."""
+    """Return a KenLM 5-gram model of the very text that is asked about; `folder` is for its file."""
     from tests.benchmarks.serving import ngrams, text
 
     words = ngrams.tokens(" ".join(text.words()))
@@ -51,7 +56,7 @@ def kenlm_model(folder: Path) -> Answer:
 
 
 def transformer() -> Answer:
-    """A Transformer of DistilGPT2's size with random weights, which keeps nothing between requests.
+    """Return a Transformer of DistilGPT2's size with random weights, which keeps nothing between requests.
 
     A word is one token; GPT-2's own tokenizer makes more of many words, which would cost more.
     """
@@ -72,6 +77,6 @@ def transformer() -> Answer:
 
 
 def response(words: list[tuple[str, float]]) -> NextWordsResponse:
-    """The answer as the service's API has it."""
+    """Return the answer in the form of the service's API."""
     suggested = [SuggestedWord(word=word, probability=math.exp(logprob), logprob=logprob) for word, logprob in words]
     return NextWordsResponse(model="peer", words=suggested)

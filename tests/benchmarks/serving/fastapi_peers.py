@@ -1,18 +1,22 @@
-"""Plain FastAPI in one process, to compare with: `python -m tests.benchmarks.serving.fastapi_peers NAME --port N …`."""
+"""Plain FastAPI in one process: `python -m tests.benchmarks.serving.fastapi_peers NAME --port N …`."""
+
 from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
 
 import uvicorn
 from fastapi import FastAPI
 
-from tests.benchmarks.serving import options
-from tests.benchmarks.serving.answers import kenlm_model, response, same_model, transformer
-from tests.benchmarks.serving.load import PATH
 from nextword.serve.schemas import NextWordsRequest, NextWordsResponse
+from tests.benchmarks.serving import options
+from tests.benchmarks.serving.answers import Answer, kenlm_model, response, same_model, transformer
+from tests.benchmarks.serving.load import PATH
 
-ANSWERS = {
-    "fastapi": lambda asked: same_model(asked.bundle),
-    "kenlm": lambda asked: kenlm_model(asked.folder),
-    "transformer": lambda asked: transformer(),
+ANSWERS: dict[str, Callable[[argparse.Namespace], Answer]] = {
+    "fastapi": lambda chosen: same_model(chosen.bundle),
+    "kenlm": lambda chosen: kenlm_model(chosen.folder),
+    "transformer": lambda _: transformer(),
 }
 
 app = FastAPI()
@@ -24,6 +28,6 @@ async def next_words(question: NextWordsRequest) -> NextWordsResponse:
 
 
 if __name__ == "__main__":
-    asked = options.of_a_peer()
-    app.state.answer = ANSWERS[asked.name](asked)
-    uvicorn.run(app, host="127.0.0.1", port=asked.port, log_level="warning")
+    chosen = options.parse_peer()
+    app.state.answer = ANSWERS[chosen.name](chosen)
+    uvicorn.run(app, host="127.0.0.1", port=chosen.port, log_level="warning")

@@ -1,4 +1,5 @@
-"""Puts a server under load with wrk, and reads what wrk says."""
+"""A load on a server, made by wrk."""
+
 from __future__ import annotations
 
 import json
@@ -25,8 +26,11 @@ class Case(NamedTuple):
 
 
 class Load(NamedTuple):
-    """What wrk measured: requests that were answered, `refused` of them with an error's status; `broken` that were
-    not; the latencies' percentiles in ms.
+    """The result of wrk.
+
+    requests    answered, `refused` of them with an error's status
+    p50, p99    percentiles of the latency in ms
+    broken      requests without an answer
     """
 
     requests: int
@@ -38,20 +42,20 @@ class Load(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Good answers a second."""
+        """Answers a second, refusals not counted."""
         return (self.requests - self.refused) / self.seconds
 
 
-def find_wrk() -> str:
-    """Returns wrk's version. Raises LoadError where it is not installed."""
+def wrk_version() -> str:
+    """Return wrk's version. Raises LoadError where it is not installed."""
     if not shutil.which("wrk"):
         raise LoadError("wrk is not installed, and it makes the load: on Debian and Ubuntu, apt install wrk")
-    said = subprocess.run(["wrk", "-v"], capture_output=True, text=True).stdout
-    return " ".join(said.split()[:2])
+    output = subprocess.run(["wrk", "-v"], capture_output=True, text=True).stdout
+    return " ".join(output.split()[1:2])
 
 
 def run_wrk(url: str, texts: Path, case: Case, seconds: int, seed: int) -> Load:
-    """Asks the server at `url` for `seconds`; another seed takes other words. Raises LoadError."""
+    """Ask the server at `url` for so many seconds. Another seed takes other words. Raises LoadError."""
     count = str(case.connections)
     script = [str(texts), case.kind, str(case.words), count, str(SESSION), str(seed)]
     command = ["wrk", "-t", "1", "-c", count, "-d", f"{seconds}s", "--timeout", "60s", "-s", str(_SCRIPT)]
@@ -60,9 +64,9 @@ def run_wrk(url: str, texts: Path, case: Case, seconds: int, seed: int) -> Load:
 
 
 def parse(output: str, errors: str = "") -> Load:
-    """Returns the result that load.lua printed. Raises LoadError where there is none."""
+    """Return the result that load.lua printed. Raises LoadError where there is none."""
     for line in output.splitlines():
         if line.startswith("RESULT "):
             return Load(**json.loads(line[len("RESULT ") :]))
-    said = (errors.strip() or output.strip() or "nothing").splitlines()[-1]
-    raise LoadError(f"wrk gave no result; it said: {said}")
+    last = (errors.strip() or output.strip() or "nothing").splitlines()[-1]
+    raise LoadError(f"wrk gave no result; its last line: {last}")

@@ -1,21 +1,20 @@
-"""One server under one load: what its users see, and what it costs."""
+"""One server under one load: latency and rate for its users, and its processor time."""
+
 from __future__ import annotations
 
-import contextlib
 import math
-import urllib.error
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.benchmarks.serving import text
 from tests.benchmarks.serving.load import Case, run_wrk
-from tests.benchmarks.serving.processes import Server
+from tests.harness.server import Server
 
 MOST_CONNECTIONS = 64
 
 
 class Measurement(NamedTuple):
-    """Latencies and CPU time a request in ms; `rate` in good answers a second; `failed` is the share of others."""
+    """Latencies and CPU time a request in ms; `rate` in good answers a second; `failed`, the share of others."""
 
     server: str
     kind: str
@@ -31,7 +30,7 @@ class Measurement(NamedTuple):
 
     @property
     def brief(self) -> bool:
-        """Whether so few answers came that the percentiles are those of the luckiest."""
+        """Whether there are so few answers that the percentiles are those of the fastest clients alone."""
         return self.requests < 3 * self.connections
 
     @property
@@ -45,13 +44,13 @@ class Measurement(NamedTuple):
 
 
 class Texts:
-    """What is asked, as files for wrk: one for each length of context.
+    """Texts to ask about, as files for wrk: one for each length of context.
 
-    A session's opening is read by the server before the measurement, like the earlier part of a text whose end is
-    being written; what it costs to read a text for the first time is what unrelated texts show.
+    The server reads a session's opening before the measurement, as it has read the earlier part of a text that is being
+    written. Unrelated texts show the cost of reading a text for the first time.
     """
 
-    def __init__(self, folder: Path, lengths: list[int]):
+    def __init__(self, folder: Path, lengths: list[int]) -> None:
         words = text.words()
         self.openings = {length: text.openings(words, length, MOST_CONNECTIONS) for length in lengths}
         self.files = {length: folder / f"{length}-words.txt" for length in lengths}
@@ -60,11 +59,10 @@ class Texts:
 
 
 def measure(server: Server, case: Case, texts: Texts, seconds: int, number: int, round: int = 1) -> Measurement:
-    """Measures a server that has nothing else to do; `number` is another one for each measurement."""
+    """Measure a server that has nothing else to do. `number` differs between measurements, and so do their texts."""
     if case.kind == "typing":
         for opening in texts.openings[case.words][: case.connections]:
-            with contextlib.suppress(urllib.error.HTTPError):  # too slow for its own deadline
-                server.ask(opening)
+            server.ask(opening, k=5)  # refused where it takes longer than the server's own deadline
     before = server.cpu_seconds()
     load = run_wrk(server.url, texts.files[case.words], case, seconds, number)
     cpu = server.cpu_seconds() - before

@@ -1,4 +1,5 @@
-"""A KenLM 5-gram model of a text, and the k most probable next words by it."""
+"""A 5-gram model of a text in the ARPA format, and the k most probable next words by it."""
+
 from __future__ import annotations
 
 import math
@@ -6,35 +7,38 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from nextword.training.evaluation.ngram import NGram
+
 ORDER = 5
 _DISCOUNT = 0.75
 _TOKEN = re.compile(r"\w+(?:['-]\w+)*|[^\w\s]")
 
 
 def tokens(text: str) -> list[str]:
+    """Split a text into words and marks."""
     return _TOKEN.findall(text)
 
 
 def write_arpa(path: Path, text: list[str]) -> None:
-    """Writes an interpolated model with absolute discounting (Ney, Essen & Kneser 1994) in the ARPA format.
+    """Write an interpolated model with absolute discounting (Ney, Essen & Kneser 1994) in the ARPA format.
 
         p(w | h) = max(c(hw) - d, 0) / c(h) + b(h) p(w | h without its first word),  b(h) = d t(h) / c(h)
 
     c counts, t(h) is the number of different words after h, d = 0.75; below the unigrams all words are alike.
     """
     counts = [Counter(zip(*(text[start:] for start in range(order)))) for order in range(1, ORDER + 1)]
-    after: dict[tuple, list[int]] = defaultdict(lambda: [0, 0])
+    after: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0, 0])
     for counted in counts:
         for gram, count in counted.items():
             entry = after[gram[:-1]]
             entry[0] += count
             entry[1] += 1
 
-    def backoff(history: tuple) -> float:
+    def backoff(history: tuple[str, ...]) -> float:
         total, kinds = after.get(history, (1, 0))
         return _DISCOUNT * kinds / total if kinds else 1.0
 
-    probability = {(): 1 / (len(counts[0]) + 1)}
+    probability: dict[tuple[str, ...], float] = {(): 1 / (len(counts[0]) + 1)}
     lines = ["\\data\\"] + [f"ngram {n + 1}={len(counted) + 3 * (not n)}" for n, counted in enumerate(counts)]
     for n, counted in enumerate(counts):
         lines += ["", f"\\{n + 1}-grams:"]
@@ -51,16 +55,14 @@ def write_arpa(path: Path, text: list[str]) -> None:
 
 
 class NextWords:
-    """The k most probable words after a text, by scoring candidates.
+    """The k most probable words after a text, from the scores of candidates.
 
     Candidates are the words that the training text has after the last word, and the k most frequent others. That is
-    exact: in a model that backs off, words not seen after the last word keep the order that their frequencies give.
+    exact: in a model that backs off, words not seen after the last word keep the order of their frequencies.
     """
 
-    def __init__(self, arpa: Path, text: list[str]):
-        import kenlm
-
-        self._kenlm, self._model = kenlm, kenlm.Model(str(arpa))
+    def __init__(self, arpa: Path, text: list[str]) -> None:
+        self._model = NGram(arpa)
         self._after: dict[str, set[str]] = defaultdict(set)
         for word, following in zip(text, text[1:]):
             if following[0].isalpha():
@@ -68,14 +70,10 @@ class NextWords:
         self._frequent = [word for word, _ in Counter(text).most_common() if word[0].isalpha()]
 
     def __call__(self, text: str, k: int) -> list[tuple[str, float]]:
-        """Returns words and natural logarithms of their probabilities, best first."""
+        """Return words and natural logarithms of their probabilities, best first."""
         history = tokens(text[-1000:])[1 - ORDER :]
-        state, following = self._kenlm.State(), self._kenlm.State()
-        self._model.NullContextWrite(state)
-        for word in history:
-            self._model.BaseScore(state, word, following)
-            state, following = following, state
         seen = self._after.get(history[-1], set()) if history else set()
         others = [word for word in self._frequent[: len(seen) + k] if word not in seen][:k]
-        scored = [(self._model.BaseScore(state, word, following), word) for word in [*seen, *others]]
-        return [(word, score * math.log(10)) for score, word in sorted(scored, reverse=True)[:k]]
+        candidates = [*seen, *others]
+        scored = sorted(zip(self._model.log_probs_after(history, candidates), candidates), reverse=True)
+        return [(word, logprob) for logprob, word in scored[:k]]

@@ -1,11 +1,13 @@
 """The command lines of the benchmark and of the servers that it starts."""
+
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
 
-def of_a_peer() -> argparse.Namespace:
+def parse_peer() -> argparse.Namespace:
+    """Read the arguments of a server to compare with."""
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("--port", type=int, required=True)
@@ -15,8 +17,11 @@ def of_a_peer() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def of_the_benchmark(names: list[str], arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.serving", description="Measures the service beside others.")
+def parse_benchmark(names: list[str], arguments: list[str]) -> argparse.Namespace:
+    """Read the arguments of the benchmark, for servers of these names."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.serving", description="Measure the service beside others."
+    )
     parser.add_argument("--quick", action="store_true", help="fewer loads, once each: a minute instead of ten")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="the model (default: the English one)")
     parser.add_argument(
@@ -24,7 +29,7 @@ def of_the_benchmark(names: list[str], arguments: list[str] | None) -> argparse.
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single measurement too")
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"of: {', '.join(names)}")
-    asked = parser.parse_args(arguments)
-    if asked.weights and not asked.weights.is_file():
-        parser.error(f"there is no file {asked.weights}")
-    return asked
+    chosen = parser.parse_args(arguments)
+    if chosen.weights and not chosen.weights.is_file():
+        parser.error(f"there is no file {chosen.weights}")
+    return chosen

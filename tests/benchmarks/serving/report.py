@@ -1,18 +1,75 @@
-"""The measurements as Markdown, to be put into a README as it is."""
+"""The measurements and their ratios as Markdown."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import median
 
+from nextword.training.machine import in_words
 from tests.benchmarks.serving.load import SESSION, Case
 from tests.benchmarks.serving.measure import Measurement
-from tests.benchmarks.serving.peers import NOTHING, Peer
-from tests.benchmarks.serving.wanted import Verdict, middle, ratio
+from tests.benchmarks.serving.peers import NOTHING, SERVICE, TRANSFORMER, Peer
 
-_TITLES = {
-    "typing": "**Typing**: as many people as connections, each with a text of so many words, ask for the next word after "
-    f"it and after each of {SESSION} words that they type behind it, then go back and type other ones.",
+Value = Callable[[Measurement], float]
+TITLES = {
+    "typing": "**Typing**: as many people as connections, each with a text of so many words, ask for the next word "
+    f"after it and after each of {SESSION} words that they type behind it, then go back and type other ones.",
     "unrelated": "**Unrelated texts** of so many words.",
 }
+
+
+def median_of(measured: list[Measurement], server: str, case: Case, value: Value) -> float | None:
+    """Return the median over the rounds, None where nothing was measured."""
+    values = [value(one) for one in measured if one.server == server and one.case == case]
+    return median(values) if values else None
+
+
+def ratio(measured: list[Measurement], over: tuple[str, Case], under: tuple[str, Case], value: Value) -> float | None:
+    """Return the median over the rounds of the ratio between two servers or loads in the same round."""
+    above, below = (
+        {one.round: value(one) for one in measured if (one.server, one.case) == which} for which in (over, under)
+    )
+    both = [above[number] / below[number] for number in above if below.get(number)]
+    return median(both) if both else None
+
+
+def ratios(measured: list[Measurement]) -> dict[str, dict[int, float]]:
+    """Return the ratios of this service in typing sessions: to other servers, and to itself behind the shortest text.
+
+    By description, then by the words of the text. Nothing is in it for what was not measured.
+    """
+    typing = [one for one in measured if one.kind == "typing" and one.server == SERVICE]
+    if not typing:
+        return {}
+    lengths = sorted({one.words for one in typing})
+    few, many = min(one.connections for one in typing), max(one.connections for one in typing)
+
+    def latency(one: Measurement) -> float:
+        return one.p50
+
+    def rate(one: Measurement) -> float:
+        return one.rate
+
+    def cost(one: Measurement) -> float:
+        return one.cpu
+
+    def against(server: str, connections: int, value: Value) -> dict[int, float | None]:
+        cases = {words: Case("typing", words, connections) for words in lengths}
+        return {words: ratio(measured, (SERVICE, case), (server, case), value) for words, case in cases.items()}
+
+    def growth(value: Value) -> dict[int, float | None]:
+        shortest = (SERVICE, Case("typing", lengths[0], few))
+        return {words: ratio(measured, (SERVICE, Case("typing", words, few)), shortest, value) for words in lengths[1:]}
+
+    rows = {
+        f"p50 at {few}, to LitServe's doing nothing": against(NOTHING, few, latency),
+        f"requests/s at {many}, to LitServe's doing nothing": against(NOTHING, many, rate),
+        f"requests/s at {many}, to the Transformer's": against(TRANSFORMER, many, rate),
+        f"p50 at {few}, to that behind {lengths[0]} words": growth(latency),
+        f"CPU-ms a request at {few}, to that behind {lengths[0]} words": growth(cost),
+    }
+    known = {name: {words: value for words, value in row.items() if value is not None} for name, row in rows.items()}
+    return {name: row for name, row in known.items() if row}
 
 
 def markdown(
@@ -24,27 +81,33 @@ def markdown(
     idle: dict[str, float],
     notes: list[str],
 ) -> str:
-    """Tables of the loads, and of what the servers take while they do nothing; medians over the rounds."""
+    """Return tables of the loads, of the ratios, and of memory and idle processor time; medians over the rounds.
+
+    Args:
+        memory: bytes, by server.
+        idle: per cent of a core, by server.
+    """
     rounds = max(one.round for one in measured)
     parts = [
-        f"`{command}` on {machine['date']}; {machine['cpu']}, cores: {machine['cores']}, which the load generator "
-        f"({machine['wrk']}) shares; Python {machine['python']}, torch {machine['torch']}, "
-        f"LitServe {machine['litserve']}. "
-        + (f"Medians of {rounds} interleaved rounds." if rounds > 1 else "One round.")
-        + " In brackets: times LitServe's doing nothing, in the same round. "
+        f"`{command}` on {in_words(machine)}; wrk shares the cores. "
+        + (f"Medians of {rounds} interleaved rounds. " if rounds > 1 else "One round. ")
+        + "In brackets: times LitServe's doing nothing, in the same round. "
         "~: the mean, from the rate, where too few answers came for percentiles."
     ]
-    for kind, title in _TITLES.items():
+    for kind, title in TITLES.items():
         chosen = [one for one in measured if one.kind == kind]
         if chosen:
             parts += [title, _loads(kind, peers, chosen, measured)]
+    if own := ratios(measured):
+        parts += ["**Ratios** of this service, typing.", _ratio_table(own)]
     parts += [_resources(peers, memory, idle), *notes]
     return "\n\n".join(parts)
 
 
-def verdict_table(verdicts: list[Verdict]) -> str:
-    met = {True: "met", False: "**not met**", None: "not measured"}
-    return _table(["Wanted in typing sessions", "Measured", ""], [[v.wanted, v.measured, met[v.met]] for v in verdicts], "---")
+def _ratio_table(rows: dict[str, dict[int, float]]) -> str:
+    lengths = sorted({words for row in rows.values() for words in row})
+    body = [[name, *(f"{row[words]:.2f}" if words in row else "" for words in lengths)] for name, row in rows.items()]
+    return _table(["Connections:", *(f"{words} words" for words in lengths)], body)
 
 
 def _loads(kind: str, peers: list[Peer], chosen: list[Measurement], measured: list[Measurement]) -> str:
@@ -63,18 +126,18 @@ def _loads(kind: str, peers: list[Peer], chosen: list[Measurement], measured: li
 
 
 def _latency(measured: list[Measurement], server: str, case: Case) -> str:
-    p50 = middle(measured, server, case, lambda one: one.p50)
+    p50 = median_of(measured, server, case, lambda one: one.p50)
     if p50 is None:
         return ""
-    failed = middle(measured, server, case, lambda one: one.failed)
+    failed = median_of(measured, server, case, lambda one: one.failed) or 0
     note = f" ({failed:.0%} refused)" if failed >= 0.005 else ""
     if any(one.brief for one in measured if one.server == server and one.case == case):
-        return f"~{_short(middle(measured, server, case, lambda one: one.mean))}{note}"
-    return f"{_short(p50)} / {_short(middle(measured, server, case, lambda one: one.p99))}{note}"
+        return f"~{_short(median_of(measured, server, case, lambda one: one.mean))}{note}"
+    return f"{_short(p50)} / {_short(median_of(measured, server, case, lambda one: one.p99))}{note}"
 
 
 def _rate(measured: list[Measurement], server: str, case: Case) -> str:
-    rate = middle(measured, server, case, lambda one: one.rate)
+    rate = median_of(measured, server, case, lambda one: one.rate)
     times = ratio(measured, (server, case), (NOTHING, case._replace(kind="typing")), lambda one: one.rate)
     if rate is None:
         return ""
@@ -82,8 +145,7 @@ def _rate(measured: list[Measurement], server: str, case: Case) -> str:
 
 
 def _cpu(measured: list[Measurement], server: str, cases: list[Case]) -> str:
-    values = [middle(measured, server, case, lambda one: one.cpu) for case in cases]
-    return " / ".join("–" if value is None else _short(value) for value in values)
+    return " / ".join(_short(median_of(measured, server, case, lambda one: one.cpu)) for case in cases)
 
 
 def _resources(peers: list[Peer], memory: dict[str, int], idle: dict[str, float]) -> str:
@@ -91,12 +153,14 @@ def _resources(peers: list[Peer], memory: dict[str, int], idle: dict[str, float]
     return _table(["", "memory, MB (PSS of all its processes)", "idle CPU, % of a core"], rows)
 
 
-def _short(value: float) -> str:
-    """Three significant digits, without an exponent."""
+def _short(value: float | None) -> str:
+    """Return three significant digits without an exponent, and a dash for None."""
+    if value is None:
+        return "–"
     places = 0 if value >= 100 else 1 if value >= 10 else 2
     return f"{value:,.{places}f}"
 
 
-def _table(head: list[str], rows: list[list[str]], others: str = "---:") -> str:
-    align = ["---", *(others for _ in head[1:])]
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    align = ["---", *("---:" for _ in head[1:])]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, align, *rows])

@@ -1,4 +1,5 @@
-"""The text that is asked about: the prose of Python's own documentation, which every machine has."""
+"""The text to ask about: the prose of Python's own documentation, which every machine has."""
+
 from __future__ import annotations
 
 import re
@@ -9,7 +10,7 @@ _PROSE = re.compile(r"[A-Za-z][a-z]*(?:['-][a-z]+)*[.,;:]?")
 
 
 def words() -> list[str]:
-    """Returns the words of `help()`'s topics, each paragraph once; what is no word is left out."""
+    """Return the words of `help()`'s topics, each paragraph once."""
     from pydoc_data.topics import topics
 
     paragraphs = dict.fromkeys(part for topic in sorted(topics) for part in topics[topic].split("\n\n"))
@@ -17,11 +18,11 @@ def words() -> list[str]:
 
 
 def openings(text: list[str], length: int, count: int) -> list[str]:
-    """Returns `count` different pieces of `length` words, from all over the text."""
+    """Return `count` different pieces of `length` words, from all over the text."""
     starts = range(0, len(text) - length, (len(text) - length) // count)
     return [" ".join(text[start : start + length]) for start in starts[:count]]
 
 
 def write(path: Path, pieces: list[str], text: list[str]) -> None:
-    """Writes the file that load.lua reads: the openings, one a line, and last the whole text."""
+    """Write the file that load.lua reads: the openings, one a line, and last the whole text."""
     path.write_text("\n".join([*pieces, " ".join(text)]) + "\n", encoding="ascii")

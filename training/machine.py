@@ -1,0 +1,42 @@
+"""The machine and the software that a figure was measured with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+
+def processor() -> str:
+    """Return the processor's name, or its architecture where the system does not tell the name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    name = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
+    return name[1] if name else platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe(*packages: str) -> dict[str, str]:
+    """Return the processor, its cores, the load (processes that run or wait, over one minute), the versions of Python
+    and of these packages, and the date."""
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    return {
+        "processor": processor(),
+        "cores": str(cores()),
+        "load": load,
+        "Python": platform.python_version(),
+        **{package: version(package) for package in packages},
+        "date": datetime.now(timezone.utc).date().isoformat(),
+    }
+
+
+def in_words(machine: dict[str, str]) -> str:
+    """Return a description of `describe` as a line: "AMD EPYC, cores 2, load 0.1, Python 3.11.7, 2026-11-24"."""
+    bare = ("processor", "date")
+    return ", ".join(value if name in bare else f"{name} {value}" for name, value in machine.items())
