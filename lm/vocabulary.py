@@ -171,7 +171,7 @@ class Vocabulary:
         return [i > EOS_ID and has_letter(word) for i, word in enumerate(self.words)]
 
 
-_REST = re.compile(r"\S*")
+_REST = re.compile(r"[^\s-]*")
 
 
 def _whole(line: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -197,7 +197,8 @@ def split_typed(typed: str) -> tuple[str, str]:
         start -= 1
     for word in _unfinished().finditer(typed, start) if start < len(typed) else ():
         if word.end() == len(typed):
-            return typed[: word.start()], typed[word.start() :]
+            first = next((place for place in range(*word.span()) if not unicodedata.category(typed[place])[0] == "M"), len(typed))
+            return typed[:first], typed[first:]  # leading marks belong to the character before
     return typed, ""
 
 

@@ -324,7 +324,7 @@ class NextWords(_Service):
         ['very']
         >>> client.next_words("Thank you", k=0)
         Traceback (most recent call last):
-        serve.client.BadRequest: k: Input should be greater than or equal to 1
+        nextword.serve.client.BadRequest: k: Input should be greater than or equal to 1
         >>> client.close()
         """
         request = self._post("/v1/next-words", text=text, k=k, partial=partial, history=history,

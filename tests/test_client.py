@@ -57,7 +57,8 @@ both = pytest.mark.parametrize("client_class", [NextWords, AsyncNextWords])
 
 def test_import_needs_neither_torch_nor_litserve():
     blocked = ["torch", "litserve", "fastapi", "starlette", "uvicorn", "tokenizers", "numpy", "nextword.training"]
-    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import nextword.serve.client"
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); from nextword.serve.client import split_typed; "
+    code += "assert split_typed('He is well\\u2011kn') == ('He is ', 'well\\u2011kn')"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=PATIENCE)
 
 
@@ -72,7 +73,8 @@ def test_answers_are_the_services(client_class, server, http):
 
 @both
 def test_every_field_goes_to_the_service(client_class, server, http):
-    fields = {"text": "Thank", "partial": "Y", "history": "Zorbulon came.", "max_words": 3, "exclude": ["sea"], "k": 3}
+    fields = {"text": "Thank", "partial": "Y", "emoji": True, "history": "Zorbulon came.", "max_words": 3, "exclude": ["sea"],
+              "k": 3}
     assert ask(client_class, server.url, **fields).model_dump() == http.post("/v1/next-words", json=fields).json()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from nextword.serve.schemas import TEXTS_LIMIT, UNKNOWN_LIMIT
 from tests.servers import PATIENCE, serving, wait_until
+from tests.word_cases import COMPLETED
 
 PATH = "/v1/next-words"
 
@@ -50,6 +51,17 @@ def test_history_brings_words_that_the_vocabulary_lacks(remembering):
     fields = {"text": "I went to the", "partial": "zor", "max_words": 2}
     assert words(remembering, **fields, history="I went to the Zorbulon.") == ["Zorbulon"]
     assert words(remembering, **fields) == []
+
+
+@pytest.mark.parametrize("typed, word", COMPLETED, ids=ascii)
+def test_a_word_is_completed_however_it_is_typed(remembering, typed, word):
+    assert words(remembering, text="He is", partial=typed, history=f"He is {word}.") == [word]
+
+
+def test_emoji_come_where_they_are_asked_for(remembering):
+    question = {"text": "I went to the", "history": "I went to the 👍🏽. We went to the ❤.", "k": 30}
+    for options, expected in (({}, set()), ({"punctuation": True}, set()), ({"emoji": True}, {"👍🏽", "❤\ufe0f"})):
+        assert {"👍🏽", "❤\ufe0f"} & set(words(remembering, **question, **options)) == expected
 
 
 def test_history_of_blanks_is_none(remembering):

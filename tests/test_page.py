@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import unicodedata
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.servers import PATIENCE, serving
+from tests.word_cases import COMPLETED, TYPED
 
 # Answers come when the test lets them: window.answers[n](), or window.answers[n](true) for a failure.
 HOLD_ANSWERS = """
@@ -322,6 +324,52 @@ def test_the_keyboard_alone_reaches_everything(page, ask):
     page.press(Keys.ENTER)
     assert page.value == f"I {words[3]} "
     assert page.browser.switch_to.active_element == page.text
+
+
+def test_the_word_that_is_typed_is_found_in_every_script(page, ask):
+    page.offers(ask(""))
+    script = """const [typed, field, questions, real] = [arguments[0], document.getElementById("text"), [], window.fetch];
+        window.fetch = (_, options) => { questions.push(JSON.parse(options.body)); return new Promise(() => {}); };
+        for (const text of typed) {
+          field.value = text;
+          field.dispatchEvent(new InputEvent("input"));
+        }
+        window.fetch = real;
+        return questions.map(({text, partial}) => [text, partial]);"""
+    expected = [[text, unicodedata.normalize("NFC", partial)] for text, partial in TYPED]
+    assert page.browser.execute_script(script, [text + partial for text, partial in TYPED]) == expected
+    assert page.browser.execute_script(script, ["a'" * 100_000, "b " * 50_000 + "c"])[0][1] == "c"
+
+
+def test_a_word_is_completed_however_it_is_typed(page):
+    page.remember(" ".join({word: word for _, word in COMPLETED}))
+    for typed, word in COMPLETED:
+        page.browser.execute_script("const field = arguments[0]; field.value = ''; field.focus();"
+                                    "document.execCommand('insertText', false, arguments[1])", page.text, f"I {typed}")
+        page.wait(lambda: page.first_words() == [word], f"{word} for {typed}")
+        if typed in ("well\u2011kn", "Cafe\u0301", "don’"):
+            rest = word[len(unicodedata.normalize("NFC", typed)) :]
+            page.wait(lambda: page.ghost().startswith(rest), f"the grey {rest}")
+            page.press(Keys.TAB)
+            assert page.value.startswith(f"I {word}")
+        elif typed == "짖":
+            assert page.ghost() == "", "there is nothing to be put after this syllable"
+
+
+def test_emoji_are_suggested_when_the_box_is_ticked(page, ask):
+    own = "👍🏽 " * 50
+    page.browser.execute_script("arguments[0].value = arguments[1]", page.browser.find_element(By.ID, "history"), own)
+    page.type("I went ")
+    page.offers(ask("I went ", history=own))
+    assert "👍🏽" not in page.words()
+    page.browser.find_element(By.ID, "emoji").click()
+    with_emoji = ask("I went ", history=own, emoji=True)
+    page.offers(with_emoji)
+    assert "👍🏽" in with_emoji
+    page.buttons()[with_emoji.index("👍🏽")].click()
+    assert page.value == "I went 👍🏽 "
+    page.browser.refresh()
+    assert page.browser.find_element(By.ID, "emoji").is_selected()
 
 
 def test_unknown_words_are_said(page):

@@ -16,6 +16,7 @@ from nextword.lm.ranking import Ranking
 from nextword.lm.vocabulary import Vocabulary
 from nextword.training.suppressed_words import suppressed_words
 from tests.servers import serving
+from tests.word_cases import COMPLETED
 
 PLACES = {"store", "market", "park", "station", "beach", "London"}
 TEXT = "I went to the"
@@ -219,3 +220,32 @@ def test_the_bundled_model_suggests_as_one_writes():
             assert not word[0].islower(), (text, word)
     assert words(model, "", 3, partial="i")[0] == "I" and "London" in words(model, "He lives in", 5, partial="l")
     assert words(model, "You are such a", 1, partial="bitc") == ["bitch"]
+
+
+@pytest.mark.parametrize("typed, word", COMPLETED, ids=ascii)
+def test_a_beginning_finds_the_word_in_every_script(typed, word):
+    vocabulary = Vocabulary.build([f"{word} xyz"])
+    log_probs = torch.tensor([{word: 0.5}.get(token, 0.1) for token in vocabulary.words]).log()
+    known = Ranking(vocabulary).best(Distribution(log_probs, {}), 3, partial=typed)
+    assert [suggestion.word for suggestion in known] == [word]
+    unknown = best({}, {word: 0.5}, partial=typed)
+    assert [suggestion.word for suggestion in unknown] == [word]
+
+
+def test_emoji_are_suggested_where_asked_for_alone():
+    heart, family = "❤\ufe0f", "👩\u200d👧"
+    vocabulary = Vocabulary.build([f"yes 👍🏽 {family} 1\ufe0f\u20e3 ❤ !"])
+    assert len(vocabulary) == 8
+    chances = {"👍🏽": 0.3, "yes": 0.2, family: 0.15, "!": 0.12, "1\ufe0f\u20e3": 0.1, heart: 0.05}
+    log_probs = torch.tensor([chances.get(word, 0.0) for word in vocabulary.words]).log()
+
+    def suggested(**options):
+        distribution = Distribution(log_probs, {"🎉": 0.04, "❤": 0.02, "$": 0.01})
+        return [word.word for word in Ranking(vocabulary).best(distribution, 9, **options)]
+
+    assert suggested() == ["yes"]
+    assert suggested(punctuation=True) == ["yes", "!", "$"]
+    assert suggested(emoji=True) == ["👍🏽", "yes", family, "1\ufe0f\u20e3", heart, "🎉"]
+    assert suggested(emoji=True, partial="❤") == [heart] and suggested(emoji=True, partial="y") == ["yes"]
+    assert suggested(emoji=True, exclude=["❤", "👍🏽"]) == ["yes", family, "1\ufe0f\u20e3", "🎉"]
+    assert set(suggested(emoji=True, punctuation=True)) == {*suggested(emoji=True), *suggested(punctuation=True)}

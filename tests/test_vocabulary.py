@@ -4,6 +4,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
+from nextword.lm.words import has_letter, is_emoji, is_letter, split_typed, straight
+from tests.word_cases import COMPLETED, TOKENS, TYPED
 
 TEXT = ["It's a well-known fact: I went to the market to-day.", "The 3rd time, in 1984, it cost $3.14!", "the the the"]
 
@@ -13,21 +15,42 @@ def vocabulary():
     return Vocabulary.build(TEXT)
 
 
-@pytest.mark.parametrize("text, tokens", [
-    ("It's a well-known fact.", ["It's", "a", "well-known", "fact", "."]),
-    ("“Don’t,” she said.", ['"', "Don't", ",", '"', "she", "said", "."]),
-    ("'tis the boys' -own-", ["'", "tis", "the", "boys", "'", "-", "own", "-"]),
-    ("3.14 in 1984, 3rd", ["3", ".", "14", "in", "1984", ",", "3rd"]),
-    ("a—b ... €5", ["a", "—", "b", ".", ".", ".", "€", "5"]),
-    ("나는 학교에 갔다.", ["나는", "학교에", "갔다", "."]),
-    ("हिन्दी में", ["हिन्दी", "में"]),
-    ("cafe\u0301", ["caf\u00e9"]),
-    ("so--I said - well – no-one", ["so", "—", "I", "said", "—", "well", "—", "no-one"]),
-    ("co\u00adop\ufeff -----", ["coop", "-", "-", "-", "-", "-"]),
-    (" \t ", []),
-])
+@pytest.mark.parametrize("text, tokens", TOKENS, ids=ascii)
 def test_words_and_marks(vocabulary, text, tokens):
     assert vocabulary.tokens(text) == tokens
+    alone = [vocabulary.tokens(token) for token in tokens]
+    assert alone == [[token] for token in tokens], "canonical text stays as it is"
+
+
+@pytest.mark.parametrize("text, tokens", TOKENS, ids=ascii)
+def test_places_are_those_of_the_text_as_it_is_given(vocabulary, text, tokens):
+    ends = vocabulary.ends(text)
+    pieces = [text[start:end].strip() for start, end in zip([0, *ends], ends)]
+    assert [vocabulary.tokens(piece) for piece, token in zip(pieces, tokens) if token != "—"] == [
+        [token] for token in tokens if token != "—"]
+    _, unknown = vocabulary.encode_with_unknown(text)
+    assert all(vocabulary.tokens(spelling) == [tokens[place]] for place, spelling in unknown.items() if tokens[place] != "—")
+
+
+def test_python_and_the_tokenizer_agree(vocabulary):
+    """The definition is written once but for the letters, which each of them knows by itself."""
+    for text, tokens in TOKENS:
+        for token in tokens:
+            assert straight(token) == token
+            assert split_typed(token) == (("", token) if is_letter(token[0]) and not is_emoji(token) else (token, ""))
+    for text, partial in TYPED:
+        assert split_typed(text + partial) == (text, partial)
+        assert vocabulary.tokens(partial)[:1] == vocabulary.tokens(text + partial)[len(vocabulary.tokens(text)) :][:1]
+    assert [has_letter(word) for word in ("ℹ\ufe0f", "ℹ", "3rd", "1984", "👍")] == [False, True, True, False, False]
+
+
+def test_long_runs_of_one_character_take_linear_time(vocabulary):
+    for character in "a'\"-\u200c\u200d\ufe0f\u00ad👍❤🇺ש״\u0301":
+        text = character * 20_000
+        vocabulary.tokens(text)
+        split_typed(text)
+        split_typed(text + "!")
+        straight("é" + text)
 
 
 def test_ids_go_by_frequency_and_are_the_same_each_time(vocabulary):

@@ -6,15 +6,32 @@ const BLOCK = 20_000; // characters; of a long text one to two blocks are sent, 
 const RETRY = 2_000; // ms
 const SPEAK_AFTER = 700; // ms without typing
 const COMPARE_AFTER = 250; // the same
-const WORD_AT_END = /[\p{L}\p{M}\p{N}_]+(?:['’-][\p{L}\p{M}\p{N}_]+)*['’-]?$/u;
+const TAIL = 300; // characters before the caret, in which the word that is typed is looked for
+
+// A word, as nextword.lm.words defines it, with what may be within it that is not seen.
+const LETTER = "(?![\\ufe0e\\ufe0f\\u20e3])[\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\u200c\\u200d]";
+const UNSEEN = "[\\xad\\u200b\\u200e\\u200f\\u202a-\\u202e\\u2060-\\u2064\\ufeff\\ufe0e\\ufe0f]";
+const MARK = "['‘’\\u2010\\u2011\\xb7-]";
+const HEBREW = "\\u05d0-\\u05ea\\u05ef-\\u05f2\\ufb1d-\\ufb4f";
+const AFTER_HEBREW = `(?<=[${HEBREW}\\u0591-\\u05bd\\u05bf\\u05c1\\u05c2\\u05c4\\u05c5\\u05c7])`;
+const HEBREW_QUOTE = '["“”\\u05f4]';
+const HEBREW_END = "['‘’\\u05f3]";
+const MORE = `(?:${LETTER}|${UNSEEN})*`;
+const WITHIN = `${MARK}${LETTER}${MORE}|${AFTER_HEBREW}(?:${HEBREW_QUOTE}(?=[${HEBREW}])|${HEBREW_END})${MORE}`;
+const NOT_FIRST = "[©®‼⁉™ℹ↔-↙↩↪Ⓜ▪▫▶◀◻◼➡⤴⤵⬅-⬇〰〽㊗㊙]\\ufe0f|[\\p{M}\\u200c\\u200d]"; // ℹ is a letter, ℹ️ an emoji
+const UNFINISHED = `(?:(?:${MARK}|${AFTER_HEBREW}${HEBREW_QUOTE})?${UNSEEN}*$)?`;
+const WORD = new RegExp(`(?!${NOT_FIRST})${LETTER}${MORE}(?:${WITHIN})*${UNFINISHED}`, "gu");
+const OF_WORDS = new RegExp(`^(?:${LETTER}|${UNSEEN}|${MARK}|${HEBREW_QUOTE}|${HEBREW_END})+$`, "u");
+const PLAIN = [[/[‘’ʼ]/g, "'"], [/[“”]/g, '"'], [/[\u2010\u2011]/g, "-"], [new RegExp(UNSEEN, "gu"), ""]];
+const segmenter = Intl.Segmenter && new Intl.Segmenter(undefined, { granularity: "word" });
 
 const EXAMPLE = `Dear Zofia, thank you very much for the walk along the Vistula last Sunday. Barnaby slept all the way home.
 Could you ask Doctor Okonkwo whether the physiotherapy can be moved to Thursday? Barnaby and I would come by tram.
 I will bring pierogi and the new crossword. See you on Thursday, Zofia. Barnaby sends his love.`;
 
-const [text, mirror, ghost, history, effect, example, words, notice, digits, model, read, cost, spoken, template] =
-  ["text", "mirror", "ghost", "history", "effect", "example", "words", "notice", "digits", "model", "read", "cost", "spoken",
-    "suggestion"].map((id) => document.getElementById(id));
+const [text, mirror, ghost, history, effect, example, words, notice, digits, emoji, model, read, cost, spoken, template] =
+  ["text", "mirror", "ghost", "history", "effect", "example", "words", "notice", "digits", "emoji", "model", "read", "cost",
+    "spoken", "suggestion"].map((id) => document.getElementById(id));
 
 // A balancer in front of several services can send all questions of a page to the one that knows its text.
 const SESSION = Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("");
@@ -30,11 +47,36 @@ let timers = {};
 const before = () => text.value.slice(0, text.selectionStart);
 
 // Cut only at whole blocks, so that a text that grows keeps its beginning, which the service knows already.
-const recent = (string) => string.slice(Math.max(0, Math.floor(string.length / BLOCK) - 1) * BLOCK);
+const recent = (string) =>
+  string.slice(Math.max(0, Math.floor(string.length / BLOCK) - 1) * BLOCK).replace(/^[\udc00-\udfff]/, "");
 
+// The word at the end of a text, as far as it is typed. The browser parts words from emoji and other characters. Its parts
+// are joined (well-known) and cut (3.14) where the definition above differs.
+function unfinished(written) {
+  const tail = written.slice(-TAIL);
+  const parts = segmenter ? [...segmenter.segment(tail)] : Array.from(tail, (segment) => ({ segment }));
+  const other = parts.findLastIndex(({ segment }) => !OF_WORDS.test(segment));
+  const cut = parts[other]?.isWordLike ? Array.from(parts[other].segment) : [];
+  const first = cut.slice(cut.findLastIndex((character) => !OF_WORDS.test(character)) + 1);
+  const end = [...first, ...parts.slice(other + 1).map(({ segment }) => segment)].join("");
+  const word = [...end.matchAll(WORD)].at(-1);
+  return word && word.index + word[0].length === end.length ? word[0] : "";
+}
+
+// A text cut into what is sent; the partial word in Unicode NFC, as all suggestions are.
 function split(written) {
-  const partial = written.match(WORD_AT_END)?.[0] ?? "";
-  return { text: recent(written.slice(0, written.length - partial.length)), partial };
+  const partial = unfinished(written);
+  const text = written.slice(0, written.length - partial.length);
+  return { text: recent(text), partial: partial.normalize("NFC"), start: text.length };
+}
+
+// The number of a suggestion's characters that are typed already, and whether all that is typed is among them.
+function match(word, partial) {
+  const plain = PLAIN.reduce((typed, [from, to]) => typed.replace(from, to), partial).toLowerCase();
+  let length = 0;
+  while (length < plain.length && word[length]?.toLowerCase() === plain[length]) length++;
+  if (/[\udc00-\udfff]/.test(word[length])) length--; // a character is not cut
+  return { length, whole: length === plain.length };
 }
 
 // Asking
@@ -53,7 +95,7 @@ async function ask(again = false) {
   clearTimeout(timers.compare);
   try {
     const own = recent(history.value);
-    const answer = await question({ ...split(written), history: own }, controller.signal);
+    const answer = await question(split(written), controller.signal, own);
     if (number !== sequence) return;
     show(answer, written, performance.now() - started);
     if (own.trim()) timers.compare = setTimeout(() => compare(answer, written), COMPARE_AFTER);
@@ -69,12 +111,12 @@ async function compare(answer, written) {
   if (usual && !signal.aborted) mark(answer, usual);
 }
 
-async function question(fields, signal) {
-  if (fields.partial.length > 100) return { words: [] };
+async function question({ text, partial }, signal, history) {
+  if (partial.length > 100) return { words: [] };
   const response = await fetch("/v1/next-words", {
     method: "POST",
     headers: { "content-type": "application/json", "x-session": SESSION },
-    body: JSON.stringify({ ...fields, k: COUNT, max_words: MAX_WORDS }),
+    body: JSON.stringify({ text, partial, history, k: COUNT, max_words: MAX_WORDS, emoji: emoji.checked }),
     signal,
   });
   const answer = await response.json();
@@ -118,8 +160,9 @@ function haunt(word) {
   const written = before();
   const atEnd = written && written.length === text.value.length;
   if (word !== undefined && atEnd) {
-    const { partial } = split(written);
-    promised = written + lead(written.slice(0, written.length - partial.length)) + word.slice(partial.length);
+    const { partial, start } = split(written);
+    const { length, whole } = match(word, partial);
+    promised = whole ? written + lead(written.slice(0, start)) + word.slice(length) : "";
   } else if (word !== undefined || !promised.startsWith(written)) {
     promised = "";
   }
@@ -130,13 +173,14 @@ function haunt(word) {
 
 function suggestion({ word, probability }, index, partial, best) {
   const item = template.content.cloneNode(true);
+  const { length } = match(word, partial);
   const percent = 100 * probability;
   const number = percent < 0.1 ? "< 0.1" : percent.toFixed(percent < 10 ? 1 : 0);
   const button = item.querySelector("button");
   button.setAttribute("aria-label", `${word}, ${number} percent`);
   button.dataset.word = word;
   item.querySelector("kbd").textContent = index + 1;
-  item.querySelector(".word").append(typed(word.slice(0, partial.length)), word.slice(partial.length));
+  item.querySelector(".word").append(typed(word.slice(0, length)), word.slice(length));
   item.querySelector(".bar i").style.width = `${(100 * probability) / best}%`;
   item.querySelector(".percent").textContent = `${number} %`;
   return item;
@@ -172,13 +216,12 @@ function fail(error) {
 
 // Inserting
 
-const lead = (context) => (/(^|\s|[([{“‘«¿¡—/]|(^|\s)["'])$/u.test(context) ? "" : " ");
+const lead = (context) => (/(^|\s|[([{“‘«¿¡—/]|(^|\s)["'])$/u.test(context.slice(-2)) ? "" : " ");
 
 // A word goes in with one space on either side, none of them doubled.
 function insert(word) {
   const written = before();
-  const { partial } = split(written);
-  const context = written.slice(0, written.length - partial.length);
+  const context = written.slice(0, split(written).start);
   const after = text.value.slice(text.selectionEnd);
   const spaced = /^\s/.test(after);
   text.focus();
@@ -251,4 +294,9 @@ example.addEventListener("click", () => {
 });
 digits.checked = localStorage.getItem("digits") !== "off";
 digits.addEventListener("change", () => localStorage.setItem("digits", digits.checked ? "on" : "off"));
+emoji.checked = localStorage.getItem("emoji") === "on";
+emoji.addEventListener("change", () => {
+  localStorage.setItem("emoji", emoji.checked ? "on" : "off");
+  ask(true);
+});
 ask();
