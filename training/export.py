@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nextword.lm import torchscript
-from nextword.lm.bundle import Bundle, write_bundle
+from nextword.lm.bundle import Bundle, as_name, write_bundle
 from nextword.lm.network import Network
 from nextword.lm.vocabulary import Vocabulary
 from nextword.training.evaluation.cache_tuning import TIMES, tune_cache
@@ -39,7 +39,7 @@ def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict) -> Bundl
     cache = tune_cache(program, excerpts(corpus, "validation", vocabulary, TIMES * recipe.calibration_tokens))
     metrics = {"validation": _row_of(run, best["step"])["validation"]}
     metadata = {
-        "name": run.resolve().name,
+        "name": as_name(run.resolve().name),
         "description": f"{network.architecture.cell.upper()} language model, trained on {corpus.name}",
         "architecture": network.architecture.to_dict(),
         "weights": "int8" if recipe.quantized else "float32",

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from nextword.lm import torchscript
-from nextword.lm.bundle import Bundle
+from nextword.lm.bundle import Bundle, as_name
 from nextword.lm.continuous_cache import CacheSettings
 from nextword.lm.model import Model
 from nextword.lm.network import Network
@@ -42,7 +42,7 @@ class AdaptedRun:
         vocabulary = Vocabulary.from_file(needed[1])
         self.network = Network(recipe.architecture(len(vocabulary))).eval()
         self.network.load_state_dict(torch.load(needed[2], map_location="cpu", weights_only=True)["network"])
-        bundle = Bundle(folder, {"name": folder.resolve().name}, {})
+        bundle = Bundle(folder, {"name": as_name(folder.resolve().name)}, {})
         self.model = Model(bundle, vocabulary, torchscript.script(self.network))
         self._file = folder / "adaptation.json"
         self._settings: dict = {}
