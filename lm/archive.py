@@ -59,7 +59,7 @@ def read_archive(archive: bytes) -> Module:
             raise ValueError(f"it has more than {MOST_MEMBERS:,} members")
         return _Archive(archive).root()
     except Exception as error:  # `zipfile` raises several kinds over a damaged file
-        reason = str(error) or type(error).__name__
+        reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"model.pt is not a TorchScript archive as Nextword exports it ({reason})") from None
 
 
