@@ -59,7 +59,7 @@ def read_archive(archive: bytes) -> Module:
             raise ValueError(f"it has more than {MOST_MEMBERS:,} members")
         return _Archive(archive).root()
     except Exception as error:  # `zipfile` raises several kinds over a damaged file
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}"[:200]
         raise ValueError(f"model.pt is not a TorchScript archive as Nextword exports it ({reason})") from None
 
 
@@ -74,7 +74,7 @@ class _Archive:
 
     def root(self) -> Module:
         order = self._member("byteorder", 10).decode()
-        _check(order == sys.byteorder, f"its numbers are {order}-endian, this machine's {sys.byteorder}-endian")
+        _check(order == sys.byteorder, f"its numbers are {order!r}-endian, this machine's {sys.byteorder!r}")
         root = self._unpickled(self._member("data.pkl", LARGEST_PICKLE))
         _check(isinstance(root, Module), "data.pkl holds no module")
         return root

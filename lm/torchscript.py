@@ -338,7 +338,8 @@ def load(archive: bytes) -> torch.jit.ScriptModule:
     try:
         return _compiled(_architecture(root), lambda place, *shape: _linear(_module_at(root, place), place, *shape))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"model.pt does not hold the weights of a network ({type(error).__name__}: {error})") from error
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise ValueError(f"model.pt does not hold the weights of a network ({reason})") from error
 
 
 def _architecture(root: Module) -> Architecture:
@@ -370,7 +371,7 @@ def _linear(module: Module, place: str, outputs: int, inputs: int) -> nn.Module:
         return _FloatLinear(_tensor(weight, "float32", outputs, inputs), _tensor(bias, "float32", outputs))
     kind = _quantized_kind(place)
     if module.kind != kind.__name__:  # of words, that of a version in which `step` meant something else
-        raise ValueError(f"{place} is a {module.kind}, not a {kind.__name__}")
+        raise ValueError(f"{place} is a {module.kind!r}, not a {kind.__name__}")
     weight, scales, bias, step, _ = module.state
     scales = _tensor(scales, "float32", outputs)
     if type(step) is not float or not 0 < step < math.inf or not (scales > 0).all():

@@ -202,7 +202,7 @@ def test_members_come_once_and_as_they_are(model):
     with pytest.raises(ValueError, match="more than 10,000 members"):
         read_archive(zipped({f"archive/{number}": b"" for number in range(10_001)}))
     other = {"little": "big", "big": "little"}[sys.byteorder]
-    with pytest.raises(ValueError, match=f"numbers are {other}-endian"):
+    with pytest.raises(ValueError, match=f"numbers are '{other}'-endian"):
         read_archive(zipped({**members(model), "archive/byteorder": other.encode()}))
 
 
