@@ -1,154 +1,170 @@
-"""What may be in `model.pt`, looked at before torch reads it. This module needs nothing but Python's standard library.
+"""Read a TorchScript archive as data: the tree of its modules, with their numbers and tensors.
 
-`torch.jit.load` compiles the program that an archive holds, and runs parts of it (`__setstate__`) before it returns. A
-program can call any of torch's operators, and some of them read and write files. So the archive must consist of what this
-project's own exports do: the members by name, pickles of plain values and tensors, and programs that do nothing but
-arithmetic, with the operators listed here. That keeps a stranger's program from files, processes and the network; it does
-not keep it from computing for ever, from taking much memory, or from using a fault of torch's own operators.
+The archive also holds a program. This module never looks at it, so nothing that the program says can happen. The archive may
+come from a stranger: every size that it states is checked against the bytes that are there, and what is read takes no more
+memory than the archive itself. This module needs nothing but Python's standard library.
+
+An archive is a zip file (format: torch/csrc/jit/docs/serialization.md in PyTorch). Its member `data.pkl` is a pickle of the
+modules, in which a tensor is a reference to the member `data/N` that holds its numbers. Python's own unpickler is made to
+call functions. The one here knows only the opcodes that an export has, and makes values alone.
 """
 from __future__ import annotations
 
-import ast
 import io
+import math
 import pickletools
-import re
+import sys
 import zipfile
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-LARGEST = 4_000_000  # bytes of a member other than a tensor's data, unpacked
+MOST_MEMBERS = 10_000
+LARGEST_PICKLE = 500_000  # bytes: about 1,000 recurrent layers
 
-_DATA = re.compile(r"[\w-]+/data/\d+")
-_PICKLE = re.compile(r"[\w-]+/(?:data|constants)\.pkl")
-_CODE = re.compile(r"[\w-]+/code/__torch__/[\w/]+\.py")
-_PLAIN = re.compile(r"[\w-]+/(?:version|byteorder)")
-_LEFT_OUT = re.compile(r"[\w-]+/(?:code/__torch__/[\w/]+\.py\.debug_pkl|\.data/serialization_id)")
-
-_OPCODES = set(
-    "PROTO STOP MARK GLOBAL NEWOBJ REDUCE BUILD BINPERSID BINPUT LONG_BINPUT BINGET LONG_BINGET NONE NEWTRUE NEWFALSE BININT "
-    "BININT1 BININT2 LONG1 BINFLOAT BINUNICODE EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT "
-    "SETITEM SETITEMS".split()
-)
-_GLOBALS = re.compile(
-    r"__torch__\.(?!torch\.classes)[\w.]+ \w+|torch\._utils _rebuild_tensor_v2|torch [A-Z][a-z]+Storage"
-    r"|collections OrderedDict"
-)
-
-# Of the exports, and others of their kind: they compute new tensors and numbers from given ones, and nothing else.
-_OPERATORS = {
-    *("torch." + name for name in """
-    __is__ __isnot__ __not__ _make_per_channel_quantized_tensor abs add addmm amax any append bitwise_not bmm cat chunk clamp
-    contiguous cumsum div eq exp expand flatten floor floordiv full gather ge gelu gt index index_select layer_norm le len
-    linear log log_softmax logsumexp lt masked_fill matmul max maximum mean min minimum mm mul narrow ne neg new_zeros ones
-    permute pow relu reshape round rsqrt select sigmoid size slice softmax split sqrt squeeze stack sub sum t tanh to topk
-    transpose unsqueeze view where zeros zeros_like""".split()),
-    "ops.onednn.qlinear_pointwise",
-    "ops.onednn.qlinear_prepack",
-    "ops.quantized.linear_prepack",
-    "ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32",
-}
-_METHODS = {"forward", "initial_state", "log_probs", "output", "product", "read", "read_all", "rows"}
-_BUILTINS = {"annotate", "bool", "getattr", "range", "unchecked_cast"}
-_ROOTS = {"torch", "ops", "CONSTANTS"}
-_ALIAS = re.compile(r"_\d+")  # torch writes a long function name once, as in `_0 = __torch__.a.b`; _ROOTS have no alias
-_OWN = "__torch__"
-_NATIVE = f"{_OWN}.torch.classes"  # of C++
-_CLASSES = {_NATIVE, f"{_NATIVE}.quantized", f"{_NATIVE}.quantized.LinearPackedParamsBase"}
-_SYNTAX = (
-    ast.Module, ast.ClassDef, ast.FunctionDef, ast.arguments, ast.arg, ast.AnnAssign, ast.Assign, ast.Return, ast.Expr, ast.If,
-    ast.For, ast.Call, ast.keyword, ast.Name, ast.Attribute, ast.Subscript, ast.Constant, ast.List, ast.Tuple, ast.UnaryOp,
-    ast.USub, ast.Load, ast.Store,
-)  # fmt: skip
-_CHARACTERS = re.compile(r"[^ -~\n]|[\\#'`$?]|\"\"\"")  # that two readers of the same text may take differently
+_TYPES = {"CharStorage": ("int8", 1), "FloatStorage": ("float32", 4)}  # class of a storage → type of a number, its bytes
+_CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 
 
-def vetted(archive: bytes) -> bytes:
-    """The archive made anew of those of its members that are needed, each of which was looked at.
+class Numbers(NamedTuple):
+    """A tensor: its type ("int8" or "float32"), its shape, and its numbers row by row, as many bytes as the shape needs."""
 
-    So torch and this module cannot see different things in it. Raises ValueError, which says what is not accepted.
-    """
+    type: str
+    shape: tuple[int, ...]
+    data: bytearray
+
+
+@dataclass
+class Module:
+    """A module: the name of its class, and its state. That is a dict of attributes, or what its `__getstate__` gave."""
+
+    kind: str
+    state: Any = None
+
+
+class _Global(NamedTuple):
+    module: str
+    name: str
+
+
+class _Storage(NamedTuple):
+    kind: str
+    member: str
+    count: int  # of numbers
+
+
+def read_archive(archive: bytes) -> Module:
+    """The outermost module of an archive. Raises ValueError where it is no archive, or has what no export of Nextword has."""
     try:
-        with zipfile.ZipFile(io.BytesIO(archive)) as source:
-            members = source.infolist()
-            _check_members(members)
-            content = {member.filename: source.read(member) for member in members if not _LEFT_OUT.fullmatch(member.filename)}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"model.pt is not a TorchScript archive ({error})") from None
-    for name, data in content.items():
-        if _PICKLE.fullmatch(name):
-            _check_pickle(name, data)
-        elif _CODE.fullmatch(name):
-            _check_program(name, data)
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as target:
-        for name, data in content.items():
-            target.writestr(name, data)
-    return made.getvalue()
+        if archive.count(b"PK\x01\x02") > MOST_MEMBERS:  # the mark of a member in the zip file's directory
+            raise ValueError(f"it has more than {MOST_MEMBERS:,} members")
+        return _Archive(archive).root()
+    except Exception as error:  # `zipfile` raises several kinds over a damaged file
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise ValueError(f"model.pt is not a TorchScript archive as Nextword exports it ({reason})") from None
 
 
-def _check_members(members: list[zipfile.ZipInfo]) -> None:
-    names = [member.filename for member in members]
-    if len({name.partition("/")[0] for name in names}) != 1 or len(set(names)) != len(names):
-        raise ValueError("model.pt is not a TorchScript archive: its members are not of one folder, each once")
-    for member in members:
-        if _DATA.fullmatch(member.filename):
-            fits = member.compress_type == zipfile.ZIP_STORED and member.file_size == member.compress_size
-        else:
-            known = any(kind.fullmatch(member.filename) for kind in (_PICKLE, _CODE, _PLAIN, _LEFT_OUT))
-            fits = known and member.file_size <= LARGEST
-        if not fits:
-            raise ValueError(f"model.pt has the member {member.filename!r}, which no export of this project has so")
+class _Archive:
+    def __init__(self, archive: bytes):
+        self._zip = zipfile.ZipFile(io.BytesIO(archive))
+        members = self._zip.infolist()
+        self._unread = {member.filename: member for member in members}
+        _check(len(self._unread) == len(members), "two members have the same name")
+        self._folder = next(iter(self._unread), "").partition("/")[0]
+        self._bytes_left = len(archive)
+
+    def root(self) -> Module:
+        order = self._member("byteorder", 10).decode()
+        _check(order == sys.byteorder, f"its numbers are {order!r}-endian, this machine's {sys.byteorder!r}")
+        root = self._unpickled(self._member("data.pkl", LARGEST_PICKLE))
+        _check(isinstance(root, Module), "data.pkl holds no module")
+        return root
+
+    def _member(self, name: str, most: int) -> bytes:
+        """The bytes of a member. Each can be read once, and all together have no more bytes than the archive."""
+        member = self._unread.pop(f"{self._folder}/{name}", None)
+        if member is None:
+            raise ValueError(f"there is no member {name}, or it is used twice")
+        self._bytes_left -= member.file_size
+        fits = member.compress_type == zipfile.ZIP_STORED and member.file_size <= most and self._bytes_left >= 0
+        _check(fits, f"the member {name} is compressed or too large")
+        return self._zip.read(member)
+
+    def _unpickled(self, pickle: bytes) -> Any:
+        stack: list[Any] = []
+        marks: list[int] = []
+        memo: dict[int, Any] = {}
+        for opcode, argument, _ in pickletools.genops(pickle):
+            match opcode.name:
+                case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE":
+                    stack.append(argument)
+                case "NONE" | "NEWTRUE" | "NEWFALSE" | "EMPTY_TUPLE":
+                    stack.append(_CONSTANTS[opcode.name])
+                case "EMPTY_DICT":
+                    stack.append({})
+                case "GLOBAL":
+                    stack.append(_Global(*argument.split(" ", 1)))
+                case "BINPUT" | "LONG_BINPUT":
+                    memo[argument] = stack[-1]
+                case "BINGET" | "LONG_BINGET":
+                    stack.append(memo[argument])
+                case "MARK":
+                    marks.append(len(stack))
+                case "TUPLE":
+                    stack.append(tuple(_taken(stack, marks.pop())))
+                case "SETITEMS":
+                    items = _taken(stack, marks.pop())
+                    _check(type(stack[-1]) is dict and all(type(key) is str for key in items[::2]), "a dict has odd keys")
+                    stack[-1].update(zip(items[::2], items[1::2]))
+                case "BINPERSID":
+                    stack.append(_storage(*stack.pop()))
+                case "NEWOBJ":
+                    kind, arguments = _taken(stack, -2)
+                    fits = isinstance(kind, _Global) and kind.module.startswith("__torch__.") and arguments == ()
+                    _check(fits, "data.pkl makes an object that is no module")
+                    stack.append(Module(kind.name))
+                case "BUILD":
+                    state = stack.pop()
+                    _check(isinstance(stack[-1], Module), "data.pkl gives a state to something that is no module")
+                    stack[-1].state = state
+                case "REDUCE":
+                    function, arguments = _taken(stack, -2)
+                    is_hooks = function == ("collections", "OrderedDict") and arguments == ()  # a tensor's, always empty
+                    stack.append({} if is_hooks else self._numbers(function, *arguments[:4]))
+                case "STOP":
+                    return stack.pop()
+                case name:
+                    _check(name == "PROTO", f"data.pkl has the opcode {name}")
+
+    def _numbers(self, function: Any, storage: Any, offset: Any, shape: Any, strides: Any) -> Numbers:
+        _check(function == ("torch._utils", "_rebuild_tensor_v2"), "data.pkl calls a function other than for tensors")
+        fits = isinstance(storage, _Storage) and _is_shape(shape) and _is_shape(strides)
+        _check(fits, "a tensor has no numbers, or is neither a vector nor a matrix")
+        fits = offset == 0 and strides == (*shape[1:], 1) and storage.count == math.prod(shape)
+        _check(fits, "a tensor is not all of its numbers row by row")
+        kind, width = _TYPES[storage.kind]
+        data = self._member(storage.member, storage.count * width)
+        _check(len(data) == storage.count * width, f"{storage.member} has {len(data):,} bytes, too few for its tensor")
+        return Numbers(kind, shape, bytearray(data))
 
 
-def _check_pickle(name: str, data: bytes) -> None:
-    try:
-        content = list(pickletools.genops(data))
-    except (ValueError, IndexError) as error:
-        raise ValueError(f"model.pt: {name} is no pickle ({error})") from None
-    for opcode, argument, _ in content:
-        if opcode.name not in _OPCODES:
-            raise ValueError(f"model.pt: {name} has the pickle opcode {opcode.name}, which is not accepted")
-        if opcode.name == "GLOBAL" and not _GLOBALS.fullmatch(argument):
-            raise ValueError(f"model.pt: {name} refers to {argument!r}, which is not accepted")
+def _storage(mark: Any, kind: Any, key: Any, device: Any, count: Any) -> _Storage:
+    fits = mark == "storage" and isinstance(kind, _Global) and kind.module == "torch" and kind.name in _TYPES
+    _check(fits, "a tensor's numbers are neither int8 nor float32")
+    _check(type(key) is str and key.isdecimal() and type(count) is int, "a tensor does not say where its numbers are")
+    return _Storage(kind.name, f"data/{key}", count)
 
 
-def _check_program(name: str, data: bytes) -> None:
-    try:
-        text = data.decode("ascii")
-        if found := _CHARACTERS.search(text):
-            raise ValueError(f"it has {found[0]!r}")
-        nodes = list(ast.walk(ast.parse(text)))
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"model.pt: {name} is no program as this project writes them ({error})") from None
-    allowed = set()  # the names within calls that are accepted
-    for node in nodes:
-        if refused := _refusal(node):
-            raise ValueError(f"model.pt: {name} has {refused}, which no program of this project has")
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in _OPERATORS:
-            allowed.update(map(id, ast.walk(node.func)))
-    for node in nodes:
-        if isinstance(node, ast.Name) and node.id in _ROOTS and id(node) not in allowed:
-            raise ValueError(f"model.pt: {name} has {node.id!r} apart from a call, which no program of this project has")
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) in (1, 2) and all(type(size) is int and size > 0 for size in value)
 
 
-def _refusal(node: ast.AST) -> str | None:
-    if not isinstance(node, _SYNTAX):
-        return type(node).__name__
-    if isinstance(node, ast.Call) and not _may_be_called(node.func):
-        return f"a call of {ast.unparse(node.func)[:80]}"
-    if isinstance(node, ast.ClassDef) and [ast.unparse(base) for base in node.bases] != ["Module"]:
-        return f"a class {node.name} that is no Module"
-    if isinstance(node, ast.Attribute):
-        path = ast.unparse(node)
-        return f"the class {path}" if path.startswith(_NATIVE) and path not in _CLASSES else None
-    given = node.id if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else getattr(node, "arg", None)
-    if given in _BUILTINS | _ROOTS | {_OWN} or getattr(node, "name", None) in _BUILTINS | _ROOTS | {_OWN}:
-        return "another meaning for a name of TorchScript"
-    return None
+def _taken(stack: list[Any], start: int) -> list[Any]:
+    """The values from a place of the stack on, which leave it."""
+    values = stack[start:]
+    del stack[start:]
+    return values
 
 
-def _may_be_called(function: ast.expr) -> bool:
-    if isinstance(function, ast.Name):
-        return function.id in _BUILTINS or bool(_ALIAS.fullmatch(function.id))
-    path = ast.unparse(function)
-    if path.startswith(("torch.", "ops.")):
-        return path in _OPERATORS
-    return isinstance(function, ast.Attribute) and (path.startswith(f"{_OWN}.") or function.attr in _METHODS)
+def _check(fits: bool, otherwise: str) -> None:
+    if not fits:
+        raise ValueError(otherwise)

@@ -4,29 +4,32 @@
     tokenizer.json  the vocabulary (see lm.vocabulary)
     bundle.json     the description (see `Description`)
 
-The check sums show damage, not intent: whoever changes a file can change its sum. lm.archive limits the program.
+The check sums show damage, not intent: whoever changes a file can change its sum. A bundle may come from a stranger, so its
+files are regular ones of bounded size, and lm.archive reads the model as data.
 """
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from glob import escape
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nextword.lm.architecture import Architecture
+from nextword.lm.regular_file import read_regular_file
 
 FORMAT = 2
 MODEL, TOKENIZER, DESCRIPTION = "model.pt", "tokenizer.json", "bundle.json"
 MADE = ("format", "files", "sha256")  # keys of the description that `write_bundle` adds
+MOST_BYTES = {MODEL: 1_000_000_000, TOKENIZER: 100_000_000, DESCRIPTION: 10_000_000}
 ENGLISH = Path(__file__).parent / "bundles" / "english"
 
 
@@ -70,15 +73,16 @@ class Training(Part):
 class CacheNumbers(Part):
     """The fields of `lm.continuous_cache.CacheSettings`."""
 
-    theta: float
-    weight: float
-    size: int
+    theta: float = Field(ge=0, allow_inf_nan=False)
+    weight: float = Field(ge=0, le=1)
+    size: int = Field(ge=0)
 
 
 class Description(Part):
     """The content of `bundle.json`.
 
     format      version of this layout; `files` and `sha256` are new in 2
+    name        of letters, digits, '.', '_' and '-', as it goes into logs and answers
     weights     "int8" or "float32"
     metrics     figures by the text that they are of: "validation", and "cache" with the continuous cache
     cache       settings of the continuous cache
@@ -91,7 +95,7 @@ class Description(Part):
     """
 
     format: int = FORMAT
-    name: str
+    name: str = Field(pattern=r"^[\w.-]{1,64}$")
     description: str = ""
     architecture: Architecture | None = None
     weights: str | None = None
@@ -113,7 +117,8 @@ class Description(Part):
             return cls.model_validate_json(json.dumps(metadata), strict=True)
         except ValidationError as error:
             first = error.errors()[0]
-            raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg']}") from None
+            place = "".join(filter(str.isprintable, ".".join(map(str, first["loc"]))))[:100]
+            raise ValueError(f"{place or 'all of it'}: {first['msg']}") from None
 
 
 @dataclass(frozen=True)
@@ -157,22 +162,24 @@ def open_bundle(path: str | os.PathLike[str] | None = None) -> Bundle:
         raise BundleError(f"no bundle at {folder}: there is no such folder")
     if not (folder / DESCRIPTION).is_file():
         raise BundleError(f"{folder} is not a bundle: it has no {DESCRIPTION}")
+    description_file = _read(folder, DESCRIPTION)
     try:
-        metadata = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        metadata = json.loads(description_file)
         if isinstance(metadata, dict) and isinstance(metadata.get("format"), int) and metadata["format"] > FORMAT:
             raise BundleError(f"{folder} has bundle format {metadata['format']}; this version of Nextword reads up to "
                               f"{FORMAT}: update it")
         description = Description.of(metadata)
         if missing := {"format", "files"} - description.model_fields_set or {MODEL, TOKENIZER} - set(description.files):
             raise ValueError(f"{' and '.join(sorted(missing))} missing")
+        complete = description.format == 1 or description.sha256 in ("", seal(metadata))
     except BundleError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{folder} is damaged: {DESCRIPTION} cannot be used ({error})") from None
-    if description.format != 1 and description.sha256 not in ("", seal(metadata)):
+    if not complete:
         raise BundleError(f'{folder} is damaged: {DESCRIPTION} does not have its own sha256 (after an edit, set '
                           'that to "")')
-    content = {file: _read(folder, file, description.files[file].sha256) for file in (MODEL, TOKENIZER)}
+    content = {file: _read_checked(folder, file, description.files[file].sha256) for file in (MODEL, TOKENIZER)}
     return Bundle(folder, metadata, content)
 
 
@@ -201,9 +208,8 @@ def write_bundle(path: str | os.PathLike[str], model: bytes, tokenizer: str, met
     except ValueError as error:
         raise BundleError(f"{folder} cannot be written: {DESCRIPTION}: {error}") from None
     content[DESCRIPTION] = json.dumps({**description, "sha256": seal(description)}, indent=1).encode() + b"\n"
-    for remains in folder.parent.glob(f".{escape(folder.name)}.*"):  # of a process that was killed
-        shutil.rmtree(remains, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    _remove_leftovers(folder)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
     try:
         part.chmod(0o755)
         for name, data in content.items():
@@ -224,13 +230,31 @@ def write_bundle(path: str | os.PathLike[str], model: bytes, tokenizer: str, met
     return open_bundle(folder)
 
 
-def _read(folder: Path, file: str, sha256: str) -> bytes:
+def as_name(text: str) -> str:
+    """A bundle's name that is like a text, such as a folder's name: with '-' for what a name cannot have."""
+    return re.sub(r"[^\w.-]+", "-", text)[:64] or "model"
+
+
+def _read_checked(folder: Path, file: str, sha256: str) -> bytes:
+    content = _read(folder, file)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise BundleError(f"{folder} is damaged: {file} does not have the sha256 that {DESCRIPTION} gives")
+    return content
+
+
+def _read(folder: Path, file: str) -> bytes:
     try:
-        content = (folder / file).read_bytes()
+        return read_regular_file(folder / file, MOST_BYTES[file])
     except FileNotFoundError:
         raise BundleError(f"{folder} is incomplete: {file} is missing") from None
     except OSError as error:
         raise BundleError(f"{folder} cannot be read: {file}: {error.strerror}") from None
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise BundleError(f"{folder} is damaged: {file} does not have the sha256 that {DESCRIPTION} gives")
-    return content
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what `write_bundle` left beside the folder when its process was killed, and nothing else."""
+    leftover = re.compile(rf"\.{re.escape(folder.name)}\.part-\w+(\.old)?")
+    for path in folder.parent.iterdir():
+        if leftover.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            if {file.name for file in path.iterdir()} <= {MODEL, TOKENIZER, DESCRIPTION}:
+                shutil.rmtree(path, ignore_errors=True)

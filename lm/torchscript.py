@@ -1,7 +1,9 @@
 """A trained network as TorchScript: the one module that knows the format, so that it can be replaced.
 
-The exported program is self-contained: `torch.jit.load` reads it without this project. It holds the forward pass alone,
-in 32-bit floats or with 8-bit weights:
+The exported program is self-contained: `torch.jit.load` reads it without this project. This project itself does not run it,
+as an archive may come from a stranger: `load` takes the weights alone, and compiles the program below with them.
+
+The program holds the forward pass alone, in 32-bit floats or with 8-bit weights:
 
     forward(tokens (batch, time) int64, lengths (batch,) int64, state (batch, S) float32, k, allowed (V,) bool or None)
         → log-probabilities (batch, k) float32 best first, ids (batch, k) int64, new state (batch, S)
@@ -24,16 +26,19 @@ divide. The embedding and the output layer are one matrix, stored once.
 from __future__ import annotations
 
 import io
+import math
 import warnings
-from typing import List, Optional, Tuple, Union  # TorchScript on Python 3.10 reads these, not `list[...]`
+from collections.abc import Callable
+from typing import Any, List, Optional, Tuple, Union  # TorchScript on Python 3.10 reads these, not `list[...]`
 
 import torch
 from torch import Tensor, nn
 
-from nextword.lm.archive import vetted
+from nextword.lm.archive import Module, Numbers, read_archive
 from nextword.lm.cell import gru_cell, lstm_cell, rnn_cell
-from nextword.lm.network import Network
+from nextword.lm.network import Architecture, Network
 
+LEVELS = 63  # the largest number of 7 bits; twice as many steps of the fine part are one of the coarse part
 HEADROOM = 2.0  # inputs up to so many times the largest one met in real text are not cut off
 DAMPING = 0.01  # share of the mean square of the inputs that is added to each, where real text says too little
 
@@ -54,18 +59,36 @@ class _FloatLinear(nn.Module):
 
 
 class _QuantizedLinear(nn.Module):
-    """y = W x + b with int8 weights (a scale an output) and inputs in ±largest, each in two parts of 7 bits."""
+    """y = W x + b with int8 weights (a scale an output) and inputs in ±LEVELS * step, each in two parts of 7 bits.
+
+    weight: (out, in) int8. scales: (out,), the weight's steps. bias: (out,) of each of the two parts; y has it
+    1 + 1 / (2 * LEVELS) times.
+    """
 
     __constants__ = ["levels"]  # of several, torch would write them in an order that changes from process to process
 
-    def __init__(self, weight: Tensor, bias: Tensor, largest: float, moments: Tensor):
+    def __init__(self, weight: Tensor, scales: Tensor, bias: Tensor, step: float) -> None:
         super().__init__()
-        self.levels = 63  # the largest number of 7 bits; twice as many steps of the fine part are one of the coarse part
-        self.scales = weight.abs().amax(dim=1).clamp(min=1e-8) / 127
-        self.weight = _rounded(weight, self.scales, moments)
-        self.bias = bias / (1 + 1 / (2 * self.levels))  # it is added to the products of both parts
-        self.step = largest / self.levels
-        self.packed = _pack(self.weight, self.scales * self.step, self.bias)
+        self.levels = LEVELS
+        self.scales, self.bias, self.step = scales, bias, step
+        self.pack(weight)
+
+    @classmethod
+    def rounded(cls, weight: Tensor, bias: Tensor, largest: float, moments: Tensor) -> _QuantizedLinear:
+        """The map of float32 weights (out, in) and bias (out,), for inputs in ±largest with these moments (in, in)."""
+        scales = weight.abs().amax(dim=1).clamp(min=1e-8) / 127
+        return cls(_rounded(weight, scales, moments), scales, bias / (1 + 1 / (2 * LEVELS)), largest / LEVELS)
+
+    def pack(self, weight: Tensor) -> None:
+        """Keep the weight in the order in which the processor takes it, and only so."""
+        zeros = torch.zeros(self.scales.size(0), dtype=torch.long)
+        scales = (self.scales * self.step).double()
+        quantized = torch._make_per_channel_quantized_tensor(weight, scales, zeros, 0)
+        self.packed = torch.ops.quantized.linear_prepack(quantized, self.bias)
+
+    def unpacked(self) -> Tensor:
+        """The weight (out, in) int8."""
+        return torch.ops.quantized.linear_unpack(self.packed)[0].int_repr()
 
     def forward(self, x: Tensor) -> Tensor:
         steps = (x.reshape(-1, x.size(-1)) / self.step).clamp(-self.levels, self.levels)
@@ -79,37 +102,34 @@ class _QuantizedLinear(nn.Module):
 
     @torch.jit.export
     def rows(self, ids: Tensor) -> Tensor:
-        return self.weight[ids].float() * self.scales[ids].unsqueeze(-1)
+        return self.unpacked()[ids].float() * self.scales[ids].unsqueeze(-1)
 
     @torch.jit.export
     def __getstate__(self) -> Tuple[Tensor, Tensor, Tensor, float, bool]:
-        return self.weight, self.scales, self.bias, self.step, self.training
+        return self.unpacked(), self.scales, self.bias, self.step, self.training
 
     @torch.jit.export
     def __setstate__(self, state: Tuple[Tensor, Tensor, Tensor, float, bool]) -> None:
-        self.weight, self.scales, self.bias, self.step, self.training = state
-        self.packed = _pack(self.weight, self.scales * self.step, self.bias)
+        weight, self.scales, self.bias, self.step, self.training = state
+        self.pack(weight)
 
 
 class _QuantizedWords(_QuantizedLinear):
     """The same by oneDNN: it takes longer to begin, but half as long over many outputs."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, largest: float, moments: Tensor):
-        super().__init__(weight, bias, largest, moments)
+    def pack(self, weight: Tensor) -> None:
+        self.weight = weight  # of which `rows` takes some for each text
         self.zeros = torch.zeros(self.scales.size(0), dtype=torch.long)
-        self.packed = torch.ops.onednn.qlinear_prepack(self.weight, None)
+        self.packed = torch.ops.onednn.qlinear_prepack(weight, None)
+
+    def unpacked(self) -> Tensor:
+        return self.weight
 
     def product(self, steps: Tensor) -> Tensor:
         none: List[Optional[Union[int, float, complex]]] = []
         return torch.ops.onednn.qlinear_pointwise(
             (steps.round() + (self.levels + 1)).to(torch.uint8), self.step, self.levels + 1, self.packed, self.scales,
             self.zeros, self.bias, 1.0, 0, torch.float32, "none", none, "")
-
-    @torch.jit.export
-    def __setstate__(self, state: Tuple[Tensor, Tensor, Tensor, float, bool]) -> None:
-        self.weight, self.scales, self.bias, self.step, self.training = state
-        self.zeros = torch.zeros(self.scales.size(0), dtype=torch.long)
-        self.packed = torch.ops.onednn.qlinear_prepack(self.weight, None)
 
 
 def _rounded(weight: Tensor, scales: Tensor, moments: Tensor) -> Tensor:
@@ -130,14 +150,8 @@ def _rounded(weight: Tensor, scales: Tensor, moments: Tensor) -> Tensor:
     return rounded.t().to(torch.int8).contiguous()
 
 
-def _pack(weight: Tensor, scales: Tensor, bias: Tensor):
-    zeros = torch.zeros(scales.size(0), dtype=torch.long)
-    quantized = torch._make_per_channel_quantized_tensor(weight, scales.double(), zeros, 0)
-    return torch.ops.quantized.linear_prepack(quantized, bias)
-
-
 class _LSTMLayer(nn.Module):
-    def __init__(self, x: nn.Module, h: nn.Module, projection: nn.Module, output_size: int, hidden_size: int):
+    def __init__(self, x: nn.Module, h: nn.Module, projection: nn.Module, output_size: int, hidden_size: int) -> None:
         super().__init__()
         self.x, self.h, self.projection = x, h, projection
         self.output_size, self.state_size = output_size, output_size + hidden_size
@@ -148,7 +162,7 @@ class _LSTMLayer(nn.Module):
 
 
 class _GRULayer(nn.Module):
-    def __init__(self, x: nn.Module, h: nn.Module, size: int):
+    def __init__(self, x: nn.Module, h: nn.Module, size: int) -> None:
         super().__init__()
         self.x, self.h, self.output_size, self.state_size = x, h, size, size
 
@@ -157,7 +171,7 @@ class _GRULayer(nn.Module):
 
 
 class _RNNLayer(nn.Module):
-    def __init__(self, x: nn.Module, h: nn.Module, size: int):
+    def __init__(self, x: nn.Module, h: nn.Module, size: int) -> None:
         super().__init__()
         self.x, self.h, self.output_size, self.state_size = x, h, size, size
 
@@ -165,28 +179,33 @@ class _RNNLayer(nn.Module):
         return rnn_cell(gates, self.h(state))
 
 
-class _Inference(nn.Module):
-    """The forward pass of a network, written for TorchScript; `linear(name, weight, bias)` makes its linear maps."""
+_LAYERS: dict[str, type[nn.Module]] = {"lstm": _LSTMLayer, "gru": _GRULayer, "rnn": _RNNLayer}
+_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
-    def __init__(self, network: Network, linear):
+
+class _Inference(nn.Module):
+    """The forward pass, written for TorchScript; `linear(place, outputs, inputs)` makes the linear map at a place of it."""
+
+    def __init__(self, architecture: Architecture, linear: Callable[[str, int, int], nn.Module]) -> None:
         super().__init__()
-        a = network.architecture
-        layers = []
-        for number, layer in enumerate(network.recurrent):
-            x = linear(f"{number}.x", layer.weight_ih_l0, layer.bias_ih_l0)
-            h = linear(f"{number}.h", layer.weight_hh_l0, layer.bias_hh_l0)
-            if a.cell == "lstm":
-                small = nn.Identity()
-                if a.projection_size:
-                    small = linear(f"{number}.p", layer.weight_hr_l0, torch.zeros(a.projection_size))
-                layers.append(_LSTMLayer(x, h, small, a.output_size, a.hidden_size))
-            else:
-                layers.append((_GRULayer if a.cell == "gru" else _RNNLayer)(x, h, a.hidden_size))
+        a = architecture
+        gates = _GATES[a.cell] * a.hidden_size
+        layers: list[nn.Module] = []
+        for number in range(a.layers):
+            x = linear(f"layers.{number}.x", gates, a.output_size if number else a.embedding_size)
+            h = linear(f"layers.{number}.h", gates, a.output_size)
+            if a.cell != "lstm":
+                layers.append(_LAYERS[a.cell](x, h, a.hidden_size))
+                continue
+            smaller: nn.Module = nn.Identity()
+            if a.projection_size:
+                smaller = linear(f"layers.{number}.projection", a.projection_size, a.hidden_size)
+            layers.append(_LSTMLayer(x, h, smaller, a.output_size, a.hidden_size))
         self.layers = nn.ModuleList(layers)
-        self.words = linear("words", network.embedding.weight, network.bias)
+        self.words = linear("words", a.vocabulary_size, a.embedding_size)
         self.projection = nn.Identity()
-        if isinstance(network.projection, nn.Linear):
-            self.projection = linear("projection", network.projection.weight, network.projection.bias)
+        if a.output_size != a.embedding_size:
+            self.projection = linear("projection", a.embedding_size, a.output_size)
         self.state_size = sum(a.state_sizes)
         self.output_size = a.output_size
 
@@ -250,39 +269,56 @@ def script(network: Network, calibration: Optional[Tensor] = None) -> torch.jit.
     network = network.cpu().eval()
     inputs = {} if calibration is None else _inputs(network, calibration)
 
-    def linear(name, weight, bias):
+    def linear(place: str, outputs: int, width: int) -> nn.Module:
+        weight, bias = _weight_and_bias_of(network, place)
         if calibration is None:
-            return _FloatLinear(weight.detach(), bias.detach())
-        kind = _QuantizedWords if name == "words" else _QuantizedLinear
-        return kind(weight.detach(), bias.detach(), *inputs[name])
+            return _FloatLinear(weight, bias)
+        return _quantized_kind(place).rounded(weight, bias, *inputs[place])
 
-    with _quiet():
-        return torch.jit.script(_Inference(network, linear).eval())
+    return _compiled(network.architecture, linear)
 
 
-def _inputs(network: Network, tokens: Tensor) -> dict:
-    """What each linear map meets when the float forward pass reads real text (batch, time): by name, the largest |x|
+def _quantized_kind(place: str) -> type[_QuantizedLinear]:
+    return _QuantizedWords if place == "words" else _QuantizedLinear
+
+
+def _weight_and_bias_of(network: Network, place: str) -> tuple[Tensor, Tensor]:
+    """The weight (out, in) and the bias (out,) of a network that are at a place of its `_Inference`."""
+    if place == "words":
+        return network.embedding.weight.detach(), network.bias.detach()
+    if place == "projection":
+        return network.projection.weight.detach(), network.projection.bias.detach()
+    _, number, kind = place.split(".")
+    layer = network.recurrent[int(number)]
+    if kind == "projection":
+        return layer.weight_hr_l0.detach(), torch.zeros(layer.proj_size)
+    kind = {"x": "ih", "h": "hh"}[kind]
+    return getattr(layer, f"weight_{kind}_l0").detach(), getattr(layer, f"bias_{kind}_l0").detach()
+
+
+def _inputs(network: Network, tokens: Tensor) -> dict[str, tuple[float, Tensor]]:
+    """What each linear map meets when the float forward pass reads real text (batch, time): by place, the largest |x|
     with some headroom, and the mean of x xᵀ."""
-    largest: dict = {}
-    moments: dict = {}
-    met: dict = {}
+    largest: dict[str, float] = {}
+    moments: dict[str, Tensor] = {}
+    count: dict[str, int] = {}
 
-    def linear(name, weight, bias):
-        def note(_, inputs):
-            x = inputs[0].reshape(-1, weight.shape[1])
-            largest[name] = max(largest.get(name, 1e-3), float(x.abs().max()))
-            moments[name] = moments.get(name, 0) + x.t() @ x
-            met[name] = met.get(name, 0) + len(x)
+    def linear(place: str, outputs: int, width: int) -> nn.Module:
+        def note(_: nn.Module, inputs: tuple[Tensor]) -> None:
+            x = inputs[0].reshape(-1, width)
+            largest[place] = max(largest.get(place, 1e-3), float(x.abs().max()))
+            moments[place] = moments.get(place, 0) + x.t() @ x
+            count[place] = count.get(place, 0) + len(x)
 
-        module = _FloatLinear(weight.detach(), bias.detach())
+        module = _FloatLinear(*_weight_and_bias_of(network, place))
         module.register_forward_pre_hook(note)
         return module
 
-    inference = _Inference(network, linear)
+    inference = _Inference(network.architecture, linear)
     outputs, _ = inference.read_all(tokens, torch.full((len(tokens),), tokens.shape[1]), inference.initial_state(len(tokens)))
     for output in outputs.flatten(0, 1).split(256):
         inference.log_probs(output)
-    return {name: (HEADROOM * largest[name], moments[name] / met[name]) for name in largest}
+    return {place: (HEADROOM * largest[place], moments[place] / count[place]) for place in largest}
 
 
 def save(module: torch.jit.ScriptModule) -> bytes:
@@ -292,12 +328,70 @@ def save(module: torch.jit.ScriptModule) -> bytes:
     return buffer.getvalue()
 
 
+@torch.no_grad()
 def load(archive: bytes) -> torch.jit.ScriptModule:
-    """The program that `save` gave, on the CPU. Raises ValueError or RuntimeError where it is none; see lm.archive."""
-    archive = vetted(archive)
+    """The program that `save` gave: this project's own, with the archive's weights. The archive's program is not looked at.
+
+    Raises ValueError where the archive is not as `save` writes it: see lm.archive.
+    """
+    root = read_archive(archive)
+    try:
+        return _compiled(_architecture(root), lambda place, *shape: _linear(_module_at(root, place), place, *shape))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise ValueError(f"model.pt does not hold the weights of a network ({reason})") from error
+
+
+def _architecture(root: Module) -> Architecture:
+    """The architecture that some of an archive's sizes tell. `_linear` compares all of them with it."""
+    cell = {kind.__name__: cell for cell, kind in _LAYERS.items()}[_module_at(root, "layers.0").kind]
+    gates, output_size = _weight(_module_at(root, "layers.0.h")).shape
+    vocabulary_size, embedding_size = _weight(_module_at(root, "words")).shape
+    hidden_size = gates // _GATES[cell]
+    layers = sum(name.isdecimal() for name in _module_at(root, "layers").state)
+    projection_size = output_size if output_size != hidden_size else 0
+    return Architecture(vocabulary_size, cell, embedding_size, hidden_size, layers, projection_size)
+
+
+def _module_at(root: Module, place: str) -> Module:
+    module = root
+    for name in place.split("."):
+        module = module.state[name]
+    return module
+
+
+def _weight(linear: Module) -> Numbers:
+    return linear.state["weight"] if linear.kind == _FloatLinear.__name__ else linear.state[0]
+
+
+def _linear(module: Module, place: str, outputs: int, inputs: int) -> nn.Module:
+    """The linear map that a module of an archive is. Raises ValueError where it does not have these sizes."""
+    if module.kind == _FloatLinear.__name__:
+        weight, bias = module.state["weight"], module.state["bias"]
+        return _FloatLinear(_tensor(weight, "float32", outputs, inputs), _tensor(bias, "float32", outputs))
+    kind = _quantized_kind(place)
+    if module.kind != kind.__name__:  # of words, that of a version in which `step` meant something else
+        raise ValueError(f"{place} is a {module.kind!r}, not a {kind.__name__}")
+    weight, scales, bias, step, _ = module.state
+    scales = _tensor(scales, "float32", outputs)
+    if type(step) is not float or not 0 < step < math.inf or not (scales > 0).all():
+        raise ValueError(f"the steps of {place} are not positive numbers")
+    return kind(_tensor(weight, "int8", outputs, inputs), scales, _tensor(bias, "float32", outputs), step)
+
+
+def _tensor(numbers: Numbers, type: str, *shape: int) -> Tensor:
+    """A tensor in memory aligned as torch aligns it. Raises ValueError where it is not of this type and shape, or has infinity or NaN."""
+    if (numbers.type, numbers.shape) != (type, shape):
+        raise ValueError(f"a tensor is {numbers.type} {numbers.shape} where the network has {type} {shape}")
+    tensor = torch.frombuffer(numbers.data, dtype=getattr(torch, type)).view(shape).clone()
+    if not tensor.isfinite().all():
+        raise ValueError("a tensor has infinity or NaN")
+    return tensor
+
+
+def _compiled(architecture: Architecture, linear: Callable[[str, int, int], nn.Module]) -> torch.jit.ScriptModule:
     with _quiet():
-        _pack(torch.zeros(1, 1, dtype=torch.int8), torch.ones(1), torch.zeros(1))  # warns once, here and not inside
-        return torch.jit.load(io.BytesIO(archive), map_location="cpu").eval()
+        return torch.jit.script(_Inference(architecture, linear).eval())
 
 
 @torch.no_grad()
@@ -308,16 +402,16 @@ def weights(program: torch.jit.ScriptModule) -> dict[str, Tensor]:
         recurrent = f"recurrent.{number}"
         found[f"{recurrent}.weight_ih_l0"], found[f"{recurrent}.bias_ih_l0"] = _weight_and_bias(layer.x)
         found[f"{recurrent}.weight_hh_l0"], found[f"{recurrent}.bias_hh_l0"] = _weight_and_bias(layer.h)
-        if hasattr(getattr(layer, "projection", None), "weight"):
+        if hasattr(getattr(layer, "projection", None), "rows"):
             found[f"{recurrent}.weight_hr_l0"] = _weight_and_bias(layer.projection)[0]
-    if hasattr(program.projection, "weight"):
+    if hasattr(program.projection, "rows"):
         found["projection.weight"], found["projection.bias"] = _weight_and_bias(program.projection)
     found["embedding.weight"], found["bias"] = _weight_and_bias(program.words)
     return found
 
 
-def _weight_and_bias(linear: torch.jit.ScriptModule) -> Tuple[Tensor, Tensor]:
-    outputs, inputs = linear.weight.shape
+def _weight_and_bias(linear: torch.jit.ScriptModule) -> tuple[Tensor, Tensor]:
+    outputs, inputs = (linear.weight if hasattr(linear, "weight") else linear.unpacked()).shape
     return linear.rows(torch.arange(outputs)), linear(torch.zeros(1, inputs))[0]
 
 

@@ -1,137 +1,309 @@
-"""What a `model.pt` made by a stranger may do: nothing but compute."""
+"""A bundle made by a stranger is read as data: it runs nothing, reads nothing but itself, and is refused in one line."""
 from __future__ import annotations
 
 import io
+import json
+import os
+import pickle
+import random
+import re
 import shutil
+import struct
+import sys
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
 import torch
 
-from nextword.lm import BundleError, load
-from nextword.lm.archive import vetted
-from nextword.lm.bundle import MODEL, write_bundle
+from nextword.lm import BundleError, load, torchscript
+from nextword.lm.archive import read_archive
+from nextword.lm.bundle import DESCRIPTION, MODEL, MOST_BYTES, TOKENIZER, open_bundle, seal, write_bundle
+from nextword.lm.network import Architecture, Network
 
-CODE = "archive/code/__torch__/lm/torchscript.py"
-SETSTATE = ", bias, )\n"  # the end of a line of __setstate__, which runs as the program is loaded
+SHAPE = {"embedding_size": 16, "hidden_size": 24, "projection_size": 16}
+TOKENS = torch.tensor([[3, 4, 5]])
+
+
+def exported(quantized: bool = True, **shape) -> bytes:
+    torch.manual_seed(0)
+    network = Network(Architecture(50, **{**SHAPE, **shape}))
+    return torchscript.save(torchscript.script(network, torch.randint(50, (4, 32)) if quantized else None))
 
 
 @pytest.fixture(scope="module")
-def model(tiny_bundle) -> bytes:
-    return (tiny_bundle / MODEL).read_bytes()
+def model() -> bytes:
+    return exported()
 
 
-def changed(model: bytes, changes: dict[str, bytes | None], compression: int = zipfile.ZIP_STORED) -> bytes:
-    """The archive with some members replaced, added, or (None) left out."""
+def members(archive: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(archive)) as source:
+        return {name: source.read(name) for name in source.namelist()}
+
+
+def zipped(content: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     made = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(model)) as source, zipfile.ZipFile(made, "w") as target:
-        content = {name.replace(name.partition("/")[0], "archive", 1): source.read(name) for name in source.namelist()}
-        for name, data in {**content, **changes}.items():
-            if data is not None:
-                target.writestr(name, data, compression)
+    with zipfile.ZipFile(made, "w", compression) as target:
+        for name, data in content.items():
+            target.writestr(name, data)
     return made.getvalue()
 
 
-def with_code(model: bytes, old: str, new: str) -> bytes:
-    with zipfile.ZipFile(io.BytesIO(changed(model, {}))) as archive:
-        code = archive.read(CODE).decode()
-    assert old in code
-    return changed(model, {CODE: code.replace(old, new).encode()})
+def answers(archive: bytes) -> list[torch.Tensor]:
+    program = torchscript.load(archive)
+    outputs, state = program.read_all(TOKENS, torch.tensor([3]), program.initial_state(1))
+    return [outputs, state, program.log_probs(program.output(state))]
 
 
-def test_what_the_export_makes_is_accepted_and_needs_no_more(model):
-    kept = zipfile.ZipFile(io.BytesIO(vetted(model))).namelist()
-    assert not [name for name in kept if "debug" in name] and any(name.endswith(CODE.partition("/")[2]) for name in kept)
-    assert vetted(changed(model, {})) and vetted(vetted(model))
-
-
-def test_a_program_that_writes_a_file_is_not_loaded(model, tiny_bundle, tmp_path):
-    victim = tmp_path / "written"
-    bad = with_code(model, SETSTATE, f'{SETSTATE}    torch.save(weight, "{victim}")\n')
-    with warnings.catch_warnings():  # of its deprecation
+@pytest.mark.parametrize("quantized", [True, False])
+@pytest.mark.parametrize("shape", [
+    {}, {"layers": 2}, {"projection_size": 0}, {"cell": "gru", "projection_size": 0, "layers": 2},
+    {"cell": "rnn", "projection_size": 0, "hidden_size": 16},
+])
+def test_an_export_loads_as_the_program_that_it_was(quantized, shape):
+    archive = exported(quantized, **shape)
+    with warnings.catch_warnings():  # of deprecation
         warnings.simplefilter("ignore")
-        torch.jit.load(io.BytesIO(bad))
-    assert victim.exists()  # which is what torch itself thinks of it
-    victim.unlink()
-    tokenizer = (tiny_bundle / "tokenizer.json").read_text(encoding="utf-8")
-    write_bundle(tmp_path / "bad", bad, tokenizer, {"name": "bad"})
-    with pytest.raises(BundleError, match=r"cannot be loaded: .*a call of torch\.save"):
-        load(tmp_path / "bad")
-    assert not victim.exists()
+        program = torch.jit.load(io.BytesIO(archive))
+    outputs, state = program.read_all(TOKENS, torch.tensor([3]), program.initial_state(1))
+    expected = [outputs, state, program.log_probs(program.output(state))]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(answers(archive), expected))
+    network = Network(Architecture(50, **{**SHAPE, **shape}))
+    network.load_state_dict(torchscript.weights(torchscript.load(archive)))
+    assert len(torchscript.save(torchscript.load(archive))) == len(archive)
+
+
+def test_an_export_under_the_former_name_of_the_package_loads(model):
+    content = members(model)
+    old, new = b"__torch__.nextword.lm.torchscript", b"__torch__.lm.torchscript"
+    content["archive/data.pkl"] = content["archive/data.pkl"].replace(old, new)
+    assert all(map(torch.equal, answers(zipped(content)), answers(model)))
 
 
 @pytest.mark.parametrize("line", [
-    'torch.from_file("/etc/hostname", False, 8)',
-    '(weight).save("written")',
-    "f = torch.save",
-    "f = ops.aten.save",
-    "bool = torch.save",
-    'range = annotate(Tensor, weight)',
-    "print(weight)",
-    "ops.quantized.other(weight)",
-    "f = __torch__.torch.classes.dnnl.Thing",
-    "f = CONSTANTS.c0",
-    "import os",
-    "f = lambda: 1",
-    "f = [t for t in range(3)]",
-    "getattr(weight, \"save\")(weight)",
-    "while True: return None",
-    "return None # comment",
-    "return None \\",
-    "return '''text'''",
-    "f = ﬁle",
-    "(",
-    "f = " + "(" * 5000,
+    'torch.save(weight, "VICTIM")',
+    "torch.add(scales, 1, out=bias)",  # writes into a tensor that is already there
+    "self.bias = torch.mul(bias, 2)",
+    "other = unchecked_cast(__torch__.nextword.lm.torchscript._Inference, self)",
+    "while True: pass",
+    "this is no program (",
 ])
-def test_programs_do_arithmetic_alone(model, line):
-    with pytest.raises(ValueError, match="which no program of this project has|is no program"):
-        vetted(with_code(model, SETSTATE, f"{SETSTATE}    {line}\n"))
+def test_the_program_of_a_bundle_is_never_run(model, line, tmp_path):
+    content = members(model)
+    code = next(name for name in content if name.endswith("torchscript.py"))
+    before = "    return None\n"  # the ends of __setstate__, which torch runs when it loads the program
+    assert before in content[code].decode()
+    line = line.replace("VICTIM", str(tmp_path / "written"))
+    content[code] = content[code].decode().replace(before, f"    {line}\n{before}").encode()
+    assert all(map(torch.equal, answers(zipped(content)), answers(model)))
+    assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("name", "data"), [
-    ("archive/extra/run.py", b""),
-    ("archive/code/run.py", b""),
-    ("archive/code/__torch__/../run.py", b""),
-    ("archive/data/../../x", b""),
-    ("archive/constants/0", b"x"),
-    ("elsewhere/data/0", b"x"),
-    ("archive/constants.pkl", b"\x80\x02cos\nsystem\n."),
-    ("archive/constants.pkl", b"\x80\x02c__torch__.torch.classes.quantized\nLinearPackedParamsBase\n."),
-    ("archive/constants.pkl", b"\x80\x02(S'id'\nios\nsystem\n."),
-    ("archive/constants.pkl", b"\x80\x04\x8c\x02os\x8c\x06system\x93."),
-    ("archive/constants.pkl", b"no pickle"),
-    ("archive/version", b"3" * 5_000_000),
+VECTOR = b"K\x60tQ", b"K\x00(K\x60t("  # the count and the shape of a tensor of 96 numbers: 4 gates of 24 cells
+LARGE = b"J" + struct.pack("<i", 100_000)
+TERABYTES = b"\x8a\x06" + (10**12).to_bytes(6, "little")
+
+
+@pytest.mark.parametrize(("reason", "changes"), [
+    ("384 bytes, too few", {VECTOR[0]: LARGE + b"tQ", VECTOR[1]: b"K\x00(" + LARGE + b"t("}),
+    ("bytes, too few", {VECTOR[0]: TERABYTES + b"tQ", VECTOR[1]: b"K\x00(" + TERABYTES + b"t("}),
+    ("compressed or too large", {VECTOR[0]: b"K\x10tQ", VECTOR[1]: b"K\x00(K\x10t("}),
+    ("not all of its numbers", {VECTOR[1]: b"K\x00(" + LARGE + b"t("}),
+    ("not all of its numbers", {VECTOR[1]: b"K\x04(K\x60t("}),  # from the fifth on
+    ("not all of its numbers", {b"K\x60K\x10t(K\x10K\x01t": b"K\x60K\x10t(K\x20K\x01t"}),  # rows that are apart
+    ("not all of its numbers", {b"K\x60K\x10t(K\x10K\x01t": b"K\x60" + LARGE + b"t(K\x10K\x01t"}),
+    ("neither a vector nor a matrix", {VECTOR[1]: b"K\x00(J\xa0\xff\xff\xfft("}),  # -96
+    ("neither a vector nor a matrix", {VECTOR[1]: b"K\x00(\x88t("}),
+    ("neither int8 nor float32", {b"FloatStorage": b"DoubleStorage"}),
+    ("where the network has", {b"K\x10K\x18t(K\x18K\x01t": b"K\x18K\x10t(K\x10K\x01t"}),  # transposed
+    ("used twice", {b"X\x01\x00\x00\x002": b"X\x01\x00\x00\x001"}),
+    ("no member data/99", {b"X\x01\x00\x00\x002": b"X\x02\x00\x00\x0099"}),
+    ("does not say where", {b"X\x01\x00\x00\x002": b"X\x0b\x00\x00\x00../data.pkl"}),
+    ("other than for tensors", {b"torch._utils\n_rebuild_tensor_v2": b"os\nsystem"}),
+    ("no module", {b"c__torch__.nextword.lm.torchscript\n_Inference": b"cos\nsystem"}),
+    ("opcode STACK_GLOBAL", {b"\x80\x02": b"\x80\x02\x93"}),
+    ("opcode INST", {b"\x80\x02": b"\x80\x02(ios\nsystem\n"}),
+    ("opcode BYTEARRAY8", {b"\x80\x02": b"\x80\x02\x96" + bytes(8)}),
+    ("KeyError", {b"\x80\x02": b"\x80\x02j\xff\xff\xff\xff"}),
+    ("not a _QuantizedWords", {b"_QuantizedWords": b"_QuantizedLinear"}),
+    ("KeyError", {b"_LSTMLayer": b"_Inference"}),
+    ("projection_size is for the lstm", {b"_LSTMLayer": b"_GRULayer"}),
+    ("not positive numbers", {rb"G........\x89t": b"G" + struct.pack(">d", -1.0) + b"\x89t"}),
+    ("not positive numbers", {rb"G........\x89t": b"G" + struct.pack(">d", float("nan")) + b"\x89t"}),
+    ("not positive numbers", {rb"G........\x89t": b"N\x89t"}),
+    ("too many values", {rb"G........\x89t": b"NN\x89t"}),
 ])
-def test_members_are_those_of_an_export(model, name, data):
+def test_what_the_pickle_says_is_checked(model, reason, changes):
+    content = members(model)
+    for old, new in changes.items():
+        old = old if old.startswith(b"G..") else re.escape(old)
+        content["archive/data.pkl"], count = re.subn(old, lambda _: new, content["archive/data.pkl"], flags=re.DOTALL)
+        assert count
+    with pytest.raises(ValueError, match=reason):
+        torchscript.load(zipped(content))
+
+
+@pytest.mark.parametrize("pickled", [
+    b"", b"no pickle", b"\x80\x02.", b"\x80\x02N.", b"\x80\x02" + b"t" * 9, b"\x80\x02X\xff\xff\xff\x7fabc",
+    b"\x80\x02" + b"(" * 200_000 + b"t" * 200_000 + b".",
+    b"\x80\x02}" + b"q\x00(h\x00h\x00u" * 50_000 + b".",
+    b"\x80\x02N" + b"q\x00(h\x00h\x00t" * 50_000 + b".",  # a tree of two to the power of 50,000 leaves
+    pickle.dumps(os.system, 2), b"\x80\x02" + b"N" * 600_000,
+])
+def test_odd_pickles_are_refused(model, pickled):
     with pytest.raises(ValueError, match="model.pt"):
-        vetted(changed(model, {name: data}))
+        torchscript.load(zipped({**members(model), "archive/data.pkl": pickled}))
 
 
-def test_members_come_once_and_tensors_are_not_packed(model):
-    with pytest.raises(ValueError, match="has so"):
-        vetted(changed(model, {}, zipfile.ZIP_DEFLATED))  # a small file could unpack to a large tensor
+def nested(count: int) -> bytes:
+    """A zip file with `count` members of which each lies within the one before, and tensors of all of them."""
+    tensors = io.BytesIO()
+    records: list[tuple[zipfile.ZipInfo, bytes]] = []
+    content = bytes(1000)
+    for number in reversed(range(count)):
+        member = zipfile.ZipInfo(f"archive/data/{number}")
+        member.file_size = member.compress_size = len(content)
+        member.CRC = zlib.crc32(content)
+        size = b"J" + struct.pack("<i", len(content))
+        key = str(number).encode()
+        tensors.write(b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nCharStorage\nX")
+        tensors.write(struct.pack("<I", len(key)) + key + b"X\3\0\0\0cpu" + size + b"tQK\0(" + size + b"t(K\1t\x89NtR")
+        content = member.FileHeader() + content
+        records.append((member, content))
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as target:
+        made.write(content)
+        target.start_dir = len(content)
+        for member, record in records:
+            member.header_offset = len(content) - len(record)
+            target.filelist.append(member)
+        target.writestr("archive/byteorder", sys.byteorder)
+        target.writestr("archive/data.pkl", b"\x80\x02" + tensors.getvalue() + b".")
+    return made.getvalue()
+
+
+def test_members_give_no_more_bytes_than_the_archive_has():
+    with pytest.raises(ValueError, match="holds no module"):
+        read_archive(nested(1))
+    with pytest.raises(ValueError, match="too large"):
+        read_archive(nested(1000))
+
+
+def test_members_come_once_and_as_they_are(model):
+    with pytest.raises(ValueError, match="is compressed"):  # a small file could become a large tensor
+        read_archive(zipped(members(model), zipfile.ZIP_DEFLATED))
     twice = io.BytesIO(model)
-    name = zipfile.ZipFile(twice).namelist()[0]
     with zipfile.ZipFile(twice, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
-        archive.writestr(name, b"")
-    with pytest.raises(ValueError, match="each once"):
-        vetted(twice.getvalue())
+        archive.writestr("archive/data.pkl", b"")
+    with pytest.raises(ValueError, match="same name"):
+        read_archive(twice.getvalue())
+    with pytest.raises(ValueError, match="more than 10,000 members"):
+        read_archive(zipped({f"archive/{number}": b"" for number in range(10_001)}))
+    other = {"little": "big", "big": "little"}[sys.byteorder]
+    with pytest.raises(ValueError, match=f"numbers are '{other}'-endian"):
+        read_archive(zipped({**members(model), "archive/byteorder": other.encode()}))
+
+
+@pytest.mark.parametrize("data", ["infinity", "NaN"])
+def test_weights_are_numbers(model, data):
+    content = members(exported(quantized=False))
+    content["archive/data/1"] = struct.pack("<f", float(data)) + content["archive/data/1"][4:]
+    with pytest.raises(ValueError, match="infinity or NaN"):
+        torchscript.load(zipped(content))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_changed_archive_is_refused_or_another_model(model, seed):
+    draw = random.Random(seed)
+    content, refused = members(model), 0
+    for _ in range(100):
+        if draw.random() < 0.5:  # anywhere, and most of what is not numbers lies in the last bytes
+            changed = bytearray(model)
+            for _ in range(draw.randrange(1, 4)):
+                changed[draw.choice([0, len(model) - 4000]) + draw.randrange(4000)] = draw.randrange(256)
+        else:  # in the pickle, with a check sum that fits
+            pickled = bytearray(content["archive/data.pkl"])
+            for _ in range(draw.randrange(1, 4)):
+                pickled[draw.randrange(len(pickled))] = draw.randrange(256)
+            changed = zipped({**content, "archive/data.pkl": bytes(pickled)})
+        try:
+            assert answers(bytes(changed))[2].shape == (1, 50)
+        except ValueError as error:
+            assert "model.pt" in str(error)
+            refused += 1
+    assert 20 < refused < 100
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.1, 0.5, 0.999])
 def test_half_an_archive_is_refused(model, keep):
     with pytest.raises(ValueError, match="not a TorchScript archive"):
-        vetted(model[: int(keep * len(model))])
+        read_archive(model[: int(keep * len(model))])
 
 
-def test_a_flipped_bit_is_refused_by_its_check_sum(tiny_bundle, tmp_path):
-    bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
-    for file in ("model.pt", "tokenizer.json"):
-        content = bytearray((bundle / file).read_bytes())
+@pytest.fixture
+def bundle(tiny_bundle, tmp_path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+def test_a_flipped_bit_is_refused_by_its_check_sum(bundle):
+    for file in (MODEL, TOKENIZER):
+        whole = (bundle / file).read_bytes()
+        content = bytearray(whole)
         content[len(content) // 2] ^= 1
         (bundle / file).write_bytes(content)
         with pytest.raises(BundleError, match=f"damaged: {file} does not have the sha256"):
             load(bundle)
-        shutil.copy(tiny_bundle / file, bundle)
+        (bundle / file).write_bytes(whole)
+
+
+@pytest.mark.parametrize("file", [MODEL, TOKENIZER, DESCRIPTION])
+def test_files_of_a_bundle_are_regular_ones_of_bounded_size(bundle, file, tmp_path):
+    moved = (bundle / file).rename(tmp_path / "elsewhere")
+    (bundle / file).symlink_to(moved)
+    assert open_bundle(bundle).name == "tiny"
+    os.truncate(moved, MOST_BYTES[file] + 1)  # without taking room on disk
+    with pytest.raises(BundleError, match=f"{file}.* bytes; at most"):
+        open_bundle(bundle)
+    (bundle / file).unlink()
+    os.mkfifo(bundle / file)  # opened to be read, it waits for a writer
+    with pytest.raises(BundleError, match=f"{file}"):
+        open_bundle(bundle)
+    (bundle / file).unlink()
+    (bundle / file).symlink_to("/dev/zero")
+    with pytest.raises(BundleError, match=f"{file}"):
+        open_bundle(bundle)
+
+
+@pytest.mark.parametrize("change", [
+    {"name": ""}, {"name": "a\nb"}, {"name": "a b"}, {"name": "a" * 65}, {"name": "\x1b[2J"}, {"name": "../a"},
+])
+def test_a_bundle_has_a_plain_name(bundle, change):
+    description = {**json.loads((bundle / DESCRIPTION).read_bytes()), **change}
+    (bundle / DESCRIPTION).write_text(json.dumps({**description, "sha256": seal(description)}))
+    with pytest.raises(BundleError, match="name") as raised:
+        open_bundle(bundle)
+    assert "\n" not in str(raised.value) and "\x1b" not in str(raised.value)
+    with pytest.raises(BundleError, match="name"):
+        write_bundle(bundle, b"other", "{}", change)
+    assert (bundle / MODEL).read_bytes() != b"other"
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000, "9" * 5_000, '"', "[]", "null", "\x00", "\ud800"])
+def test_odd_descriptions_are_refused(bundle, text):
+    (bundle / DESCRIPTION).write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(BundleError, match=f"damaged: {DESCRIPTION}"):
+        open_bundle(bundle)
+
+
+def test_writing_a_bundle_removes_its_own_leftovers_alone(tmp_path):
+    kept = [tmp_path / name for name in (".new.backup", ".new.part-12345678", ".new.part-abcdefgh.old", ".newer.part-1")]
+    for folder in kept:
+        folder.mkdir()
+        (folder / "letter.txt").write_text("dear all")
+    for name in (".new.part-left_1", ".new.part-left_2.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / MODEL).write_bytes(b"half")
+    write_bundle(tmp_path / "new", b"", "{}", {"name": "new"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["new", *(folder.name for folder in kept)])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nextword.lm import torchscript
-from nextword.lm.bundle import Bundle, write_bundle
+from nextword.lm.bundle import Bundle, as_name, write_bundle
 from nextword.lm.continuous_cache import CacheSettings
 from nextword.lm.network import Network
 from nextword.training.corpora import Corpus
@@ -53,7 +53,7 @@ def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict, start: S
         lists = suppressed_words(sources, vocabulary, start_metadata if start else None)
     row = next(row for row in folder.evaluations() if row["step"] == best_step)
     metadata = {
-        "name": run.resolve().name,
+        "name": as_name(run.resolve().name),
         "description": f"{network.architecture.cell.upper()} language model, trained on {corpus.name}",
         "architecture": network.architecture.to_dict(),
         "weights": "int8" if recipe.quantized else "float32",

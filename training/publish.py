@@ -8,14 +8,14 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from nextword.lm.bundle import MODEL, TOKENIZER, Bundle, open_bundle, write_bundle
+from nextword.lm.bundle import MODEL, TOKENIZER, Bundle, as_name, open_bundle, write_bundle
 
 
 def publish(source: Path, target: Path) -> Bundle:
     """Raises BundleError where the source is no bundle or the target is something else."""
     bundle = open_bundle(source)
     beside = {file: file.read_bytes() for file in target.glob("*.md")}
-    metadata = bundle.metadata | {"name": target.resolve().name}
+    metadata = bundle.metadata | {"name": as_name(target.resolve().name)}
     published = write_bundle(target, bundle.content[MODEL], bundle.content[TOKENIZER].decode(), metadata)
     for file, content in beside.items():
         file.write_bytes(content)

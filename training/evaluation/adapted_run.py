@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nextword.lm import torchscript
-from nextword.lm.bundle import Bundle
+from nextword.lm.bundle import Bundle, as_name
 from nextword.lm.continuous_cache import CacheSettings
 from nextword.lm.model import Model
 from nextword.lm.network import Network
@@ -39,7 +39,7 @@ class AdaptedRun:
         vocabulary = run.vocabulary()
         self.network = Network(run.recipe().architecture(len(vocabulary))).eval()
         self.network.load_state_dict(run.best()[1])
-        bundle = Bundle(folder, {"name": folder.resolve().name}, {})
+        bundle = Bundle(folder, {"name": as_name(folder.resolve().name)}, {})
         self.model = Model(bundle, vocabulary, torchscript.script(self.network))
         self._file = folder / "adaptation.json"
         self._settings: dict = {}
