@@ -2,19 +2,17 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import os
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable
+from typing import Any
 
 from nextword.lm.blocklist import read_blocklist
 from nextword.lm.bundle import Bundle, open_bundle
 from nextword.lm.command import run
 from nextword.serve import logs
-from nextword.serve.scratch import scratch_folder
 from nextword.serve.settings import PREFIX, Settings, add_flags
 from nextword.serve.settings import read as read_settings
 
@@ -25,29 +23,28 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
-    parser.description = (f"Serves a bundle over HTTP. What a flag sets, the environment can too (--port as {PREFIX}PORT), "
-                          "and a file (port = 8000); flags come first, then the environment.")
+    parser.description = (
+        f"Serves a bundle over HTTP. Every flag can also be set in the environment (--port as {PREFIX}PORT) or in a file "
+        "(port = 8000). Flags win over the environment, and the environment over the file."
+    )
     add_flags(parser)
     return lambda flags: _run(vars(flags))
 
 
-def _run(flags: dict[str, object]) -> int:
+def _run(flags: dict[str, Any]) -> int:
     signals = _signals()
     try:
-        settings, shown = read_settings(flags)
+        settings, description = read_settings(flags)
         bundle = open_bundle(settings.bundle)
         blocklist = read_blocklist(settings.unprompted_blocklist)
-        listener = _bound(settings.host, settings.port)
+        listener = _bind(settings.host, settings.port)
     except (ValueError, OSError) as error:
         return _fail(error)
     os.environ[logs.LOG_FORMAT] = settings.log_format
     logs.configure()
+    logs.logger.info(description)
     try:
-        with scratch_folder() as folder:
-            logs.logger.info(shown)
-            # Where all processes count (see serve.metrics), and keep whatever else they need.
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
-            return _serve(settings, bundle, blocklist, listener, signals)
+        return _serve(settings, bundle, blocklist, listener, signals)
     except OSError as error:
         return _fail(error)
 
@@ -58,20 +55,20 @@ def _fail(message: object, exit_code: int = 2) -> int:
 
 
 def _signals() -> socket.socket:
-    """Returns what brings the numbers of SIGINT, SIGTERM and SIGHUP when they come, be it in the middle of the start."""
-    come, wakeup = socket.socketpair()
+    """Return a socket that receives the number of each SIGINT, SIGTERM and SIGHUP, even during start-up."""
+    receiver, wakeup = socket.socketpair()
     wakeup.setblocking(False)
     signal.set_wakeup_fd(wakeup.detach())
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    on_terminal = _has_terminal()
+    had_terminal = _has_terminal()
 
-    def hung_up(*_) -> None:
-        if on_terminal and not _has_terminal():  # it was closed, which is no wish for another model
+    def on_hangup(*_: object) -> None:
+        if had_terminal and not _has_terminal():  # the terminal was closed: this SIGHUP asks for no reload
             signal.raise_signal(signal.SIGTERM)
 
-    signal.signal(signal.SIGHUP, hung_up)
-    return come
+    signal.signal(signal.SIGHUP, on_hangup)
+    return receiver
 
 
 def _has_terminal() -> bool:
@@ -82,8 +79,8 @@ def _has_terminal() -> bool:
     return True
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """Takes the port. Who connects before the HTTP process listens is refused at once, and can ask another replica."""
+def _bind(host: str, port: int) -> socket.socket:
+    """Take the port. Until the HTTP process listens, clients are refused at once and can ask another replica."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -96,21 +93,24 @@ def _bound(host: str, port: int) -> socket.socket:
 
 def _serve(settings: Settings, bundle: Bundle, blocklist: tuple[str, ...], listener: socket.socket,
            signals: socket.socket) -> int:
-    from nextword.serve.worker.lit_api import NextWordsAPI
+    from nextword.serve.engine.dispatcher import Dispatcher
+    from nextword.serve.engine.faults import ServiceFailure
+    from nextword.serve.engine.readiness import Readiness
+    from nextword.serve.engine.supervisor import Supervisor
     from nextword.serve.web.app import build_app
-    from nextword.serve.engine.supervisor import Engine, ServiceFailure
+    from nextword.serve.worker import lit_api
 
-    logs.configure()  # the libraries that these bring, too
+    logs.configure()  # also the libraries that were imported just now
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    serving = f"Serving {bundle.name} on http://{host}:{listener.getsockname()[1]}"
-    engine = Engine(
-        NextWordsAPI(bundle, settings.cache * 1_000_000, blocklist),
-        functools.partial(build_app, settings=settings),
-        workers=settings.workers,
-        deadline=settings.deadline,
-    )
+    address = f"http://{host}:{listener.getsockname()[1]}"
+    workers, deadline = settings.workers, settings.deadline
+    readiness = Readiness(workers)
+    dispatcher = Dispatcher(bundle.name, readiness, workers, deadline)
+    api = lit_api.NextWordsAPI(bundle, settings.cache * 1_000_000, blocklist)
+    app = build_app(dispatcher, settings, lifespan=dispatcher.lifespan)
+    supervisor = Supervisor(api, app, dispatcher, readiness, workers=workers, deadline=deadline)
     try:
-        engine.serve(listener, signals, announce=lambda: print(serving, flush=True))
+        supervisor.serve(listener, signals, announce=lambda: print(f"Serving {bundle.name} on {address}", flush=True))
     except ServiceFailure as failure:
         return _fail(failure, failure.exit_code)
     return 0

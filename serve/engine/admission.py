@@ -1,45 +1,45 @@
-"""How many questions may wait, so that the last of them is still answered in time."""
+"""Limits how many questions may wait, so that the last one is still answered in time."""
 from __future__ import annotations
 
 import time
 from collections import deque
 
-ANSWERS = 64  # the last ones, which tell how long one takes
-LEAST = 8  # questions that may wait however slow the last answers were; as many are many
-SHARE = 0.4  # of the deadline: what comes while others are answered together waits for all of them, and then as long again
+MEASURED_ANSWERS = 64  # the latest answers, from which the time of one is estimated
+ALWAYS_ADMITTED = 8  # questions, however slow the latest answers were; from this many on, the queue counts as busy
+SHARE = 0.4  # of the deadline: a question may wait for a whole batch before its own, which takes as long again
 
 
-class Pace:
-    """Knows the time that passes from answer to answer while many questions wait.
+class Admission:
+    """Estimates the time from one answer to the next while the queue is busy.
 
-    While few do, an answer says little: it may be to the only question, a long one, and many short ones are answered together.
-    Until many have waited, though, nothing better is known than the quickest answer that there has been.
+    While few questions wait, an answer says little: it may be a long one alone, and many short ones are answered together.
+    Until the queue was busy for the first time, the quickest answer so far is the estimate.
     """
 
-    def __init__(self):
-        self._quickest = 0.0  # seconds that an answer took, at least; 0 before the first
-        self._busy = 0.0  # seconds in which many questions waited, until `_since`
-        self._since: float | None = None
-        self._answers = deque([0.0], maxlen=ANSWERS + 1)  # what `_busy` was at each
+    def __init__(self) -> None:
+        self._quickest = 0.0  # seconds; 0 before the first answer
+        self._busy = 0.0  # seconds in which the queue was busy, until `_busy_since`
+        self._busy_since: float | None = None
+        self._answers = deque([0.0], maxlen=MEASURED_ANSWERS + 1)  # the value of `_busy` at each answer
 
-    def waits(self, questions: int) -> None:
-        """Takes note of how many questions wait now."""
+    def queue_is(self, questions: int) -> None:
+        """Note the number of waiting questions after it has changed."""
         now = time.monotonic()
-        if self._since is not None:
-            self._busy += now - self._since
-        self._since = now if questions >= LEAST else None
+        if self._busy_since is not None:
+            self._busy += now - self._busy_since
+        self._busy_since = now if questions >= ALWAYS_ADMITTED else None
 
     def answered(self, seconds: float) -> None:
-        """Takes note of an answer that took so long, before its question stops waiting."""
+        """Note an answer and how long it took, before its question leaves the queue."""
         self._quickest = min(self._quickest or seconds, seconds)
-        if self._since is not None:
-            self._answers.append(self._busy + time.monotonic() - self._since)
+        if self._busy_since is not None:
+            self._answers.append(self._busy + time.monotonic() - self._busy_since)
 
-    def room(self, deadline: float) -> float:
-        """How many questions can be answered within the deadline, in seconds; without an answer yet, any number."""
+    def limit(self, deadline: float) -> float:
+        """Return how many questions can be answered within `deadline` seconds; infinite before the first answer."""
         answers = len(self._answers) - 1
         if answers:
             seconds, share = (self._answers[-1] - self._answers[0]) / answers, SHARE
         else:
-            seconds, share = self._quickest, 2 * SHARE  # a first crowd has nobody to wait for
-        return max(LEAST, share * deadline / seconds) if seconds else float("inf")
+            seconds, share = self._quickest, 2 * SHARE  # no batch is under way before the first crowd
+        return max(ALWAYS_ADMITTED, share * deadline / seconds) if seconds else float("inf")

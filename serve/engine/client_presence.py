@@ -1,4 +1,4 @@
-"""For how long the current request has waited, and whether its client has left: then nothing needs to be computed for it."""
+"""How long the current request has waited, and whether its client has left, so that nothing is computed in vain."""
 from __future__ import annotations
 
 import time
@@ -9,24 +9,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class _Request:
-    """What is to be known of a request while it is answered."""
-
     def __init__(self, receive: Receive):
         self._receive = receive
-        self.whole: float | None = None  # when it was
+        self.complete_at: float | None = None  # by time.monotonic()
 
     async def receive(self) -> Message:
         message = await self._receive()
-        if self.whole is None and not message.get("more_body"):
-            self.whole = time.monotonic()
+        if self.complete_at is None and not message.get("more_body"):
+            self.complete_at = time.monotonic()
         return message
 
 
 _request: ContextVar[_Request | None] = ContextVar("request", default=None)
 
 
-class Departures:
-    """Lets whatever answers a request ask `waited`, and `client_has_left` once the request's body is read."""
+class ClientPresence:
+    """Middleware behind the functions of this module. `client_has_left` works once the request's body is read."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -38,23 +36,23 @@ class Departures:
 
 
 async def client_has_left() -> bool:
-    """Looks, without waiting, whether the client of the current request has closed its connection."""
+    """Tell, without waiting, whether the client of the current request has closed its connection."""
     request = _request.get()
     message = None
     if request:
         with anyio.CancelScope() as scope:
-            scope.cancel()  # what is not there now is not waited for
+            scope.cancel()  # take a message that is there, but do not wait for one
             message = await request.receive()
     return message is not None and message["type"] == "http.disconnect"
 
 
-def waited() -> float:
-    """Seconds since the current request was there whole, or since `some_was_sent`."""
+def seconds_waited() -> float:
+    """Return the seconds since the current request was received whole, or since `restart_clock`."""
     request = _request.get()
-    return time.monotonic() - request.whole if request and request.whole else 0.0
+    return time.monotonic() - request.complete_at if request and request.complete_at else 0.0
 
 
-def some_was_sent() -> None:
-    """Begins to count anew, as the client has a part of the answer."""
+def restart_clock() -> None:
+    """Count the seconds from now, because the client has received a part of the answer."""
     if request := _request.get():
-        request.whole = time.monotonic()
+        request.complete_at = time.monotonic()

@@ -1,29 +1,30 @@
-"""Writes that go out together: each alone is a system call, and wakes who reads it."""
+"""Joins small writes to a socket: each write alone is a system call, and wakes the reader."""
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 
-class Gathering:
-    """A transport of which all that is written in one turn of the event loop goes out at once."""
+class CoalescedWrites:
+    """A transport that sends everything written in one turn of the event loop at once."""
 
     def __init__(self, transport: asyncio.Transport):
         self._transport, self._loop = transport, asyncio.get_running_loop()
-        self._written: list[bytes] = []
+        self._pending: list[bytes] = []
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        if not self._written:
-            self._loop.call_soon(self._send)
-        self._written.append(data)
+        if not self._pending:
+            self._loop.call_soon(self._flush)
+        self._pending.append(data)
 
     def close(self) -> None:
-        self._send()
+        self._flush()
         self._transport.close()
 
-    def _send(self) -> None:
-        if self._written:
-            data, self._written = b"".join(self._written), []
+    def _flush(self) -> None:
+        if self._pending:
+            data, self._pending = b"".join(self._pending), []
             self._transport.write(data)

@@ -1,6 +1,6 @@
-"""What one connection may cost: how long its bytes may take to come and to be taken, and how long its headers may be.
+"""uvicorn with bounds on what one connection may cost.
 
-uvicorn waits for ever for a request that has begun and for a reader, and keeps headers of any length.
+uvicorn itself waits for ever for the rest of a request and for a client that reads nothing, and keeps headers of any length.
 """
 from __future__ import annotations
 
@@ -8,79 +8,81 @@ import asyncio
 import json
 import resource
 import socket
+from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from nextword.serve.engine.coalesced_writes import Gathering
+from nextword.serve.engine.coalesced_writes import CoalescedWrites
 
-PATIENCE = 10.0  # seconds for a request to come whole, and for some of an answer to be taken
-HEAD_LIMIT = 65_536  # bytes of request line and headers, about
-CHECKS = 10  # ticks of the server, of 0.1 s, from one look at the connections to the next
+CONNECTION_TIMEOUT = 10.0  # seconds for a request to come whole, and for a client to read some of its answer
+HEADERS_LIMIT = 65_536  # bytes of request line and headers, about
+CHECK_EVERY = 10  # ticks of the server, of 0.1 s each, between two checks of the connections
 
 
 class Connection(HttpToolsProtocol):
-    """Notes since when it waits for its client."""
+    """Notes since when it waits for its client. The times are the event loop's."""
 
-    def __init__(self, *arguments, **options):
+    def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
-        self._reading: float | None = self.loop.time()  # since when a request is not whole
-        self._writing: float | None = None  # since when none of an answer is taken
-        self._answered: RequestResponseCycle | None = None  # the request that is answered now, of those that have come
-        self._head: int | None = 0  # bytes of headers that are not whole
+        self._receiving_since: float | None = self.loop.time()  # None while no request is incomplete
+        self._blocked_since: float | None = None  # since when the client reads nothing
+        self._active_cycle: RequestResponseCycle | None = None  # of the pipelined requests, the one being answered
+        self._headers_size: int | None = 0  # None once the headers are complete
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.transport = Gathering(transport)  # the head of an answer goes out with its body
+        self.transport = CoalescedWrites(transport)  # the head of an answer goes out with its body
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app) -> None:
-        self._answered = cycle
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:
+        self._active_cycle = cycle
         super()._start_asgi_task(cycle, app)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._answered:  # uvicorn tells only the last of several requests
-            self._answered.disconnected = True
-            self._answered.message_event.set()
+        if self._active_cycle:  # uvicorn tells only the last of the pipelined requests
+            self._active_cycle.disconnected = True
+            self._active_cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._reading is None:
-            self._reading = self.loop.time()
+        if self._receiving_since is None:
+            self._receiving_since = self.loop.time()
         super().data_received(data)
-        if self._head is not None:
-            self._head += len(data)
-            if self._head > HEAD_LIMIT:
-                self._refuse(431, "too_large", f"the headers may have {HEAD_LIMIT:,} bytes")
+        if self._headers_size is not None:
+            self._headers_size += len(data)
+            if self._headers_size > HEADERS_LIMIT:
+                self._refuse(431, "too_large", f"the headers may have {HEADERS_LIMIT:,} bytes")
 
     def on_message_begin(self) -> None:
-        self._reading, self._head = self.loop.time(), 0
+        self._receiving_since, self._headers_size = self.loop.time(), 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._head = None
+        self._headers_size = None
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._reading = None
+        self._receiving_since = None
         super().on_message_complete()
 
     def pause_writing(self) -> None:
-        self._writing = self.loop.time()
+        self._blocked_since = self.loop.time()
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        self._writing = None
+        self._blocked_since = None
         super().resume_writing()
 
-    def end_if_slow(self) -> None:
-        """Closes the connection where its client had the time it may have."""
+    def close_if_slow(self) -> None:
+        """Close the connection if its client has used up its time."""
         now = self.loop.time()
-        if self._writing is not None and now - self._writing > PATIENCE:
+        if self._blocked_since is not None and now - self._blocked_since > CONNECTION_TIMEOUT:
             self.transport.abort()
         elif self.transport.is_closing():
-            self._writing = self._writing or now  # what is left of the answer is still to be taken
-        elif self._reading is not None and now - self._reading > PATIENCE:
-            self._refuse(408, "too_slow", f"the request did not come whole within {PATIENCE:g} seconds")
+            self._blocked_since = self._blocked_since or now  # the client still has to read the rest of the answer
+        elif self._receiving_since is not None and now - self._receiving_since > CONNECTION_TIMEOUT:
+            self._refuse(408, "too_slow", f"the request did not come whole within {CONNECTION_TIMEOUT:g} seconds")
 
     def _refuse(self, status: int, kind: str, message: str) -> None:
         if self.transport.is_closing():
@@ -92,16 +94,16 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
-def allow_many() -> None:
-    """Lets this process have as many connections as its user may; what they may cost is bounded above."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+def raise_connection_limit() -> None:
+    """Let this process open as many connections as its user may."""
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
 class HTTPServer(uvicorn.Server):
-    """Looks after its connections, and refuses new ones as soon as it stops.
+    """Checks its connections, and refuses new ones as soon as it stops.
 
-    Without that, the copies of the listening socket in the other processes would go on taking them, for nobody to answer.
+    Otherwise the copies of the listening socket in the other processes would accept connections that nobody answers.
     """
 
     def __init__(self, config: uvicorn.Config, listener: socket.socket):
@@ -109,9 +111,9 @@ class HTTPServer(uvicorn.Server):
         self._listener = listener
 
     async def on_tick(self, counter: int) -> bool:
-        if counter % CHECKS == 0:
+        if counter % CHECK_EVERY == 0:
             for connection in list(self.server_state.connections):
-                connection.end_if_slow()
+                connection.close_if_slow()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

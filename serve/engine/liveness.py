@@ -1,37 +1,44 @@
-"""When a worker that lives is as good as dead: it was stopped, or waits for ever, or computes without an end.
+"""Tells whether a worker hangs: it was stopped, waits for ever, or computes without an end.
 
-Each ready worker is asked for a sign of life again and again, also while it has nothing to do, and gives it between the
-questions that it answers. One that does not may be busy, on a machine that is busier still: what it computes itself tells.
+Every ready worker is asked for a sign of life again and again, also while it has no question, and sends it between two
+batches. A worker that sends none may be busy, on a busy machine; its own computing time tells.
 """
 from __future__ import annotations
 
 import time
 
-EVERY = 1.0  # seconds from one look at a worker to the next
-IDLE = 10  # looks in a row at which it neither had said anything nor computed
-LONG = 30.0  # seconds of computing without a word: many times what the longest question takes
+INTERVAL = 1.0  # seconds between two checks of a worker
+SILENT_CHECKS = 10  # checks in a row without a message and without any computing
+LONGEST_COMPUTING = 30.0  # seconds of computing without a message: many times what the longest question takes
 
 
-class Silence:
-    """What is known of the silence of one worker, by the number of its process. `heard` is set when it says something."""
+class Liveness:
+    """Follows one worker. Set `heard` whenever it sends something.
+
+    Args:
+        process: its process id.
+    """
 
     def __init__(self, process: int):
         self._process, self.heard = process, True
-        self._idle, self._last, self._begin = 0, 0.0, 0.0
+        self._silent_checks, self._last, self._last_heard = 0, 0.0, 0.0  # the latter two in seconds of computing
 
-    def is_too_long(self) -> bool:
-        """To be asked every `EVERY` seconds. Counts the looks, so that a time in which all processes were halted is short."""
-        computed = _computed(self._process)
-        self._idle = 0 if self.heard or computed > self._last else self._idle + 1
+    def hangs(self) -> bool:
+        """Check the worker; to be called every INTERVAL seconds.
+
+        Checks are counted instead of seconds, so that a time in which all processes were halted does not count.
+        """
+        computed = _seconds_computed(self._process)
+        self._silent_checks = 0 if self.heard or computed > self._last else self._silent_checks + 1
         if self.heard:
-            self._begin = computed
+            self._last_heard = computed
         self._last, self.heard = computed, False
-        return self._idle >= IDLE or computed - self._begin >= LONG
+        return self._silent_checks >= SILENT_CHECKS or computed - self._last_heard >= LONGEST_COMPUTING
 
 
-def _computed(process: int) -> float:
-    """Returns the seconds for which a process has computed; where the system does not tell, as if it always did."""
+def _seconds_computed(process: int) -> float:
+    """Return a process's CPU time. Where the system does not tell, the process counts as always computing."""
     try:
-        return time.clock_gettime(~process << 3 | 2)  # Linux's clock of all that a process computes
+        return time.clock_gettime(~process << 3 | 2)  # Linux's CPU clock of that process
     except OSError:
         return time.monotonic()

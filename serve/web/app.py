@@ -1,32 +1,42 @@
-"""The routes: what can be asked, the documentation, and the page."""
+"""The application of the HTTP process: the routes, the documentation, and the page."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Lifespan
 
-from nextword.serve.web import errors
-from nextword.serve.web import health
-from nextword.serve.web import completions as openai
-from nextword.serve.engine.client_presence import Departures
-from nextword.serve.engine.supervisor import Engine
-from nextword.serve.web.middleware.security_headers import SecurityHeaders
-from nextword.serve.web.middleware.api_keys import Keys
-from nextword.serve.web.middleware.body_limit import BodyLimit
+from nextword.serve.engine.client_presence import ClientPresence
+from nextword.serve.engine.dispatcher import AnyDispatcher
 from nextword.serve.metrics import RequestMetrics
-from nextword.serve.web.middleware.rate_limit import RateLimit
-from nextword.serve.web.middleware.request_log import Requests
-from nextword.serve.schemas import NextWordsRequest, NextWordsResponse, NextWordsResults, ScoreRequest, ScoreResponse
+from nextword.serve.questions import NextWordsQuestion, ScoreQuestion
+from nextword.serve.schemas import (
+    HISTORY_BLOCK,
+    TEXT_BLOCK,
+    NextWordsRequest,
+    NextWordsResponse,
+    NextWordsResults,
+    ScoreRequest,
+    ScoreResponse,
+)
 from nextword.serve.settings import Settings
+from nextword.serve.text_window import window
+from nextword.serve.web import completions, errors, health
+from nextword.serve.web.middleware.api_keys import APIKeys
+from nextword.serve.web.middleware.body_limit import BodyLimit
+from nextword.serve.web.middleware.rate_limit import RateLimit
+from nextword.serve.web.middleware.request_log import RequestLog
+from nextword.serve.web.middleware.security_headers import SecurityHeaders
 
 PAGE = Path(__file__).parent / "page"
 TOGETHER = 8  # texts of one request that are asked at the same time, so that others are answered between them
-ALLOWED_HEADERS = ["authorization", "content-type", "x-api-key", "x-request-id", "x-session"]  # from pages of other origins
+ALLOWED_HEADERS = ["authorization", "content-type", "x-api-key", "x-request-id", "x-session"]  # from other origins' pages
 EXPOSED_HEADERS = ["retry-after", "x-request-id"]
 DESCRIPTION = """Suggests the words that may come next in a text.
 
@@ -35,9 +45,9 @@ Errors have one shape, whatever the status: `{"error": {"type": …, "message": 
 
 
 class _App(FastAPI):
-    """FastAPI, and around all of it, its last resort for errors too, what each request goes through first."""
+    """FastAPI, with middlewares around all of it, also around its handler of unexpected errors."""
 
-    def __init__(self, settings: Settings, **options):
+    def __init__(self, settings: Settings, **options: Any):
         super().__init__(**options)
         self._settings, self._keys = settings, settings.keys()
 
@@ -46,36 +56,40 @@ class _App(FastAPI):
         if settings.rate:
             app = RateLimit(app, settings.rate)
         if self._keys:
-            app = Keys(app, self._keys)
+            app = APIKeys(app, self._keys)
         if settings.cors_origins:
-            app = CORSMiddleware(app, settings.cors_origins, ["GET", "POST"], ALLOWED_HEADERS, expose_headers=EXPOSED_HEADERS)
-        return RequestMetrics(Requests(SecurityHeaders(app), settings.access_log))
+            app = CORSMiddleware(app, settings.cors_origins, ["GET", "POST"], ALLOWED_HEADERS,
+                                 expose_headers=EXPOSED_HEADERS)
+        return RequestMetrics(RequestLog(SecurityHeaders(app), settings.access_log))
 
 
-def build_app(engine: Engine, settings: Settings) -> FastAPI:
-    """Returns the application that asks `engine`."""
+def build_app(dispatcher: AnyDispatcher, settings: Settings, lifespan: Lifespan[Any] | None = None) -> FastAPI:
+    """Return the application, which asks `dispatcher`."""
     app = _App(
         settings,
         title="Nextword",
         version="1",
         description=DESCRIPTION,
-        lifespan=engine.lifespan,
+        lifespan=lifespan,
         docs_url=None,  # FastAPI's pages load their scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},  # it sends nothing anywhere
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},  # nothing is sent anywhere
     )
-    app.add_middleware(Departures)
+    app.add_middleware(ClientPresence)
     app.add_middleware(BodyLimit)
     errors.install(app)
-    _add_questions(app, engine)
-    app.include_router(openai.build_router(engine))
-    app.include_router(health.build_router(engine))
-    _add_pages(app)
+    _add_questions(app, dispatcher)
+    app.include_router(completions.build_router(dispatcher))
+    app.include_router(health.build_router(dispatcher))
+    for path, file in (("/", "index.html"), ("/docs", "docs.html")):
+        app.add_route(path, _page(PAGE / file), include_in_schema=False)
+    app.mount("/page", StaticFiles(directory=PAGE))
+    app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
     return app
 
 
-def _add_questions(app: FastAPI, engine: Engine) -> None:
+def _add_questions(app: FastAPI, dispatcher: AnyDispatcher) -> None:
     refusals = errors.responses(400, 401, 413, 415, 422, 429, 500, 503, 504)
 
     @app.post(
@@ -86,21 +100,16 @@ def _add_questions(app: FastAPI, engine: Engine) -> None:
         response_model=NextWordsResponse | NextWordsResults,
         responses=refusals,
     )
-    async def next_words(question: NextWordsRequest) -> Response:
+    async def next_words(request: NextWordsRequest) -> Response:
         """Answers one text by `NextWordsResponse`, and a list of texts by `NextWordsResults`."""
-        fields = question.model_dump()
-        if isinstance(question.text, str):
-            return _json(await engine.ask(("next_words", fields)))
-        return _json(b'{"results":[' + b",".join(await _each(question.text, fields)) + b"]}")
-
-    async def _each(texts: list[str], fields: dict) -> list[bytes]:
-        some = asyncio.Semaphore(TOGETHER)
-
-        async def ask(text: str) -> bytes:
-            async with some:
-                return await engine.ask(("next_words", {**fields, "text": text}))
-
-        return await asyncio.gather(*map(ask, texts))
+        history = window(request.history, HISTORY_BLOCK)
+        options = request.model_dump(exclude={"text", "history"})
+        if isinstance(request.text, str):
+            question = NextWordsQuestion(window(request.text, TEXT_BLOCK), history, **options)
+            return _json(await dispatcher.ask(question))
+        with dispatcher.shared(history) as shared:
+            questions = [NextWordsQuestion(window(text, TEXT_BLOCK), shared, **options) for text in request.text]
+            return _json(b'{"results":[' + b",".join(await _ask_each(dispatcher, questions)) + b"]}")
 
     @app.post(
         "/v1/score",
@@ -110,23 +119,32 @@ def _add_questions(app: FastAPI, engine: Engine) -> None:
         response_model=ScoreResponse,
         responses=refusals,
     )
-    async def score(question: ScoreRequest) -> Response:
+    async def score(request: ScoreRequest) -> Response:
         """Gives the probability of each word, for choosing among candidates of speech or handwriting recognition."""
-        return _json(await engine.ask(("score", question.model_dump())))
+        return _json(await dispatcher.ask(ScoreQuestion(request.text)))
+
+
+async def _ask_each(dispatcher: AnyDispatcher, questions: list[NextWordsQuestion]) -> list[bytes]:
+    """Ask the questions, TOGETHER at a time. If one fails, the others are given up."""
+    slots = asyncio.Semaphore(TOGETHER)
+
+    async def ask(question: NextWordsQuestion) -> bytes:
+        async with slots:
+            return await dispatcher.ask(question)
+
+    tasks = [asyncio.create_task(ask(question)) for question in questions]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _json(content: bytes) -> Response:
     return Response(content, media_type="application/json")
 
 
-def _add_pages(app: FastAPI) -> None:
-    for path, file in (("/", "index.html"), ("/docs", "docs.html")):
-        app.add_route(path, _page(PAGE / file), include_in_schema=False)
-    app.mount("/page", StaticFiles(directory=PAGE))
-    app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
-
-
-def _page(file: Path):
+def _page(file: Path) -> Callable[[Request], Awaitable[FileResponse]]:
     async def page(request: Request) -> FileResponse:
         return FileResponse(file)
 

@@ -1,19 +1,17 @@
-"""One text of a completion: it grows by asking a worker for one small piece after another, up to a stop."""
+"""One text of a completion: it grows piece by piece, each a question to a worker, up to a stop."""
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from typing import NamedTuple
 
 from nextword.serve.openai_schemas import Choice, CompletionRequest, Logprobs
-from nextword.serve.schemas import CONTEXT_LIMIT
+from nextword.serve.questions import Question, RatedTokens, RateQuestion, WriteQuestion, WrittenTokens
+from nextword.serve.schemas import CONTEXT_LIMIT, TEXT_BLOCK
+from nextword.serve.text_window import window
+from nextword.serve.web.errors import Fault
 
-Ask = Callable[[tuple[str, dict]], Awaitable[bytes]]  # the operation, "write" or "rate", and its question → answer as JSON
-
-
-class PromptTooLong(ValueError):
-    """A prompt has more tokens than can be rated."""
+Ask = Callable[[Question], Awaitable[bytes]]
 
 
 class _Token(NamedTuple):
@@ -27,7 +25,7 @@ class _Token(NamedTuple):
         return self.start + len(self.text)
 
 
-class GrowingText:
+class CompletionText:
     """What is written after one prompt.
 
     Args:
@@ -35,13 +33,12 @@ class GrowingText:
         request: the whole request.
         prompt: one of its prompts.
         index: the number of this text among all of the request.
-        seed: decides, with the index, what is drawn.
+        seed: decides, with the index, which tokens are drawn.
     """
 
     def __init__(self, ask: Ask, request: CompletionRequest, prompt: str, index: int, seed: int):
         self._ask, self._request, self._prompt, self._index = ask, request, prompt, index
-        self._question = {"id": uuid.uuid4().hex, "prompt": prompt, "seed": seed, "row": index, "top": request.logprobs,
-                          "temperature": request.temperature, "top_p": request.top_p}
+        self._id, self._window, self._seed = uuid.uuid4().hex, window(prompt, TEXT_BLOCK), seed
         self._written: list[str] = []
         self._tokens: list[_Token] = []
         self._text = prompt if request.echo else ""
@@ -56,39 +53,41 @@ class GrowingText:
         return len(self._written)
 
     async def grow(self) -> None:
-        """Asks for one piece, and first, where it is wanted, for the ratings of the whole prompt.
+        """Ask for one piece; before the first, ask for the ratings of the whole prompt if they are wanted.
 
         Raises:
-            PromptTooLong: it cannot be rated.
+            Fault: the prompt is too long to be rated.
         """
         if self._unrated:
             await self._rate()
-        count = self._request.max_tokens - len(self._written)
-        if self._request.stream and not self._written:
-            count = min(1, count)  # the first word soon
-        question = {**self._question, "written": self._written, "count": count}
-        answer = json.loads(await self._ask(("write", question)))
-        self.prompt_tokens = answer["prompt_tokens"]
-        for place, (token, text, logprob) in enumerate(zip(answer["tokens"], answer["texts"], answer["logprobs"])):
+        request = self._request
+        count = request.max_tokens - len(self._written)
+        if request.stream and not self._written:
+            count = min(1, count)  # the reader sees the first word soon
+        question = WriteQuestion(self._id, self._window, count, self._written, request.temperature, request.top_p,
+                                 self._seed, self._index, request.logprobs)
+        answer = WrittenTokens.from_json(await self._ask(question))
+        self.prompt_tokens = answer.prompt_tokens
+        for place, (token, text, logprob) in enumerate(zip(answer.tokens, answer.texts, answer.logprobs)):
             self._written.append(token)
-            self._add(text, logprob, answer["top"][place] if answer["top"] else {})
-            if self._cut():
+            self._add(text, logprob, answer.top[place] if answer.top else {})
+            if self._cut_at_stop():
                 self.finish_reason = "stop"
                 return
-        if len(self._written) >= self._request.max_tokens:
+        if len(self._written) >= request.max_tokens:
             self.finish_reason = "length"
 
     async def _rate(self) -> None:
         self._text = ""
         while True:
-            question = {"prompt": self._prompt, "first": len(self._tokens), "top": self._request.logprobs}
-            answer = json.loads(await self._ask(("rate", question)))
-            if answer["prompt_tokens"] > CONTEXT_LIMIT:
-                raise PromptTooLong(f"has {answer['prompt_tokens']:,} tokens; with echo and logprobs it may have "
-                                    f"{CONTEXT_LIMIT:,}")
-            for rating in zip(answer["texts"], answer["logprobs"], answer["top"]):
-                self._add(*rating)
-            if not answer["texts"] or len(self._tokens) == answer["prompt_tokens"]:
+            question = RateQuestion(self._prompt, len(self._tokens), self._request.logprobs or 0)
+            answer = RatedTokens.from_json(await self._ask(question))
+            if answer.prompt_tokens > CONTEXT_LIMIT:
+                message = f"prompt has {answer.prompt_tokens:,} tokens; with echo and logprobs it may have {CONTEXT_LIMIT:,}"
+                raise Fault(400, message, code="context_length_exceeded", param="prompt")
+            for token in zip(answer.texts, answer.logprobs, answer.top):
+                self._add(*token)
+            if not answer.texts or len(self._tokens) == answer.prompt_tokens:
                 break
         self._text, self._unrated = self._prompt, False
 
@@ -96,20 +95,19 @@ class GrowingText:
         self._tokens.append(_Token(text, logprob, alternatives, len(self._text)))
         self._text += text
 
-    def _cut(self) -> bool:
-        """Ends the text before the first stop in it; whether there is one. Only the last token can have brought it."""
+    def _cut_at_stop(self) -> bool:
+        """End the text before the first stop in it, if there is one. Only the last token can have brought it."""
         places = [self._text.find(stop, max(self._begin, self._tokens[-1].start - len(stop) + 1))
                   for stop in self._request.stops]
-        found = [place for place in places if place >= 0]
-        if found:
-            end = min(found)
-            self._text = self._text[:end]
-            self._tokens = [token._replace(text=token.text[: end - token.start])
-                            for token in self._tokens if token.start < end]
-        return bool(found)
+        end = min((place for place in places if place >= 0), default=None)
+        if end is None:
+            return False
+        self._text = self._text[:end]
+        self._tokens = [token._replace(text=token.text[: end - token.start]) for token in self._tokens if token.start < end]
+        return True
 
     def _settled(self) -> int:
-        """How many characters stay, whatever comes: what may be the beginning of a stop can still be cut off."""
+        """Return how many characters stay, whatever comes: the beginning of a stop may still be cut off."""
         if self.finish_reason:
             return len(self._text)
         written = self._text[self._begin :]
@@ -117,11 +115,11 @@ class GrowingText:
                                       if written.endswith(stop[:length])), default=0)
 
     def take(self) -> Choice:
-        """What is new since the last time."""
+        """Return what is new since the last time."""
         return self._up_to(self._settled(), self.finish_reason)
 
     def take_each(self) -> Iterator[Choice]:
-        """The same, token by token; nothing where nothing is new."""
+        """Yield the same token by token; nothing if nothing is new."""
         end = self._settled()
         ends = [token.end for token in self._tokens if self._taken < token.end <= end]
         if self.finish_reason and not ends:

@@ -1,87 +1,160 @@
-"""Every error as one JSON shape, `ErrorResponse`, with the status that fits."""
+"""Every error of the HTTP process: one `Fault`, rendered once, in the service's shape or in OpenAI's, chosen by the path."""
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from nextword.serve.engine.supervisor import ClientGone, DeadlinePassed, Unavailable, WorkerFault
-from nextword.serve.schemas import ONE_TEXT, SEVERAL_TEXTS, ErrorDetail, ErrorResponse
+from nextword.serve.engine.faults import ClientGone, DeadlinePassed, NoAnswer, Unavailable
+from nextword.serve.openai_schemas import (
+    PROMPT_LIMIT,
+    STOP_LENGTH,
+    STOP_LIMIT,
+    UNSUPPORTED,
+    OpenAIErrorDetail,
+    OpenAIErrorResponse,
+)
+from nextword.serve.schemas import ONE_TEXT, SEVERAL_TEXTS, TEXT_LIMIT, ErrorDetail, ErrorResponse
 
-STATUS_TYPES = {
-    400: "invalid_json",
-    401: "invalid_api_key",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "too_large",
-    415: "unsupported_media_type",
-    422: "invalid_request",
-    429: "rate_limit_exceeded",
-    500: "internal_error",
-    503: "unavailable",
-    504: "deadline_passed",
+OPENAI_PATHS = ("/v1/completions", "/v1/models")
+
+
+class _Status(NamedTuple):
+    """type and openai_type: the error's `type` in either shape. description: for the OpenAPI document."""
+
+    type: str
+    openai_type: str = "invalid_request_error"
+    description: str = ""
+
+
+STATUSES = {
+    400: _Status("invalid_json", description="The body is not JSON"),
+    401: _Status("invalid_api_key", description="An API key is needed, or another one"),
+    404: _Status("not_found"),
+    405: _Status("method_not_allowed"),
+    413: _Status("too_large", description="The body is too large"),
+    415: _Status("unsupported_media_type", description="The body is not declared as JSON"),
+    422: _Status("invalid_request", description="A field is wrong"),
+    429: _Status("rate_limit_exceeded",
+                 description="More requests than the rate allows; try again after `Retry-After` seconds"),
+    500: _Status("internal_error", "server_error", "The service failed; this is a fault of its own"),
+    503: _Status("unavailable", "service_unavailable",
+                 "No worker is ready, or too many requests wait; try again after `Retry-After` seconds"),
+    504: _Status("deadline_passed", "timeout", "No answer within the deadline"),
 }
-_DESCRIPTIONS = {
-    400: "The body is not JSON",
-    401: "An API key is wanted, or another one",
-    413: "The body is too large",
-    415: "The body is not declared as JSON",
-    422: "A field is wrong",
-    429: "More requests than the rate allows; try again after `Retry-After` seconds",
-    500: "The service failed; this is a fault of its own",
-    503: "No worker is ready, or too many requests wait; try again after `Retry-After` seconds",
-    504: "No answer within the deadline",
+_OPENAI_DESCRIPTIONS = {400: "A field is wrong, or the body is not JSON", 404: "There is no such model"}
+_OPENAI_FIELDS = {
+    "body": 'a JSON object, such as {"prompt": "I went to the"}',
+    "prompt": f"a string or a list of 1 to {PROMPT_LIMIT} strings, each of up to {TEXT_LIMIT:,} characters; token numbers "
+    "are not supported",
+    "stop": f"a string of 1 to {STOP_LENGTH} characters or a list of up to {STOP_LIMIT} such strings",
 }
 
 
-def responses(*statuses: int) -> dict:
-    """Returns how the OpenAPI document describes these errors."""
-    return {status: {"model": ErrorResponse, "description": _DESCRIPTIONS[status]} for status in statuses}
+class Fault(HTTPException):
+    """An error that a client sees.
+
+    Args:
+        status: the HTTP status; `STATUSES` has the error's type for it.
+        message: one sentence for people.
+        where: the place in the request.
+        headers: of the response.
+        code: OpenAI's `code`, if it is not the type.
+        param: OpenAI's `param`, the wrong field.
+    """
+
+    def __init__(self, status: int, message: str, where: str | None = None, headers: Mapping[str, str] | None = None,
+                 *, code: str | None = None, param: str | None = None):
+        super().__init__(status, message, headers)
+        self.message, self.where, self.param = message, where, param
+        self.type = STATUSES[status].type if status in STATUSES else "error"
+        self.code = code or self.type
+
+    def openai_error(self) -> OpenAIErrorResponse:
+        """Return the error in OpenAI's shape, which has no status 422."""
+        message, param = self.message, self.param
+        if self.status_code == 422:
+            field = (self.where or "").partition(".")[0]
+            param = None if field == "body" else field
+            if field in UNSUPPORTED:
+                message = f"{field} is not supported by this service; leave it out"
+            elif field in _OPENAI_FIELDS:
+                message = f"{field} must be {_OPENAI_FIELDS[field]}"
+        kind = STATUSES.get(self.status_code, STATUSES[400]).openai_type
+        return OpenAIErrorResponse(error=OpenAIErrorDetail(message=message, type=kind, param=param, code=self.code))
+
+    def response(self, path: str) -> Response:
+        """Render the error in the shape that the routes at `path` have."""
+        status, content = self.status_code, {}
+        if any(path == prefix or path.startswith(f"{prefix}/") for prefix in OPENAI_PATHS):
+            status = 400 if status == 422 else status
+            content = self.openai_error().model_dump()
+        else:
+            detail = ErrorDetail(type=self.type, message=self.message, where=self.where)
+            content = ErrorResponse(error=detail).model_dump(exclude_none=True)
+        # ASCII, because names of unknown fields may hold lone surrogates, which UTF-8 cannot.
+        return Response(json.dumps(content), status, self.headers, media_type="application/json")
 
 
-def answer(status: int, message: str, where: str | None = None, headers: dict | None = None) -> Response:
-    detail = ErrorDetail(type=STATUS_TYPES.get(status, "error"), message=message, where=where)
-    body = ErrorResponse(error=detail).model_dump(exclude_none=True)
-    # ASCII, because names of unknown fields may hold lone surrogates, which UTF-8 cannot.
-    return Response(json.dumps(body), status, headers, media_type="application/json")
+def responses(*statuses: int, openai: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Describe these errors for the OpenAPI document."""
+    model: type[BaseModel] = OpenAIErrorResponse if openai else ErrorResponse
+    descriptions = {status: STATUSES[status].description for status in statuses}
+    if openai:
+        descriptions.update((status, text) for status, text in _OPENAI_DESCRIPTIONS.items() if status in descriptions)
+    return {status: {"model": model, "description": text} for status, text in descriptions.items()}
 
 
 def install(app: FastAPI) -> None:
-    """Makes the application answer its errors in this shape."""
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Unavailable, _unavailable)
-    app.add_exception_handler(DeadlinePassed, _deadline_passed)
-    app.add_exception_handler(WorkerFault, _fault)
-    app.add_exception_handler(ClientGone, _client_gone)
-    app.add_exception_handler(Exception, _fault)
+    """Make the application answer every error by a `Fault`."""
+    for kind in (RequestValidationError, HTTPException, NoAnswer, ClientGone, Exception):
+        app.add_exception_handler(kind, _respond)
 
 
-async def _invalid(request: Request, error: RequestValidationError) -> Response:
-    fault = error.errors()[0]
+async def _respond(request: Request, error: Exception) -> Response:
+    if isinstance(error, ClientGone):
+        return Response(status_code=499)  # for the metrics: nobody reads it
+    return as_fault(error, request).response(request.scope["path"])
+
+
+def as_fault(error: Exception, request: Request) -> Fault:
+    """Return what a client is told about an error."""
+    if isinstance(error, Fault):
+        return error
+    if isinstance(error, RequestValidationError):
+        return _invalid(error.errors()[0], request)
+    if isinstance(error, HTTPException):
+        return _http_fault(error, request)
+    if isinstance(error, Unavailable):
+        return Fault(503, f"{error}; try again in a second", headers={"Retry-After": "1"})
+    if isinstance(error, DeadlinePassed):
+        return Fault(504, "no answer came in time; the service is busy, try again", headers={"Retry-After": "1"})
+    return Fault(500, "the service failed at this request; its log says how")
+
+
+def _invalid(fault: dict[str, Any], request: Request) -> Fault:
     if fault["type"] == "json_invalid":
         place = f"character {fault['loc'][-1]}"
-        return answer(400, f"the body is not JSON: {fault['ctx']['error']} at {place}", place)
+        return Fault(400, f"the body is not JSON: {fault['ctx']['error']} at {place}", place)
     if fault["loc"] == ("body",):
-        return _no_object(request, fault)
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if fault["type"] != "missing" and not media_type.endswith(("/json", "+json")):
+            return Fault(415, "send JSON with the header content-type: application/json", "content-type")
+        return Fault(422, 'the body must be a JSON object, such as {"text": "I went to the"}', "body")
     where = ".".join(str(part) for part in fault["loc"][1:] if part not in (ONE_TEXT, SEVERAL_TEXTS))
-    if fault["type"] == "extra_forbidden":
-        return answer(422, f"{where}: there is no such field; /docs lists the fields", where)
-    if fault["type"] == "missing":
-        return answer(422, f"{where}: this field is required", where)
-    return answer(422, f"{where}: {fault['msg']}", where)
+    message = {
+        "extra_forbidden": "there is no such field; /docs lists the fields",
+        "missing": "this field is required",
+    }.get(fault["type"], fault["msg"])
+    return Fault(422, f"{where}: {message}", where)
 
 
-def _no_object(request: Request, fault: dict) -> Response:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if fault["type"] != "missing" and not media_type.endswith(("/json", "+json")):
-        return answer(415, "send JSON with the header content-type: application/json", "content-type")
-    return answer(422, 'the body must be a JSON object, such as {"text": "I went to the"}', "body")
-
-
-async def _http_error(request: Request, error: HTTPException) -> Response:
+def _http_fault(error: HTTPException, request: Request) -> Fault:
     message = error.detail
     if error.status_code == 400 and error.__cause__:
         message = f"the body is not JSON: {_parse_fault(error.__cause__)}"
@@ -89,7 +162,7 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
         message = "there is nothing at this address; /docs describes the service"
     elif error.status_code == 405:
         message = f"{request.method} is not possible here; {dict(error.headers or {}).get('Allow', 'see /docs')} is"
-    return answer(error.status_code, message, headers=error.headers)
+    return Fault(error.status_code, message, headers=error.headers)
 
 
 def _parse_fault(error: BaseException) -> str:
@@ -98,19 +171,3 @@ def _parse_fault(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     return "it holds a number with too many digits" if isinstance(error, ValueError) else "it cannot be read"
-
-
-async def _unavailable(request: Request, error: Unavailable) -> Response:
-    return answer(503, f"{error}; try again in a second", headers={"Retry-After": "1"})
-
-
-async def _deadline_passed(request: Request, error: DeadlinePassed) -> Response:
-    return answer(504, "no answer came in time; the service is busy, try again", headers={"Retry-After": "1"})
-
-
-async def _client_gone(request: Request, error: ClientGone) -> Response:
-    return Response(status_code=499)  # for the metrics: nobody reads it
-
-
-async def _fault(request: Request, error: Exception) -> Response:
-    return answer(500, "the service failed at this request; its log says how")

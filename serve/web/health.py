@@ -1,25 +1,19 @@
-"""The routes for who operates the service: is it alive, should it get requests, what does it do."""
+"""The routes for operators: is the service alive, should it get requests, what has it done."""
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from nextword.serve import metrics
-from nextword.serve.engine.supervisor import DeadlinePassed, Engine, Unavailable, WorkerFault
-from nextword.serve.schemas import Health, NextWordsRequest, Readiness
+from nextword.serve.engine.dispatcher import AnyDispatcher
+from nextword.serve.engine.faults import NoAnswer
+from nextword.serve.questions import NextWordsQuestion
+from nextword.serve.schemas import Health, Readiness
 
 
-def build_router(engine: Engine) -> APIRouter:
-    """Returns the routes about `engine`."""
+def build_router(dispatcher: AnyDispatcher) -> APIRouter:
+    """Return the routes."""
     router = APIRouter(tags=["operation"])
-    _add_health(router, engine)
-    _add_ready(router, engine)
-    _add_metrics(router, engine)
-    return router
-
-
-def _add_health(router: APIRouter, engine: Engine) -> None:
-    question = ("next_words", NextWordsRequest(text="", k=1).model_dump())
 
     @router.get(
         "/health",
@@ -31,14 +25,12 @@ def _add_health(router: APIRouter, engine: Engine) -> None:
     async def health(response: Response) -> Health:
         """Asks the model itself, on the way that every request goes."""
         try:
-            await engine.ask(question)
-        except (Unavailable, DeadlinePassed, WorkerFault) as error:
+            await dispatcher.ask(NextWordsQuestion(text="", k=1))
+        except NoAnswer as error:
             response.status_code = 503
-            return Health(status=str(error) or "not answering", model=engine.model)
-        return Health(status="ready", model=engine.model)
+            return Health(status=str(error) or "not answering", model=dispatcher.model)
+        return Health(status="ready", model=dispatcher.model)
 
-
-def _add_ready(router: APIRouter, engine: Engine) -> None:
     @router.get(
         "/ready",
         operation_id="ready",
@@ -47,14 +39,12 @@ def _add_ready(router: APIRouter, engine: Engine) -> None:
         responses={503: {"model": Readiness, "description": "Not now: no worker is ready, or too many requests wait"}},
     )
     async def ready(response: Response) -> Readiness:
-        """Tells what is known at once, without asking a worker."""
-        reason = engine.unavailable()
+        """Answers at once, without asking a worker."""
+        reason = dispatcher.unavailable()
         if reason:
             response.status_code = 503
-        return Readiness(status=reason or "ready", workers=engine.ready_workers, waiting=engine.waiting)
+        return Readiness(status=reason or "ready", workers=dispatcher.ready_workers, waiting=dispatcher.waiting)
 
-
-def _add_metrics(router: APIRouter, engine: Engine) -> None:
     @router.get(
         "/metrics",
         operation_id="metrics",
@@ -63,5 +53,7 @@ def _add_metrics(router: APIRouter, engine: Engine) -> None:
     )
     async def exposition() -> Response:
         """Requests and their time by route and status, batch sizes, the state cache, and how many requests wait."""
-        metrics.WAITING.set(engine.waiting)
-        return PlainTextResponse(metrics.exposition(), media_type="text/plain; version=0.0.4")
+        content = metrics.exposition(dispatcher.waiting, dispatcher.cache_bytes)
+        return PlainTextResponse(content, media_type="text/plain; version=0.0.4")
+
+    return router

@@ -1,11 +1,14 @@
-"""How probable a text is, for choosing among candidates of speech or handwriting recognition."""
+"""The probability of a text, for choosing among candidates of speech or handwriting recognition."""
 from __future__ import annotations
 
 import math
+from typing import Any
+
+from nextword.lm.model import Model
 
 
-def score(model, text: str) -> dict:
-    """The fields of a `ScoreResponse`; `model` is an `lm.Model`."""
+def score(model: Model, text: str) -> dict[str, Any]:
+    """Return the fields of a `ScoreResponse`."""
     words = model.score(text)
     logprob = math.fsum(word.logprob for word in words)
     perplexity = math.exp(-logprob / len(words)) if words else None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import nextword.serve.worker.lit_api
 from nextword.serve.__main__ import main
+from nextword.serve.questions import Question
 
 HANG = "Compute for ever"
 
@@ -14,8 +15,8 @@ HANG = "Compute for ever"
 class EndlessAPI(nextword.serve.worker.lit_api.NextWordsAPI):
     """Does not end where a question has the text HANG."""
 
-    def predict(self, questions: list[tuple]) -> Iterator[tuple]:
-        while any(fields["text"] == HANG for _, fields in questions):
+    def predict(self, questions: Sequence[Question]) -> list[bytes | Exception]:
+        while any(getattr(question, "text", None) == HANG for question in questions):
             pass
         return super().predict(questions)
 

@@ -99,22 +99,10 @@ def kill_http(bundle: Path | None, folder: Path, crowds: tuple[int, ...] = (0, 6
 
 
 def kill_main(bundle: Path | None, folder: Path, crowds: tuple[int, ...] = (0, 64)) -> Iterator[Promise]:
-    """Kill the main process, idle and under load; the next start removes its temporary files."""
+    """Kill the main process, idle and under load."""
     for crowd_size in crowds:
         with serving(folder, bundle) as service, load(service, crowd_size, typing) as crowd:
-            yield _ends(
-                service, crowd, service.main(), f"SIGKILL to the main process, {_loaded(crowd_size)}", files=False
-            )
-    left = len(list(service.temporary.iterdir()))
-    with serving(folder, bundle) as service:
-        service.stop()
-        after = service.left_over()
-    yield Promise(
-        "Temporary files of a killed service are removed by the next one",
-        "start and stop after SIGKILL to the main process",
-        not after,
-        f"{left} temporary files or folders before, {len(after)} after",
-    )
+            yield _ends(service, crowd, service.main(), f"SIGKILL to the main process, {_loaded(crowd_size)}")
 
 
 def kill_others(bundle: Path | None, folder: Path) -> Iterator[Promise]:
@@ -146,12 +134,12 @@ def _is_gone(process: psutil.Process) -> bool:
     return not psutil.pid_exists(process.pid)
 
 
-def _ends(service: Service, crowd: Crowd, process: psutil.Process, attack: str, files: bool = True) -> Promise:
+def _ends(service: Service, crowd: Crowd, process: psutil.Process, attack: str) -> Promise:
     """Kill the process: all of the service is to end at once, with a status that is not 0."""
     time.sleep(0.5)
     process.kill()
     status, seconds = service.ended(ENDED)
-    left = service.left_over(4 * ENDED, files)  # a busy machine takes its time to end them
+    left = service.left_over(4 * ENDED)  # a busy machine takes its time to end them
     hanging = crowd.stop()
     return Promise(
         "Where it cannot go on, the whole service ends non-zero at once, for a supervisor to start it again",

@@ -1,4 +1,4 @@
-"""API keys: once there is one, every route but `/health` wants it."""
+"""API keys: if one is set, every route but `/health` needs one."""
 from __future__ import annotations
 
 import base64
@@ -10,15 +10,17 @@ from hashlib import sha256
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from nextword.serve.web.completions import refusal_at
+from nextword.serve.web.errors import Fault
 
-OPEN = {"/health"}  # for who asks whether the service is alive
+OPEN_PATHS = {"/health"}  # for those who check whether the service is alive
 _HINT = "send one as `Authorization: Bearer KEY` or as `X-API-Key: KEY`"
 
 
-class Keys:
-    """Refuses with 401 who has none of the keys, in any of three ways: Bearer, X-API-Key, or as the password of Basic,
-    which is how a browser asks its user. Leaves in the scope a `key` that names the key without telling it.
+class APIKeys:
+    """Refuses requests without one of the keys, with 401.
+
+    A key comes as Bearer, as X-API-Key, or as the password of Basic, for which a browser asks its user. `key` in the scope
+    becomes the beginning of the key's digest, which names the key without telling it.
     """
 
     def __init__(self, app: ASGIApp, keys: Iterable[str]):
@@ -26,21 +28,21 @@ class Keys:
         self._digests = [sha256(key.encode()).digest() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             return await self.app(scope, receive, send)
         headers = Headers(scope=scope)
         given = _given(headers)
         digest = sha256(given.encode("latin-1")).digest()
-        # Of equal length and all of them, so that the time tells nothing about any.
-        if any([hmac.compare_digest(digest, known) for known in self._digests]):
+        # All digests are compared, each in constant time, so that the time tells nothing about any key.
+        if any([hmac.compare_digest(digest, accepted) for accepted in self._digests]):
             scope["key"] = digest.hex()[:8]
             return await self.app(scope, receive, send)
         challenge = 'Basic realm="Nextword: the API key is the password", charset="UTF-8"'
         if "text/html" not in headers.get("accept", ""):
             challenge = "Bearer"
         message = f"this API key is not known; {_HINT}" if given else f"an API key is needed; {_HINT}"
-        refusal = refusal_at(scope["path"], 401, message, "invalid_api_key", {"WWW-Authenticate": challenge})
-        await refusal(scope, receive, send)
+        fault = Fault(401, message, headers={"WWW-Authenticate": challenge})
+        await fault.response(scope["path"])(scope, receive, send)
 
 
 def _given(headers: Headers) -> str:

@@ -1,15 +1,16 @@
-"""Bounds on what a request may send, before any of it is read as JSON."""
+"""Limits the size of a request's body, before any of it is read as JSON."""
 from __future__ import annotations
 
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nextword.serve.web.errors import Fault
 
 BODY_LIMIT = 2_000_000  # bytes; the longest text in the longest JSON escapes takes 1,200,000
 
 
 class BodyLimit:
-    """Refuses larger bodies with 413, by their declared length or else while they come in."""
+    """Refuses larger bodies, with 413, by their declared length or else while they come in."""
 
     def __init__(self, app: ASGIApp, limit: int = BODY_LIMIT):
         self.app = app
@@ -27,7 +28,7 @@ class BodyLimit:
                 message = await receive()
                 received += len(message.get("body", b""))
             if received > self.limit:
-                raise HTTPException(413, f"the body may have {self.limit:,} bytes")
+                raise Fault(413, f"the body may have {self.limit:,} bytes")
             return message
 
         await self.app(scope, receive_within_limit, send)

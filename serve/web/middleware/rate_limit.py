@@ -1,4 +1,4 @@
-"""How much one client may ask."""
+"""Limits the requests of each client."""
 from __future__ import annotations
 
 import math
@@ -9,11 +9,11 @@ from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from nextword.serve.web.completions import refusal_at
+from nextword.serve.web.errors import Fault
 
 
 class RateLimit:
-    """Refuses with 429 what a key, or without keys an address, asks of `/v1/` beyond a rate."""
+    """Refuses, with 429, the requests to `/v1/` that a key (or, without keys, an address) makes beyond the rate."""
 
     def __init__(self, app: ASGIApp, rate: RateLimitItem):
         self.app, self._rate = app, rate
@@ -22,10 +22,10 @@ class RateLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
             return await self.app(scope, receive, send)
-        who = scope.get("key") or (scope["client"] or ("unknown",))[0]
-        if self._limiter.hit(self._rate, who):
+        client = scope.get("key") or (scope["client"] or ("unknown",))[0]
+        if self._limiter.hit(self._rate, client):
             return await self.app(scope, receive, send)
-        pause = max(1, math.ceil(self._limiter.get_window_stats(self._rate, who).reset_time - time.time()))
-        refusal = refusal_at(scope["path"], 429, f"more requests than {self._rate}; try again in {pause} s",
-                             "rate_limit_exceeded", {"Retry-After": str(pause)})
-        await refusal(scope, receive, send)
+        pause = max(1, math.ceil(self._limiter.get_window_stats(self._rate, client).reset_time - time.time()))
+        message = f"more requests than {self._rate}; try again in {pause} s"
+        fault = Fault(429, message, headers={"Retry-After": str(pause)})
+        await fault.response(scope["path"])(scope, receive, send)

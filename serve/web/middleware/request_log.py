@@ -1,4 +1,4 @@
-"""Each request's id and its line in the log, which has nothing of what the user wrote."""
+"""Gives each request an id and a line in the log, which holds nothing that the user wrote."""
 from __future__ import annotations
 
 import re
@@ -14,11 +14,11 @@ HEADER = b"x-request-id"
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
-class Requests:
-    """Gives each request an id, or keeps the one that its `X-Request-ID` brings, and sends it back.
+class RequestLog:
+    """Sends an id back with each answer: the request's `X-Request-ID`, or a new one.
 
-    The line names the route and not the path, which may hold anything. An error that nothing else has caught is
-    logged without its message, which may quote the request.
+    The line has the route instead of the path, which may hold anything. An error that nothing else has caught is logged
+    without its message, which may quote the request.
     """
 
     def __init__(self, app: ASGIApp, log: bool = True):

@@ -1,25 +1,28 @@
-"""What browsers are told about the answers: what a page may load, and who may embed it."""
+"""Headers that tell browsers what a page may load, and who may embed it."""
 from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_FENCED = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-_PAGE = f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; {_FENCED}"
+_NOTHING_ELSE = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_PAGE = f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; {_NOTHING_ELSE}"
 # Swagger UI sets styles in its markup and has its images in its style sheet.
-_DOCS = _PAGE.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'").replace("img-src 'self'", "img-src 'self' data:")
+_DOCS = _PAGE.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+_DOCS = _DOCS.replace("img-src 'self'", "img-src 'self' data:")
 _COMMON = [
-    (b"cache-control", b"no-cache"),  # a browser that does not ask goes on showing the page of an older version
+    (b"cache-control", b"no-cache"),  # otherwise a browser may go on showing the page of an older version
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 _OTHERS = [(b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"), *_COMMON]
-_PAGES = {path: [(b"content-security-policy", policy.encode()), *_COMMON] for path, policy in (("/", _PAGE), ("/docs", _DOCS))}
+_PAGES = {
+    path: [(b"content-security-policy", policy.encode()), *_COMMON] for path, policy in (("/", _PAGE), ("/docs", _DOCS))
+}
 
 
 class SecurityHeaders:
-    """Adds them to every answer."""
+    """Adds the headers to every answer."""
 
     def __init__(self, app: ASGIApp):
         self.app = app

@@ -14,12 +14,12 @@ from typing import Any
 
 import nextword.lm
 from nextword.lm import malloc
+from nextword.serve.questions import NextWordsQuestion
 from nextword.serve.worker.next_words import NextWords
 from nextword.serve.worker.state_cache import StateCache
 from tests.benchmarks.serving import text
 
 ROUNDS, WORDS = 60, 20
-QUESTION = {"k": 5, "partial": "", "history": "", "punctuation": False, "emoji": False, "exclude": [], "max_words": 1}
 
 
 class _Stopwatch:
@@ -59,7 +59,7 @@ def parts(bundle: Path | None, together: int) -> dict[str, float]:
     for round in range(ROUNDS):
         watch.seconds.clear()
         service.answer(
-            [{**QUESTION, "text": " ".join(words[7 * row : 7 * row + WORDS + round])} for row in range(together)]
+            [NextWordsQuestion(" ".join(words[7 * row : 7 * row + WORDS + round])) for row in range(together)]
         )
         for name, seconds in watch.seconds.items():
             spent.setdefault(name, []).append(1000 * seconds / together)

@@ -1,0 +1,167 @@
+"""The HTTP process's side of the engine: admits questions, has a worker answer them, and keeps the deadline."""
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Protocol
+
+from starlette.types import ASGIApp
+
+from nextword.serve import metrics
+from nextword.serve.engine.admission import Admission
+from nextword.serve.engine.client_presence import client_has_left, seconds_waited
+from nextword.serve.engine.faults import ClientGone, DeadlinePassed, Unavailable
+from nextword.serve.engine.links import Links
+from nextword.serve.engine.liveness import INTERVAL
+from nextword.serve.engine.readiness import Readiness
+from nextword.serve.questions import Question, SharedText
+
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+NEW_WORKER = struct.Struct("=BI")  # from the supervisor, with the worker's socket: its generation and process
+HANGING_WORKER = struct.Struct("=I")  # to the supervisor: its process
+CLIENT_CHECK = 0.1  # seconds between two checks whether the client still waits
+QUEUE_LIMIT = 1000  # questions
+
+
+class AnyDispatcher(Protocol):
+    """What the routes need of a dispatcher."""
+
+    @property
+    def model(self) -> str:
+        """The name of the model that answers now."""
+
+    @property
+    def ready_workers(self) -> int:
+        """How many workers can answer."""
+
+    @property
+    def waiting(self) -> int:
+        """How many questions have no answer yet."""
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory that the state caches of all workers take."""
+
+    def unavailable(self) -> str | None:
+        """Return why no question would be taken now, or None."""
+
+    async def ask(self, question: Question) -> bytes:
+        """Return the answer, or raise Unavailable, DeadlinePassed, WorkerFault or ClientGone (`engine.faults`)."""
+
+    def shared(self, text: str) -> contextlib.AbstractContextManager[str | SharedText]:
+        """Within this context, questions can have the text in common, which spares sending it with each."""
+
+
+class Dispatcher(AnyDispatcher):
+    """The real one, which asks worker processes.
+
+    Args:
+        model: the name of the model that the first workers have.
+        readiness: of the workers.
+        workers: how many there are.
+        deadline: seconds in which each request is answered or refused.
+    """
+
+    def __init__(self, model: str, readiness: Readiness, workers: int, deadline: float):
+        self._readiness, self._deadline = readiness, deadline
+        self._links, self._admission = Links(model, workers, metrics.record), Admission()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self.supervisor: socket.socket  # set by the supervisor before it forks the HTTP process
+
+    @property
+    def model(self) -> str:
+        return self._links.model
+
+    @property
+    def ready_workers(self) -> int:
+        return self._readiness.count(self._readiness.serving)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._links)
+
+    @property
+    def cache_bytes(self) -> int:
+        return self._links.cache_bytes
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: ASGIApp) -> AsyncIterator[None]:
+        # From here on uvicorn handles these signals. Any that came during the start are delivered now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self.supervisor.fileno(), self._connect_worker)
+        watching = loop.create_task(self._report_hanging_workers())
+        yield
+        watching.cancel()
+
+    async def _report_hanging_workers(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL)
+            for process in self._links.hanging():
+                self.supervisor.send(HANGING_WORKER.pack(process))
+
+    def _connect_worker(self) -> None:
+        message, sockets, *_ = socket.recv_fds(self.supervisor, NEW_WORKER.size, 1)
+        if not message:  # the main process has ended
+            asyncio.get_running_loop().remove_reader(self.supervisor.fileno())
+            signal.raise_signal(signal.SIGTERM)
+        for number in sockets:
+            generation, process = NEW_WORKER.unpack(message)
+            task = asyncio.ensure_future(self._links.connect(socket.socket(fileno=number), generation, process))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    def unavailable(self) -> str | None:
+        if not self.ready_workers:
+            return "the model is being loaded"
+        full = self.waiting >= min(QUEUE_LIMIT, self._admission.limit(self._deadline))
+        return "too many requests are waiting" if full else None
+
+    async def ask(self, question: Question) -> bytes:
+        if reason := self.unavailable():
+            raise Unavailable(reason)
+        if (left := self._deadline - seconds_waited()) <= 0:
+            raise DeadlinePassed
+        number, answer = self._links.ask(question)
+        start = time.monotonic()
+        self._admission.queue_is(self.waiting)
+        loop = asyncio.get_running_loop()
+        watch: list[asyncio.Task[None]] = []
+        timer = loop.call_later(
+            min(CLIENT_CHECK, left), lambda: watch.append(loop.create_task(self._watch(answer, left - CLIENT_CHECK)))
+        )
+        try:
+            result = await answer
+            self._admission.answered(time.monotonic() - start)
+            return result
+        finally:
+            timer.cancel()
+            for task in watch:
+                task.cancel()
+            self._links.close(number)
+            self._admission.queue_is(self.waiting)
+
+    async def _watch(self, answer: asyncio.Future[bytes], seconds: float) -> None:
+        """Give the answer up when the client has left, or after `seconds`."""
+        end = time.monotonic() + seconds
+        error: Exception = ClientGone()
+        while not await client_has_left():
+            if (left := end - time.monotonic()) <= 0:
+                error = DeadlinePassed()
+                break
+            await asyncio.sleep(min(CLIENT_CHECK, left))
+        if not answer.done():
+            answer.set_exception(error)
+
+    @contextlib.contextmanager
+    def shared(self, text: str) -> Iterator[SharedText]:
+        shared = self._links.share(text)
+        try:
+            yield shared
+        finally:
+            self._links.unshare(shared)

@@ -1,0 +1,93 @@
+"""The messages between the HTTP process and a worker: a kind, a number and some bytes."""
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from nextword.serve.questions import Question, SharedText
+
+READ_SIZE = 1 << 18  # bytes read from a socket at a time
+_HEAD = struct.Struct("=BQI")  # kind, number, length of the content
+
+
+class Kind(IntEnum):
+    """The numbers of questions and shared texts come from one counter; all other messages have number 0."""
+
+    # To a worker
+    QUESTION = 1  # a pickled question
+    TEXT = 2  # a text that later questions share
+    FORGET = 3  # nobody waits for this question any more, or no question shares this text any more
+    # To a worker, and back
+    SIGN_OF_LIFE = 4
+    # From a worker
+    READY = 5  # the worker takes questions; the content is the name of its model
+    ANSWER = 6
+    FAILED = 7  # the worker has no answer to this question
+    COUNTS = 8  # see `questions.Counts`; comes before the answers that it counts
+
+
+class Frame(NamedTuple):
+    kind: int
+    number: int
+    content: bytes
+
+
+def frame(kind: Kind, number: int = 0, content: bytes = b"") -> bytes:
+    return _HEAD.pack(kind, number, len(content)) + content
+
+
+class FrameReader:
+    """Splits the bytes of a socket into frames."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def add(self, data: bytes) -> list[Frame]:
+        """Return the frames that are complete with these bytes."""
+        self._data += data
+        frames, start = [], 0
+        while len(self._data) >= (begin := start + _HEAD.size):
+            kind, number, length = _HEAD.unpack_from(self._data, start)
+            if len(self._data) < begin + length:
+                break
+            start = begin + length
+            frames.append(Frame(kind, number, bytes(self._data[begin:start])))
+        del self._data[:start]
+        return frames
+
+
+class _Pickler(pickle.Pickler):
+    def __init__(self, file: io.BytesIO):
+        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+        self.shared: list[SharedText] = []
+
+    def persistent_id(self, value: Any) -> int | None:
+        if type(value) is not SharedText:
+            return None
+        self.shared.append(value)
+        return value.number
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, content: bytes, texts: Mapping[int, str]):
+        super().__init__(io.BytesIO(content))
+        self._texts = texts
+
+    def persistent_load(self, number: int) -> str:
+        return self._texts[number]
+
+
+def pack(question: Question) -> tuple[bytes, list[SharedText]]:
+    """Pickle a question, with the numbers of its shared texts instead of the texts; return these too."""
+    pickler = _Pickler(file := io.BytesIO())
+    pickler.dump(question)
+    return file.getvalue(), pickler.shared
+
+
+def unpack(content: bytes, texts: Mapping[int, str]) -> Question:
+    """Return the question, with the shared texts by their numbers."""
+    return _Unpickler(content, texts).load()

@@ -1,0 +1,51 @@
+"""A file in memory that goes along to spawned processes, for what should not go through their start-up pipe or a disk."""
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import tempfile
+from multiprocessing.reduction import DupFd
+from typing import Any
+
+
+class MemoryFile:
+    """An anonymous file in memory (on Linux; elsewhere an unnamed temporary file). Pickling it for a process that is being
+    spawned hands the open file on."""
+
+    def __init__(self, content: bytes):
+        self._file = open(os.memfd_create("nextword"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
+        self._file.write(content)
+        self._file.flush()
+
+    def __getstate__(self) -> DupFd:
+        return DupFd(self._file.fileno())
+
+    def __setstate__(self, descriptor: DupFd) -> None:
+        self._file = open(descriptor.detach(), "r+b")
+
+    def read(self) -> bytes:
+        # pread, because all processes that have the file share one position in it.
+        return os.pread(self._file.fileno(), os.fstat(self._file.fileno()).st_size, 0)
+
+    def map(self) -> mmap.mmap:
+        """Return its content as memory that all processes with this file share."""
+        return mmap.mmap(self._file.fileno(), os.fstat(self._file.fileno()).st_size)
+
+    def __del__(self) -> None:
+        if file := getattr(self, "_file", None):
+            file.close()
+
+
+class SpawnedValue:
+    """A large value for a process that is being spawned, kept pickled in a `MemoryFile`.
+
+    The start-up pipe is no way for it: if the new process is killed before it has read everything, the spawning process
+    blocks for ever in the write, because it holds the reading end open itself.
+    """
+
+    def __init__(self, value: Any):
+        self._file = MemoryFile(pickle.dumps(value))
+
+    def get(self) -> Any:
+        return pickle.loads(self._file.read())

@@ -1,0 +1,150 @@
+"""The typed contract between the HTTP process and the workers: the questions, the answers, and the workers' counts.
+
+The HTTP process validates and shortens everything before it asks, so a worker checks nothing again. Questions are pickled.
+Answers are JSON, because the HTTP process must not unpickle what a worker has computed from a stranger's bundle.
+"""
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar, Union
+
+Answer = TypeVar("Answer", bound="_JSONAnswer")
+
+
+class SharedText:
+    """A text that several questions have in common. Each worker receives it once, and its questions refer to its number."""
+
+    def __init__(self, number: int, text: str):
+        self.number, self.text = number, text
+
+
+@dataclass(slots=True)
+class NextWordsQuestion:
+    """Which words may follow `text`? The answer is a `NextWordsResponse` as JSON.
+
+    text, history: cut by `text_window`. A worker sees a `SharedText` as a plain text.
+    """
+
+    operation: ClassVar[str] = "next_words"
+
+    text: str
+    history: str | SharedText = ""
+    k: int = 5
+    partial: str = ""
+    punctuation: bool = False
+    emoji: bool = False
+    exclude: Sequence[str] = ()
+    max_words: int = 1
+
+
+@dataclass(slots=True)
+class ScoreQuestion:
+    """How probable is `text`? The answer is a `ScoreResponse` as JSON."""
+
+    operation: ClassVar[str] = "score"
+
+    text: str
+
+
+@dataclass(slots=True)
+class WriteQuestion:
+    """How does `prompt` go on? The answer is `WrittenTokens`.
+
+    id            names the text in progress. A worker that knows it need not read the prompt and `written` again
+    prompt        cut by `text_window`; blanks at its end are kept, because the next token needs no space after them
+    written       the tokens written so far, as `WrittenTokens.tokens` gave them
+    count         tokens to write. A worker may write fewer
+    temperature, top_p, seed, row
+                  decide which tokens are drawn (`lm.sampling`); `row` is the number of the text under this seed
+    top           alternatives to tell for each token, or None
+    """
+
+    operation: ClassVar[str] = "write"
+
+    id: str
+    prompt: str
+    count: int
+    written: Sequence[str] = ()
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+    row: int = 0
+    top: int | None = None
+
+
+@dataclass(slots=True)
+class RateQuestion:
+    """How probable are the tokens of `prompt`, from number `first` on? The answer is `RatedTokens`, for some of them.
+
+    A prompt of more than CONTEXT_LIMIT tokens is counted, but not rated.
+    """
+
+    operation: ClassVar[str] = "rate"
+
+    prompt: str
+    first: int
+    top: int  # alternatives to tell for each token
+
+
+Question = Union[NextWordsQuestion, ScoreQuestion, WriteQuestion, RateQuestion]
+
+
+class _JSONAnswer:
+    def to_json(self) -> bytes:
+        content = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+
+    @classmethod
+    def from_json(cls: type[Answer], content: bytes) -> Answer:
+        return cls(**json.loads(content))
+
+
+@dataclass
+class RatedTokens(_JSONAnswer):
+    """Tokens and their log-probabilities.
+
+    prompt_tokens  how many tokens of the prompt were read
+    texts          each token with the space before it
+    logprobs       natural logarithms
+    top            for each token its alternatives, text → logprob; empty if none were wanted
+    """
+
+    prompt_tokens: int
+    texts: list[str]
+    logprobs: list[float]
+    top: list[dict[str, float]]
+
+
+@dataclass
+class WrittenTokens(RatedTokens):
+    """The same, and the tokens as the model spells them, for `WriteQuestion.written`."""
+
+    tokens: list[str]
+
+
+@dataclass(slots=True)
+class Counts:
+    """Numbers for the metrics, which a worker sends with the answers to each batch.
+
+    operation       of the batch
+    questions       in the batch
+    cache_hits      texts whose beginning was in the state cache, since the last counts
+    cache_misses    texts of which nothing was in the state cache, since the last counts
+    cache_bytes     memory that the state cache takes now
+    """
+
+    operation: str
+    questions: int
+    cache_hits: int
+    cache_misses: int
+    cache_bytes: int
+
+    def to_json(self) -> bytes:
+        values: list[Any] = [self.operation, self.questions, self.cache_hits, self.cache_misses, self.cache_bytes]
+        return json.dumps(values).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Counts:
+        return cls(*json.loads(content))

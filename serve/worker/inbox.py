@@ -1,0 +1,71 @@
+"""A worker's end of its socket to the HTTP process: the questions it has, and its answers."""
+from __future__ import annotations
+
+import itertools
+import socket
+from collections.abc import Callable, Iterable
+
+from nextword.serve.engine.frames import READ_SIZE, FrameReader, Kind, frame, unpack
+from nextword.serve.questions import Counts, Question
+
+
+class Inbox:
+    """The questions that somebody waits for, by their numbers, in the order in which they came."""
+
+    def __init__(self, link: socket.socket, model: str):
+        self._link, self._frames = link, FrameReader()
+        self._questions: dict[int, Question] = {}
+        self._texts: dict[int, str] = {}
+        link.sendall(frame(Kind.READY, content=model.encode()))
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._questions
+
+    def first(self, count: int, idle: Callable[[], None]) -> dict[int, Question]:
+        """Wait for a question, and return the first ones.
+
+        Args:
+            count: how many at most.
+            idle: called whenever the HTTP process asks for a sign of life while there is no question.
+
+        Raises:
+            EOFError: the HTTP process has ended.
+        """
+        self.update()
+        while not self._questions:
+            self._read()
+            if not self._questions:
+                idle()
+        return dict(itertools.islice(self._questions.items(), count))
+
+    def update(self) -> None:
+        """Take in what has come, without waiting."""
+        try:
+            while True:
+                self._read(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pass
+
+    def _read(self, flags: int = 0) -> None:
+        data = self._link.recv(READ_SIZE, flags)
+        if not data:
+            raise EOFError
+        for kind, number, content in self._frames.add(data):
+            if kind == Kind.QUESTION:
+                self._questions[number] = unpack(content, self._texts)
+            elif kind == Kind.TEXT:
+                self._texts[number] = content.decode()
+            elif kind == Kind.FORGET:
+                self._questions.pop(number, None)
+                self._texts.pop(number, None)
+            else:
+                self._link.sendall(frame(Kind.SIGN_OF_LIFE))
+
+    def answer(self, results: Iterable[tuple[int, bytes | Exception]], counts: Counts) -> None:
+        """Send results, an exception where the worker failed, and before them what was counted on the way."""
+        frames = [frame(Kind.COUNTS, content=counts.to_json())]
+        for number, result in results:
+            self._questions.pop(number, None)
+            failed = isinstance(result, Exception)
+            frames.append(frame(Kind.FAILED, number) if failed else frame(Kind.ANSWER, number, result))
+        self._link.sendall(b"".join(frames))

@@ -1,0 +1,439 @@
+"""The routes against a dispatcher of a few lines: what they ask, what they refuse, and how errors look. No process is started."""
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import math
+import re
+from collections.abc import Callable
+
+import httpx
+import openai
+import pytest
+from pydantic import SecretStr
+from starlette.testclient import TestClient
+
+from nextword.serve.engine.faults import ClientGone, DeadlinePassed, Unavailable, WorkerFault
+from nextword.serve.questions import NextWordsQuestion, RatedTokens, RateQuestion, ScoreQuestion, WrittenTokens
+from nextword.serve.schemas import HISTORY_BLOCK, TEXT_BLOCK, TEXT_LIMIT, TEXTS_LIMIT, NextWordsResponse, ScoreResponse
+from nextword.serve.settings import Settings
+from nextword.serve.web.app import TOGETHER, build_app
+from nextword.serve.web.middleware.body_limit import BODY_LIMIT
+
+WORDS, SCORE, COMPLETIONS = "/v1/next-words", "/v1/score", "/v1/completions"
+JSON = {"content-type": "application/json"}
+KEYS = ["the-first-key-of-two", "the-second-key-of-two"]
+ORIGIN = "https://keyboard.example"
+
+
+class FakeDispatcher:
+    """Answers by a function, or raises what the function returns."""
+
+    model, ready_workers, waiting, cache_bytes = "tiny", 1, 0, 0
+
+    def __init__(self, answer: Callable):
+        self.answer, self.questions, self.reason = answer, [], None
+        self.shared = contextlib.nullcontext
+
+    def unavailable(self):
+        return self.reason
+
+    async def ask(self, question):
+        self.questions.append(question)
+        answer = self.answer(question)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def example(question) -> bytes:
+    """An answer of the right form to any question."""
+    if isinstance(question, NextWordsQuestion):
+        return json.dumps(NextWordsResponse.model_config["json_schema_extra"]["examples"][0]).encode()
+    if isinstance(question, ScoreQuestion):
+        return json.dumps(ScoreResponse.model_config["json_schema_extra"]["examples"][0]).encode()
+    if isinstance(question, RateQuestion):
+        tokens = len(question.prompt.split())
+        return RatedTokens(tokens, [" x"] * tokens, [-1.0] * tokens, [{}] * tokens).to_json()
+    return WrittenTokens(4, ["store"] * question.count, [" store"] * question.count, [-1.0] * question.count, [],).to_json()
+
+
+def service(answer: Callable = example, **settings) -> tuple[FakeDispatcher, TestClient]:
+    dispatcher = FakeDispatcher(answer)
+    app = build_app(dispatcher, Settings(access_log=False, **settings))
+    return dispatcher, TestClient(app, raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def http():
+    return service()[1]
+
+
+@pytest.fixture(scope="module")
+def guarded():
+    return service(api_keys=tuple(map(SecretStr, KEYS)), rate_limit="40/hour", cors_origins=(ORIGIN,))[1]
+
+
+@pytest.fixture
+def complete():
+    with openai.OpenAI(base_url="http://testserver/v1", api_key="any", max_retries=0, http_client=service()[1]) as client:
+        yield lambda **options: client.completions.create(**{"model": "tiny", "prompt": "I went to the", **options})
+
+
+def error(response: httpx.Response) -> dict:
+    content = response.json()
+    assert content.keys() == {"error"}
+    assert content["error"]["type"] and content["error"]["message"]
+    return content["error"]
+
+
+# What is asked
+
+
+def test_a_question_has_the_fields_of_the_request_and_the_part_of_the_texts_that_is_read():
+    dispatcher, http = service()
+    long = "They walked to the park. " * 4000
+    assert http.post(WORDS, json={"text": long, "history": long, "k": 7.0, "partial": "s", "exclude": ["a"]}).status_code == 200
+    (question,) = dispatcher.questions
+    assert (question.k, question.partial, question.exclude, question.max_words) == (7, "s", ["a"], 1)
+    for part, block in ((question.text, TEXT_BLOCK), (question.history, HISTORY_BLOCK)):
+        assert long.endswith(part) and block - 20 < len(part) <= 2 * block
+    http.post(COMPLETIONS, json={"prompt": long, "max_tokens": 1})
+    assert long.endswith(dispatcher.questions[1].prompt) and len(dispatcher.questions[1].prompt) <= 2 * TEXT_BLOCK
+
+
+def test_texts_of_a_list_are_asked_a_few_at_a_time_and_share_their_history():
+    import asyncio
+
+    class Dispatcher(FakeDispatcher):
+        asking = most = shared_texts = 0
+
+        def __init__(self):
+            super().__init__(lambda question: json.dumps(question.text).encode())
+            self.shared = self.share
+
+        @contextlib.contextmanager
+        def share(self, text):
+            self.shared_texts += 1
+            yield text
+
+        async def ask(self, question):
+            self.asking += 1
+            self.most = max(self.most, self.asking)
+            await asyncio.sleep(0.001)
+            self.asking -= 1
+            return await super().ask(question)
+
+    dispatcher = Dispatcher()
+    http = TestClient(build_app(dispatcher, Settings(access_log=False)))
+    texts = [f"text {number}" for number in range(TEXTS_LIMIT)]
+    assert http.post(WORDS, json={"text": texts, "history": "earlier"}).json() == {"results": texts}
+    assert (dispatcher.most, dispatcher.shared_texts) == (TOGETHER, 1)
+    assert {question.history for question in dispatcher.questions} == {"earlier"}
+
+
+def test_a_list_is_given_up_when_one_of_its_texts_fails():
+    dispatcher, http = service(lambda question: WorkerFault())
+    assert http.post(WORDS, json={"text": ["I"] * TEXTS_LIMIT}).status_code == 500
+    assert len(dispatcher.questions) <= TOGETHER
+
+
+# Errors, in either shape
+
+
+@pytest.mark.parametrize(("fault", "status", "kind", "openai_kind"), [
+    (Unavailable("the model is being loaded"), 503, "unavailable", "service_unavailable"),
+    (DeadlinePassed(), 504, "deadline_passed", "timeout"),
+    (WorkerFault(), 500, "internal_error", "server_error"),
+    (RuntimeError("a secret"), 500, "internal_error", "server_error"),
+])
+def test_a_question_without_an_answer_is_an_error_of_its_kind(fault, status, kind, openai_kind):
+    _, http = service(lambda question: fault)
+    for path, fields in ((WORDS, {"text": "I"}), (SCORE, {"text": "I"}), (WORDS, {"text": ["I", "You"]})):
+        refused = http.post(path, json=fields)
+        assert (refused.status_code, error(refused)["type"]) == (status, kind)
+        assert refused.headers.get("retry-after") == ("1" if status > 500 else None)
+        assert "secret" not in refused.text
+    for fields in ({"prompt": "I"}, {"prompt": "I", "stream": True}, {"prompt": "I", "echo": True, "logprobs": 0}):
+        refused = http.post(COMPLETIONS, json=fields)
+        assert (refused.status_code, error(refused)["type"], error(refused)["code"]) == (status, openai_kind, kind)
+        assert refused.headers.get("retry-after") == ("1" if status > 500 else None)
+    assert http.post(COMPLETIONS, json={"prompt": "I"}).json()["error"].keys() == {"message", "type", "param", "code"}
+
+
+def test_nobody_reads_the_answer_to_a_client_that_left():
+    assert service(lambda question: ClientGone())[1].post(WORDS, json={"text": "I"}).status_code == 499
+
+
+def test_a_failure_in_mid_stream_is_its_last_event():
+    _, http = service(lambda question: DeadlinePassed() if question.written else example(question))
+    answer = http.post(COMPLETIONS, json={"prompt": "I", "stream": True})
+    assert answer.status_code == 200 and answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    first, last, end = answer.text.split("\n\n")
+    assert json.loads(first.removeprefix("data: "))["choices"][0]["text"] == " store" and not end
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "deadline_passed"
+
+
+@pytest.mark.parametrize(
+    ("question", "where", "hint"),
+    [
+        ({}, "text", "required"),
+        ({"text": None}, "text", "string"),
+        ({"text": 1}, "text", "string"),
+        ({"text": "x" * (TEXT_LIMIT + 1)}, "text", "100000"),
+        ({"text": "\ud800"}, "text", "unicode"),
+        ({"text": []}, "text", "at least 1"),
+        ({"text": ["I"] * (TEXTS_LIMIT + 1)}, "text", "at most 32"),
+        ({"text": ["I", 1]}, "text.1", "string"),
+        ({"text": {"I": 1}}, "text", "string"),
+        ({"text": ["x" * 100_001]}, "text.0", "100000"),
+        ({"text": "", "history": ["I"]}, "history", "string"),
+        ({"text": "", "history": "x" * 100_001}, "history", "100000"),
+        ({"text": "", "max_words": 0}, "max_words", "1"),
+        ({"text": "", "max_words": 11}, "max_words", "10"),
+        ({"text": "", "k": "5"}, "k", "integer"),
+        ({"text": "", "k": True}, "k", "integer"),
+        ({"text": "", "k": 5.5}, "k", "integer"),
+        ({"text": "", "k": math.inf}, "k", "integer"),
+        ({"text": "", "k": math.nan}, "k", "integer"),
+        ({"text": "", "k": 0}, "k", "1"),
+        ({"text": "", "k": 10**30}, "k", "100"),
+        ({"text": "", "partial": None}, "partial", "string"),
+        ({"text": "", "partial": "x" * 101}, "partial", "100"),
+        ({"text": "", "punctuation": 1}, "punctuation", "boolean"),
+        ({"text": "", "exclude": "the"}, "exclude", "list"),
+        ({"text": "", "exclude": ["a", 1]}, "exclude.1", "string"),
+        ({"text": "", "exclude": ["a"] * 1001}, "exclude", "1000"),
+        ({"text": "", "temperature": 1}, "temperature", "no such field"),
+        ({"text": "", "\ud800": 1}, None, ""),
+        ([], "body", "object"),
+        ("text", "body", "object"),
+        (None, "body", "object"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_wrong_fields_are_refused_by_name(http, question, where, hint):
+    response = http.post(WORDS, content=json.dumps(question), headers=JSON)
+    assert response.status_code == 422
+    fault = error(response)
+    assert fault["type"] == "invalid_request"
+    assert where is None or fault["where"] == where
+    assert hint in fault["message"]
+
+
+@pytest.mark.parametrize("fields", [{}, {"text": None}, {"text": ["I"]}, {"text": "I", "k": 5}, {"text": "." * 5001}],
+                         ids=lambda value: repr(value)[:40])
+def test_wrong_fields_of_a_score_are_refused(http, fields):
+    refused = http.post(SCORE, json=fields)
+    assert (refused.status_code, error(refused)["type"]) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize("path", [WORDS, COMPLETIONS])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b'{"text": "a"} x',
+        b'{"text": "\xff"}',
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"text": "", "k": ' + b"1" * 5000 + b"}",
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+def test_a_body_that_is_no_json_is_refused(http, body, path):
+    response = http.post(path, content=body, headers=JSON)
+    assert response.status_code == 400
+    assert error(response)["code" if path == COMPLETIONS else "type"] == "invalid_json"
+
+
+@pytest.mark.parametrize("media_type", [None, "text/plain", "application/x-www-form-urlencoded", ";"])
+def test_other_media_types_are_refused(http, media_type):
+    headers = {"content-type": media_type} if media_type else {}
+    for path in (WORDS, COMPLETIONS):
+        response = http.post(path, content=b'{"text": ""}', headers=headers)
+        assert response.status_code == 415
+        assert "application/json" in error(response)["message"]
+
+
+def test_too_large_bodies_are_refused_declared_or_not(http):
+    large = b'{"text": "' + b"x" * BODY_LIMIT
+    for path, kind in ((WORDS, "type"), (COMPLETIONS, "code")):
+        for content in (large, iter([large[:1000], large[1000:]])):
+            response = http.post(path, content=content, headers=JSON)
+            assert response.status_code == 413
+            assert error(response)[kind] == "too_large"
+
+
+def test_other_addresses_and_methods_are_refused(http):
+    assert error(http.get("/nothing/here"))["type"] == "not_found"
+    assert error(http.get("/page/nothing"))["type"] == "not_found"
+    assert error(http.get(f"{COMPLETIONS}/here"))["code"] == "not_found"
+    for path, kind in ((WORDS, "type"), (COMPLETIONS, "code")):
+        refused = http.get(path)
+        assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+        assert "POST" in error(refused)["message"] and error(refused)[kind] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("options", "param", "hint"),
+    [
+        ({"suffix": "end"}, "suffix", "suffix is not supported"),
+        ({"best_of": 3}, "best_of", "best_of is not supported"),
+        ({"logit_bias": {"50256": -100}}, "logit_bias", "logit_bias is not supported"),
+        ({"frequency_penalty": 0.5}, "frequency_penalty", "frequency_penalty is not supported"),
+        ({"presence_penalty": -0.5}, "presence_penalty", "presence_penalty is not supported"),
+        ({"prompt": [1, 2, 3]}, "prompt", "token numbers are not supported"),
+        ({"prompt": []}, "prompt", "a list of 1 to 16"),
+        ({"max_tokens": 1001}, "max_tokens", "1000"),
+        ({"temperature": 2.1}, "temperature", "2"),
+        ({"top_p": -0.1}, "top_p", "0"),
+        ({"n": 0}, "n", "1"),
+        ({"stop": ["a"] * 5}, "stop", "up to 4"),
+        ({"stop": ""}, "stop", "1 to 100 characters"),
+        ({"logprobs": 21}, "logprobs", "20"),
+        ({"extra_body": {"tmperature": 1}}, "tmperature", "no such field"),
+        ({"prompt": "word " * 1001, "echo": True, "logprobs": 1}, "prompt", "1,001 tokens"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_completion_that_is_not_possible_is_refused_by_name(complete, options, param, hint, stream):
+    with pytest.raises(openai.BadRequestError) as refusal:
+        complete(**options, stream=stream)
+    assert refusal.value.param == param
+    assert refusal.value.type == "invalid_request_error"
+    assert refusal.value.code
+    assert hint in refusal.value.body["message"]
+
+
+# Health and documentation
+
+
+def test_health_and_readiness_follow_the_dispatcher():
+    dispatcher, http = service()
+    assert http.get("/health").json() == {"status": "ready", "model": "tiny"}
+    assert http.get("/ready").json() == {"status": "ready", "workers": 1, "waiting": 0}
+    dispatcher.answer, dispatcher.reason = lambda question: Unavailable("the model is being loaded"), "too many requests"
+    for path, status in (("/health", "the model is being loaded"), ("/ready", "too many requests")):
+        assert (http.get(path).status_code, http.get(path).json()["status"]) == (503, status)
+
+
+def test_openapi_document_is_true(http):
+    document = http.get("/openapi.json").json()
+    assert set(document["paths"]) >= {WORDS, SCORE, COMPLETIONS, "/v1/models", "/health", "/ready", "/metrics"}
+    for path, shape in ((WORDS, "/ErrorResponse"), (COMPLETIONS, "/OpenAIErrorResponse")):
+        statuses = document["paths"][path]["post"]["responses"]
+        assert {"200", "400", "401", "413", "415", "429", "500", "503", "504"} <= statuses.keys()
+        for status in statuses.keys() - {"200"} - ({"422"} if path == COMPLETIONS else set()):
+            assert statuses[status]["content"]["application/json"]["schema"]["$ref"].endswith(shape)
+            assert statuses[status]["description"]
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_pages_need_nothing_from_elsewhere(http, path):
+    page = http.get(path)
+    assert page.headers["content-type"].startswith("text/html")
+    addresses = re.findall(r'(?:src|href)="([^"]*)"', page.text)
+    assert len(addresses) >= 3
+    for address in addresses:
+        assert address.startswith("/")
+        assert http.get(address).status_code == 200
+
+
+# Keys, rates, origins and headers
+
+
+def basic(key: str) -> str:
+    return "Basic " + base64.b64encode(f"anyone:{key}".encode()).decode()
+
+
+@pytest.mark.parametrize("headers", [
+    {"authorization": f"Bearer {KEYS[0]}"},
+    {"authorization": f"bearer  {KEYS[1]}"},
+    {"x-api-key": KEYS[1]},
+    {"authorization": basic(KEYS[0])},
+], ids=["Bearer", "bearer", "X-API-Key", "Basic"])
+def test_each_key_is_accepted_in_each_way(guarded, headers):
+    assert guarded.get("/metrics", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("headers", [
+    {},
+    {"authorization": ""},
+    {"authorization": "Bearer"},
+    {"authorization": f"Bearer {KEYS[0][:-1]}"},
+    {"authorization": f"Bearer {KEYS[0]}x"},
+    {"authorization": f"Bearer {','.join(KEYS)}"},
+    {"authorization": "Basic !!!"},
+    {"authorization": basic("anything")},
+    {"authorization": KEYS[0]},
+    {"x-api-key": KEYS[0].upper()},
+    {"x-api-key": "ÿ".encode("latin-1")},
+], ids=str)
+def test_anything_else_is_refused(guarded, headers):
+    refused = guarded.get("/metrics", headers=headers)
+    assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+    assert error(refused)["type"] == "invalid_api_key" and "X-API-Key" in error(refused)["message"]
+    refused = guarded.get("/v1/models", headers=headers)
+    assert (refused.status_code, error(refused)["code"]) == (401, "invalid_api_key")
+
+
+def test_every_route_but_liveness_is_guarded(guarded):
+    paths = guarded.get("/openapi.json", headers={"x-api-key": KEYS[0]}).json()["paths"]
+    asked = [(method, path.replace("{name}", "tiny")) for path, methods in paths.items() for method in methods]
+    asked += [("get", path) for path in ("/", "/docs", "/openapi.json", "/page/page.js", "/docs/assets/swagger-ui.css", "/no")]
+    assert len(asked) > 12
+    for method, path in asked:
+        expected = 200 if path == "/health" else 401
+        assert guarded.request(method, path).status_code == expected, path
+        assert guarded.request(method, f"http://testserver/{path}").status_code in (401, 404), path
+
+
+def test_a_rate_holds_for_each_key_and_on_the_paying_routes_alone():
+    http = service(api_keys=tuple(map(SecretStr, KEYS)), rate_limit="40/hour")[1]
+
+    def ask(key: str, path: str = WORDS) -> httpx.Response:
+        return http.post(path, json={"text": "I"}, headers={"x-api-key": key})
+
+    assert [ask(KEYS[1]).status_code for _ in range(45)] == [200] * 40 + [429] * 5
+    for path, kind in ((WORDS, "type"), (COMPLETIONS, "code")):
+        refused = ask(KEYS[1], path)
+        assert error(refused)[kind] == "rate_limit_exceeded" and 0 < int(refused.headers["retry-after"]) <= 3600
+    assert http.get("/metrics", headers={"x-api-key": KEYS[1]}).status_code == 200
+    assert ask(KEYS[0]).status_code == 200
+
+
+def test_pages_of_other_origins_may_ask_only_where_it_is_set(guarded, http):
+    def preflight(client: httpx.Client, origin: str) -> httpx.Response:
+        return client.options(WORDS, headers={
+            "origin": origin, "access-control-request-method": "POST",
+            "access-control-request-headers": "content-type,x-api-key"})
+
+    allowed = preflight(guarded, ORIGIN)  # browsers send no key with it
+    assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, ORIGIN)
+    assert "access-control-allow-origin" not in preflight(guarded, "https://other.example").headers
+    answer = guarded.post(WORDS, json={"text": "I"}, headers={"origin": ORIGIN})
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, ORIGIN)
+    assert not [name for name in preflight(http, ORIGIN).headers if name.startswith("access-control")]
+    assert "access-control-allow-origin" not in http.post(WORDS, json={"text": "I"}, headers={"origin": ORIGIN}).headers
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/page/page.js", "/health", "/openapi.json", "/no/such"])
+def test_every_answer_has_the_security_headers(http, path):
+    headers = http.get(path).headers
+    assert headers["x-content-type-options"] == "nosniff" and headers["x-frame-options"] == "DENY"
+    assert headers["referrer-policy"] == "no-referrer"
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'") and "frame-ancestors 'none'" in policy
+    assert "unsafe-inline" not in policy.partition("script-src")[2].partition(";")[0] and "unsafe-eval" not in policy
+
+
+def test_a_request_keeps_the_id_it_brings_or_gets_one(http):
+    assert http.get("/health", headers={"x-request-id": "abc.DEF_1-2"}).headers["x-request-id"] == "abc.DEF_1-2"
+    given = [http.get("/health", headers={"x-request-id": wrong}).headers["x-request-id"]
+             for wrong in ("", "a b", "x" * 129, "<b>")]
+    given.append(http.get("/no/such").headers["x-request-id"])
+    assert len(set(given)) == len(given) and all(len(identity) == 32 for identity in given)
