@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import signal
 import time
 from collections import Counter
 
@@ -12,9 +11,10 @@ import openai
 import pytest
 
 from nextword.lm.continuous_cache import CacheSettings
+from nextword.serve.questions import RateQuestion, WriteQuestion
 from nextword.serve.worker.completions import Completions
 from nextword.serve.worker.state_cache import StateCache
-from tests.servers import PATIENCE, serving, wait_until
+from tests.servers import PATIENCE, wait_until
 
 PROMPT = "I went to the"
 PLACES = {" store", " market", " park", " station", " beach", " London"}
@@ -208,15 +208,6 @@ def test_a_stream_has_the_same_text_in_pieces(complete, options):
             assert len(pieces) == 40
 
 
-def test_a_stream_is_server_sent_events(http):
-    question = {"prompt": PROMPT, "max_tokens": 2, "stream": True}
-    answer = http.post("/v1/completions", json=question)
-    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-    *events, done, end = answer.text.split("\n\n")
-    assert all(event.startswith("data: {") for event in events)
-    assert (done, end) == ("data: [DONE]", "")
-
-
 def test_others_are_answered_while_a_text_is_written(complete, http):
     with complete(max_tokens=1000, n=16, stream=True) as stream:
         next(stream)
@@ -252,48 +243,7 @@ def test_nothing_is_computed_for_a_client_that_left(server, http, stream):
     assert used() - start < 5 * cost  # of about 20, as texts written together cost half as much
 
 
-def test_a_failure_in_mid_stream_is_told(tmp_path, tiny_bundle, tiny_model):
-    with serving(tmp_path, tiny_bundle, "--deadline", "1") as server, connected(server.url) as client:
-        stream = client.completions.create(model=tiny_model.name, prompt=PROMPT, max_tokens=1000, n=8, stream=True)
-        assert next(stream).choices[0].text
-        server.worker().send_signal(signal.SIGSTOP)
-        with pytest.raises(openai.APIError, match="no answer came in time"):
-            list(stream)
-
-
 # Refusals
-
-
-@pytest.mark.parametrize(
-    ("options", "param", "hint"),
-    [
-        ({"suffix": "end"}, "suffix", "suffix is not supported"),
-        ({"best_of": 3}, "best_of", "best_of is not supported"),
-        ({"logit_bias": {"50256": -100}}, "logit_bias", "logit_bias is not supported"),
-        ({"frequency_penalty": 0.5}, "frequency_penalty", "frequency_penalty is not supported"),
-        ({"presence_penalty": -0.5}, "presence_penalty", "presence_penalty is not supported"),
-        ({"prompt": [1, 2, 3]}, "prompt", "token numbers are not supported"),
-        ({"prompt": []}, "prompt", "a list of 1 to 16"),
-        ({"max_tokens": 1001}, "max_tokens", "1000"),
-        ({"temperature": 2.1}, "temperature", "2"),
-        ({"top_p": -0.1}, "top_p", "0"),
-        ({"n": 0}, "n", "1"),
-        ({"stop": ["a"] * 5}, "stop", "up to 4"),
-        ({"stop": ""}, "stop", "1 to 100 characters"),
-        ({"logprobs": 21}, "logprobs", "20"),
-        ({"extra_body": {"tmperature": 1}}, "tmperature", "no such field"),
-        ({"prompt": "word " * 1001, "echo": True, "logprobs": 1}, "prompt", "1,001 tokens"),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-def test_what_cannot_be_done_is_refused_by_name(complete, options, param, hint, stream):
-    with pytest.raises(openai.BadRequestError) as refusal:
-        complete(**options, stream=stream)
-    assert refusal.value.param == param
-    assert refusal.value.type == "invalid_request_error"
-    assert refusal.value.code
-    assert hint in refusal.value.body["message"]
 
 
 def test_values_that_mean_unused_are_taken(complete):
@@ -309,23 +259,6 @@ def test_another_model_is_not_there(complete, client):
         assert refusal.value.code == "model_not_found"
 
 
-@pytest.mark.parametrize(
-    ("method", "sent", "status"),
-    [
-        ("POST", {"content": b"{"}, 400),
-        ("POST", {"json": []}, 400),
-        ("POST", {"content": b"{}", "headers": {"content-type": "text/plain"}}, 415),
-        ("POST", {"content": b" " * 2_000_001}, 413),
-        ("GET", {}, 405),
-    ],
-)
-def test_other_faults_have_the_same_shape(http, method, sent, status):
-    answer = http.request(method, "/v1/completions", **{"headers": {"content-type": "application/json"}, **sent})
-    assert answer.status_code == status
-    assert answer.json().keys() == {"error"}
-    assert answer.json()["error"].keys() == {"message", "type", "param", "code"}
-
-
 # Models
 
 
@@ -337,7 +270,11 @@ def test_the_served_model_is_listed(client, tiny_model):
 
 # Workers
 
-FIXED = {"prompt": PROMPT, "temperature": 1.0, "top_p": 1.0, "seed": 3, "row": 0, "top": None, "written": []}
+
+
+def question(**options) -> WriteQuestion:
+    return WriteQuestion(**{"id": "text", "prompt": PROMPT, "seed": 3, "count": 1, **options})
+
 
 
 @pytest.fixture(params=[2000, 20])
@@ -355,8 +292,8 @@ def test_any_worker_can_go_on_with_any_text(remembering):
     def text(workers) -> list[str]:
         written = []
         for one in workers:
-            question = {**FIXED, "id": "text", "top_p": 0.9, "written": written, "count": 40 - len(written)}
-            written = written + one.write([question])[0]["tokens"]
+            asked = question(top_p=0.9, written=written, count=40 - len(written))
+            written = written + one.write([asked])[0].tokens
         return written
 
     one, two, three = (worker(remembering) for _ in range(3))
@@ -367,32 +304,31 @@ def test_any_worker_can_go_on_with_any_text(remembering):
 
 def test_names_beyond_the_vocabulary_are_written_and_rated(remembering):
     prompt = "They walked to the Zorblax today.\n" * 50 + "They walked to the"
-    questions = [{**FIXED, "prompt": prompt, "id": str(row), "row": row, "count": 1} for row in range(100)]
+    questions = [question(prompt=prompt, id=str(row), row=row) for row in range(100)]
     answers = worker(remembering).write(questions)
-    logprobs = {answer["logprobs"][0] for answer in answers if answer["texts"] == [" Zorblax"]}
+    logprobs = {answer.logprobs[0] for answer in answers if answer.texts == [" Zorblax"]}
     assert len(logprobs) == 1
     text = f"{prompt} Zorblax"
     tokens = remembering.vocabulary.encode(text)
-    rated = worker(remembering).rate({"prompt": text, "first": len(tokens) - 1, "top": 1})
-    assert rated["texts"] == [" Zorblax"]
-    assert rated["logprobs"] == pytest.approx(list(logprobs), abs=0.02)  # and what is left of `<unk>`
-    assert rated["logprobs"][0] > -5
+    rated = worker(remembering).rate(RateQuestion(text, first=len(tokens) - 1, top=1))
+    assert rated.texts == [" Zorblax"]
+    assert rated.logprobs == pytest.approx(list(logprobs), abs=0.02)  # and what is left of `<unk>`
+    assert rated.logprobs[0] > -5
 
 
 def test_unknown_words_leave_no_trace_in_the_text(remembering):
     written = []
     one = worker(remembering)
     while len(written) < 400:
-        question = {**FIXED, "id": "text", "temperature": 2.0, "top": 20, "written": written, "count": 8}
-        answer = one.write([question])[0]
-        assert not any("<" in text for top in answer["top"] for text in top)
-        written = written + answer["tokens"]
+        answer = one.write([question(temperature=2.0, top=20, written=written, count=8)])[0]
+        assert not any("<" in text for top in answer.top for text in top)
+        written = written + answer.tokens
     assert "<unk>" not in written
 
 
 def test_what_is_kept_of_texts_in_progress_is_bounded(tiny_model, monkeypatch):
-    monkeypatch.setattr("nextword.serve.worker.completions.KEPT", 200_000)
+    monkeypatch.setattr("nextword.serve.worker.completions.KEPT_BYTES", 200_000)
     one = worker(tiny_model)
     for number in range(20):
-        one.write([{**FIXED, "prompt": "word " * 200, "id": str(number), "count": 1}])
-    assert 0 < sum(text.context.bytes for text in one._kept.values()) <= 200_000
+        one.write([question(prompt="word " * 200, id=str(number))])
+    assert 0 < sum(text.context.bytes for text in one._texts.values()) <= 200_000

@@ -1,14 +1,13 @@
 """What the service says about itself: metrics and readiness."""
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.servers import PATIENCE, serving, started, wait_until
+from tests.servers import PATIENCE, serving, wait_until
 
 PATH = "/v1/next-words"
 LONG = "They walked to the park today. " * 250
@@ -30,10 +29,9 @@ class Metrics(dict):
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory, tiny_bundle):
-    """A service of two workers that nobody else asks."""
-    with serving(tmp_path_factory.mktemp("metrics"), tiny_bundle, "--workers", "2") as server:
+    """A service with a small cache that nobody else asks."""
+    with serving(tmp_path_factory.mktemp("metrics"), tiny_bundle, "--cache", "1") as server:
         with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
-            wait_until(lambda: client.get("/ready").json()["workers"] == 2, "both workers")
             yield server, client
 
 
@@ -53,7 +51,7 @@ def test_requests_are_counted_by_route_and_status(fresh):
     assert 0 < seconds < PATIENCE
 
 
-def test_batches_of_all_workers_are_counted(fresh):
+def test_batches_are_counted(fresh):
     _, client = fresh
     before = Metrics(client)
     with ThreadPoolExecutor(16) as pool:
@@ -63,36 +61,18 @@ def test_batches_of_all_workers_are_counted(fresh):
     assert 1 <= after.since(before, "nextword_batch_size_count", "next_words") <= 64
 
 
-def test_the_state_cache_is_counted(tmp_path, tiny_bundle):
-    with serving(tmp_path, tiny_bundle) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
-        before = Metrics(client)
-        for text in ("I", "I went", "I went to", "You"):
-            client.post(PATH, json={"text": text})
-        after = Metrics(client)
+def test_the_state_cache_is_counted_and_keeps_to_its_setting(fresh):
+    _, client = fresh
+    before = Metrics(client)
+    for text in ("Zero", "Zero went", "Zero went to", "Nobody"):
+        client.post(PATH, json={"text": text})
+    after = Metrics(client)
     assert after.since(before, "nextword_state_cache_hits_total") == 2
     assert after.since(before, "nextword_state_cache_misses_total") == 2
     assert 4_000 < after.since(before, "nextword_state_cache_bytes") < 40_000
-
-
-def test_the_state_cache_keeps_to_its_setting(tmp_path, tiny_bundle):
-    with serving(tmp_path, tiny_bundle, "--cache", "1") as server:
-        with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
-            for n in range(12):
-                assert client.post(PATH, json={"text": f"{n} {LONG}"}).status_code == 200
-            assert 500_000 < Metrics(client)["nextword_state_cache_bytes",] <= 1_000_000
-
-
-def test_a_killed_worker_takes_its_cache_with_it(tmp_path, tiny_bundle):
-    with serving(tmp_path, tiny_bundle) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
-        client.post(PATH, json={"text": LONG})
-        assert Metrics(client)["nextword_state_cache_bytes",] > 100_000
-        killed = server.worker()
-        killed.kill()
-        wait_until(lambda: killed not in server.children(), "the end of the worker")
-        assert wait_until(lambda: client.get("/health").status_code == 200, "health")
-        after = Metrics(client)
-        assert after["nextword_state_cache_bytes",] < 100_000
-        assert after["nextword_request_seconds_count", *sorted((PATH, "200"))] == 1
+    for n in range(12):
+        assert client.post(PATH, json={"text": f"{n} {LONG}"}).status_code == 200
+    assert 500_000 < Metrics(client)["nextword_state_cache_bytes",] <= 1_000_000
 
 
 def test_waiting_requests_are_seen(fresh):
@@ -107,28 +87,26 @@ def test_waiting_requests_are_seen(fresh):
     assert Metrics(client)["nextword_waiting_requests",] == 0
 
 
-def test_ready_follows_the_workers(tiny_bundle, tmp_path):
-    with started(tmp_path, tiny_bundle) as server:
-        url = wait_until(server.announced, "the line that says where it serves")
-        ready = httpx.get(f"{url}/ready", timeout=PATIENCE)
-        assert (ready.status_code, ready.json()) == (200, {"status": "ready", "workers": 1, "waiting": 0})
-        server.worker().kill()
+def test_a_killed_worker_takes_its_cache_with_it_and_readiness_but_no_counts(fresh):
+    server, client = fresh
+    ready = client.get("/ready")
+    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "workers": 1, "waiting": 0})
+    client.post(PATH, json={"text": LONG})
+    before = Metrics(client)
+    assert before["nextword_state_cache_bytes",] > 100_000
+    killed = server.worker()
+    killed.kill()
 
-        def refused() -> bool:
-            answer = httpx.get(f"{url}/ready", timeout=PATIENCE)
-            return answer.status_code == 503 and answer.json()["workers"] == 0
+    def refused() -> bool:
+        answer = client.get("/ready")
+        return answer.status_code == 503 and answer.json()["workers"] == 0
 
-        wait_until(refused, "that it is not ready")
-        wait_until(lambda: httpx.get(f"{url}/ready", timeout=PATIENCE).status_code == 200, "that it is ready again")
-
-
-def test_nothing_is_left_in_the_temporary_folder(tiny_bundle, tmp_path, monkeypatch):
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    (tmp_path / "server").mkdir()
-    with serving(tmp_path / "server", tiny_bundle) as server:
-        assert httpx.get(f"{server.url}/metrics", timeout=PATIENCE).status_code == 200
-        assert [name for name in os.listdir(folder) if name.startswith("nextword-serve-")]
-    assert server.process.returncode == 0
-    assert os.listdir(folder) == []
+    wait_until(refused, "that it is not ready")
+    wait_until(lambda: client.get("/ready").status_code == 200, "that it is ready again")
+    assert wait_until(lambda: client.get("/health").status_code == 200, "health")
+    after = Metrics(client)
+    assert after["nextword_state_cache_bytes",] < 100_000
+    for name in ("nextword_batch_size_count", "nextword_batch_size_sum"):
+        assert after[name, "next_words"] > before[name, "next_words"]
+    for name in ("nextword_state_cache_hits_total", "nextword_state_cache_misses_total"):
+        assert after[name,] >= before[name,]

@@ -83,30 +83,6 @@ def test_several_texts_get_an_answer_each_in_their_order(http):
     assert len(answer(http, text=["I"])["results"]) == 1
 
 
-@pytest.mark.parametrize(
-    ("fields", "where"),
-    [
-        ({"text": []}, "text"),
-        ({"text": ["I"] * (TEXTS_LIMIT + 1)}, "text"),
-        ({"text": ["I", 1]}, "text.1"),
-        ({"text": [["I"]]}, "text.0"),
-        ({"text": {"I": 1}}, "text"),
-        ({"text": ["x" * 100_001]}, "text.0"),
-        ({"text": "", "history": ["I"]}, "history"),
-        ({"text": "", "history": "x" * 100_001}, "history"),
-        ({"text": "", "max_words": 0}, "max_words"),
-        ({"text": "", "max_words": 11}, "max_words"),
-        ({"text": "", "max_words": "2"}, "max_words"),
-    ],
-    ids=lambda value: repr(value)[:40],
-)
-def test_wrong_fields_are_refused_by_name(http, fields, where):
-    response = http.post(PATH, json=fields)
-    error = response.json()["error"]
-    assert (response.status_code, error["type"], error["where"]) == (422, "invalid_request", where)
-    assert error["message"].startswith(f"{where}: ")
-
-
 def test_unknown_words_are_named_once_and_in_order(http):
     text = "The Zorbulon, I went to the store with Zorbulon and Quux\n42 zorbulon"
     assert answer(http, text=text)["unknown"] == ["The", "Zorbulon", "with", "and", "Quux", "42", "zorbulon"]

@@ -14,6 +14,7 @@ import pytest
 
 from nextword.lm.bundle import MODEL, TOKENIZER, open_bundle, write_bundle
 from tests.servers import PATIENCE, Server, serving, wait_until
+from tests.test_metrics import Metrics
 
 WORDS, WRITE = "/v1/next-words", "/v1/completions"
 
@@ -110,6 +111,10 @@ def test_a_new_bundle_takes_over_under_load(running, tiny_bundle):
     wait_until(lambda: not old & workers(server), "the end of the old workers")
     assert len(workers(server)) == 2
     assert client.get("/ready").json() == {"status": "ready", "workers": 2, "waiting": 0}
+    metrics = Metrics(client)  # of all workers, also those that have ended
+    routes = [(path, status) for path in (WORDS, "/health") for status in ("200", "503")]
+    requests = sum(metrics.get(("nextword_request_seconds_count", *sorted(route)), 0) for route in routes)
+    assert metrics["nextword_batch_size_sum", "next_words"] <= requests < metrics["nextword_batch_size_sum", "next_words"] + 20
 
 
 def test_workers_that_are_lost_in_a_reload_and_a_stop_in_the_middle_of_one(tmp_path, tiny_bundle):

@@ -1,6 +1,7 @@
 """The routes against a dispatcher of a few lines: what they ask, what they refuse, and how errors look. No process is started."""
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -56,7 +57,8 @@ def example(question) -> bytes:
     if isinstance(question, RateQuestion):
         tokens = len(question.prompt.split())
         return RatedTokens(tokens, [" x"] * tokens, [-1.0] * tokens, [{}] * tokens).to_json()
-    return WrittenTokens(4, ["store"] * question.count, [" store"] * question.count, [-1.0] * question.count, [],).to_json()
+    count = question.count
+    return WrittenTokens(4, texts=[" store"] * count, logprobs=[-1.0] * count, top=[], tokens=["store"] * count).to_json()
 
 
 def service(answer: Callable = example, **settings) -> tuple[FakeDispatcher, TestClient]:
@@ -77,8 +79,15 @@ def guarded():
 
 @pytest.fixture
 def complete():
-    with openai.OpenAI(base_url="http://testserver/v1", api_key="any", max_retries=0, http_client=service()[1]) as client:
-        yield lambda **options: client.completions.create(**{"model": "tiny", "prompt": "I went to the", **options})
+    """Asks for a completion with the official client."""
+
+    async def ask(**options):
+        transport = httpx.ASGITransport(service()[1].app)
+        async with httpx.AsyncClient(transport=transport) as http:
+            client = openai.AsyncOpenAI(base_url="http://testserver/v1", api_key="any", max_retries=0, http_client=http)
+            return await client.completions.create(**{"model": "tiny", "prompt": "I went to the", **options})
+
+    return lambda **options: asyncio.run(ask(**options))
 
 
 def error(response: httpx.Response) -> dict:
@@ -104,8 +113,6 @@ def test_a_question_has_the_fields_of_the_request_and_the_part_of_the_texts_that
 
 
 def test_texts_of_a_list_are_asked_a_few_at_a_time_and_share_their_history():
-    import asyncio
-
     class Dispatcher(FakeDispatcher):
         asking = most = shared_texts = 0
 
@@ -134,9 +141,15 @@ def test_texts_of_a_list_are_asked_a_few_at_a_time_and_share_their_history():
 
 
 def test_a_list_is_given_up_when_one_of_its_texts_fails():
-    dispatcher, http = service(lambda question: WorkerFault())
-    assert http.post(WORDS, json={"text": ["I"] * TEXTS_LIMIT}).status_code == 500
-    assert len(dispatcher.questions) <= TOGETHER
+    class Dispatcher(FakeDispatcher):
+        async def ask(self, question):
+            await asyncio.sleep(0 if question.text == "bad" else 60)
+            return await super().ask(question)
+
+    dispatcher = Dispatcher(lambda question: WorkerFault())
+    http = TestClient(build_app(dispatcher, Settings(access_log=False)))
+    assert http.post(WORDS, json={"text": ["good", "bad"] + ["good"] * (TEXTS_LIMIT - 2)}).status_code == 500
+    assert [question.text for question in dispatcher.questions] == ["bad"]
 
 
 # Errors, in either shape

@@ -44,9 +44,3 @@ def test_the_longest_text_is_scored_and_a_longer_one_refused(http):
     assert len(http.post(PATH, json={"text": "." * SCORE_LIMIT}).json()["words"]) == SCORE_LIMIT
     refused = http.post(PATH, json={"text": "." * (SCORE_LIMIT + 1)})
     assert (refused.status_code, refused.json()["error"]["where"]) == (422, "text")
-
-
-@pytest.mark.parametrize("fields", [{}, {"text": None}, {"text": ["I"]}, {"text": "I", "k": 5}], ids=str)
-def test_wrong_fields_are_refused(http, fields):
-    refused = http.post(PATH, json=fields)
-    assert (refused.status_code, refused.json()["error"]["type"]) == (422, "invalid_request")

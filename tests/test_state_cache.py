@@ -13,8 +13,10 @@ from nextword.lm.bundle import write_bundle
 from nextword.lm.network import Architecture, Network
 from nextword.lm.vocabulary import Vocabulary
 from nextword.serve.worker.next_words import NextWords
-from nextword.serve.schemas import HISTORY_BLOCK, TEXT_BLOCK, NextWordsRequest
-from nextword.serve.worker.state_cache import StateCache, recent
+from nextword.serve.questions import NextWordsQuestion
+from nextword.serve.schemas import HISTORY_BLOCK, TEXT_BLOCK
+from nextword.serve.text_window import window
+from nextword.serve.worker.state_cache import StateCache
 
 WORDS = ["".join(letters) for letters in itertools.product("abcdefghi", repeat=2)] + ["-", "\u2014", ".", "3", "'s", "don't"]
 AWKWARD = ["Zorbulon ", " - ", "--", " -- ", "\n", "\n \n", "\r\n", " \n ", "  ", "\t", "\u200b", "\u3000", "\x85", "\x0b", "\u2028",
@@ -98,9 +100,8 @@ def test_contexts_asked_for_together_are_the_same_as_without(exact):
 def test_answers_are_the_same_as_without_to_the_last_digit(exact):
     session = NextWords(exact, StateCache(exact))
     for number, text in enumerate(typed(5, 120)):
-        question = NextWordsRequest(
-            text=text, k=20, punctuation=True, max_words=1 + number % 2, history=typed(6, 90)[-1 - number % 9]
-        ).model_dump()
+        history = typed(6, 90)[-1 - number % 9]
+        question = NextWordsQuestion(text, history, k=20, punctuation=True, max_words=1 + number % 2)
         fresh = NextWords(exact, StateCache(exact, 0)).answer([question])[0]
         assert session.answer([question])[0] == fresh
     assert json.loads(fresh)["context_used"] > 20
@@ -167,7 +168,7 @@ def test_the_bytes_are_those_of_all_that_is_kept(exact):
         if number % 10 == 0:
             lines[draw.randrange(6)] = draw.choices(WORDS[:60], k=draw.randint(1, 500))
         cache.read([" ".join(line).rstrip(" \t") for line in lines])
-    contexts = [context for known in cache._known.values() for context in (known.context, known.line.context)]
+    contexts = [context for entry in cache._entries.values() for context in (entry.context, entry.line.context)]
     # Memory that is shared counts once, and of a slice all that it holds.
     storages = [tensor.untyped_storage() for context in contexts for tensor in tensors(context)]
     bytes = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
@@ -192,11 +193,11 @@ def test_the_part_that_is_read_begins_at_a_word_and_seldom_moves():
     text = " ".join(f"word{number}" for number in range(20_000))
     begins = set()
     for end in range(40_000, 60_000, 7):
-        part = recent(text[:end], TEXT_BLOCK)
+        part = window(text[:end], TEXT_BLOCK)
         assert TEXT_BLOCK - 20 <= len(part) <= 2 * TEXT_BLOCK
-        assert text[:end].rstrip().endswith(part) and part.startswith(" word")
-        begins.add(end - len(part) if text[end - 1] != " " else end - 1 - len(part))
+        assert text[:end].endswith(part) and part.startswith(" word")
+        begins.add(end - len(part))
     assert len(begins) <= 6
-    assert recent("", HISTORY_BLOCK) == recent(" \t", HISTORY_BLOCK) == ""
-    assert recent("short text ", TEXT_BLOCK) == "short text"
-    assert len(recent("x" * 50_000, TEXT_BLOCK)) <= 2 * TEXT_BLOCK
+    assert window("", HISTORY_BLOCK) == ""
+    assert window("short text ", TEXT_BLOCK) == "short text "
+    assert len(window("x" * 50_000, TEXT_BLOCK)) <= 2 * TEXT_BLOCK
