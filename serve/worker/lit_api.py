@@ -85,7 +85,7 @@ class NextWordsAPI(LitAPI):
         try:
             model = load(self._bundle.get(), blocklist=self._blocklist)
         except BundleError as error:
-            print(f"serve: {error}", file=sys.stderr)
+            print(f"nextword serve: {error}", file=sys.stderr)
             sys.exit(2)
         del self._bundle
         self._states = StateCache(model, self._cache_bytes)
