@@ -1,6 +1,6 @@
-"""Log lines of all processes in one shape, to standard error: text, or JSON with one object a line.
+"""Log lines of all processes, in one shape, to standard error: text, or one JSON object a line.
 
-The shape is LOG_FORMAT of the environment, which `python -m nextword.serve` sets, so that the workers have it too.
+The shape is LOG_FORMAT of the environment. The main process sets it, so the workers have it too.
 """
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ logger = logging.getLogger("serve")
 
 
 def configure() -> None:
-    """Sends what the service and the libraries under it log to standard error."""
+    """Send the log of the service and of its libraries to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(_JSON() if os.environ.get(LOG_FORMAT) == "json" else _Text())
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging.logAsyncioTasks = False  # not shown
+    for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
+        setattr(logging, name, False)  # the lines do not show these
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logger.setLevel(logging.INFO)
     for name in ("litserve", "uvicorn", "uvicorn.error"):
@@ -27,8 +28,8 @@ def configure() -> None:
         library.setLevel(logging.WARNING)
 
 
-def note(message: str, **fields) -> None:
-    """Logs what happens at each request: without looking for the caller, which costs more than all the rest."""
+def note(message: str, **fields: object) -> None:
+    """Log a line with fields. The caller is not looked up, which would cost more than all the rest."""
     record = logging.LogRecord(logger.name, logging.INFO, "", 0, message, (), None)
     record.fields = fields
     logger.handle(record)
@@ -50,5 +51,5 @@ class _Text(_Shape):
 
 class _JSON(_Shape):
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps({"time": self._time(record), "level": record.levelname.lower(), "message": self._message(record),
-                           **getattr(record, "fields", {})})
+        line = {"time": self._time(record), "level": record.levelname.lower(), "message": self._message(record)}
+        return json.dumps({**line, **getattr(record, "fields", {})})

@@ -1,7 +1,7 @@
-"""What goes over the wire on the routes that are like OpenAI's; pydantic alone is needed.
+"""Requests and answers of the routes that are like OpenAI's. Imports pydantic alone.
 
-The requests and answers are those of OpenAI's legacy completions. What this service cannot do is refused by name: such a
-field is there, but takes only the value that means "not used".
+The requests and answers are those of OpenAI's legacy completions. Fields that this service does not support are refused by
+name: they exist, but take only the value that means "not used".
 """
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ class CompletionRequest(BaseModel):
     top_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
         1.0, description="Only the likeliest words are drawn that have this probability together."
     )
-    n: Annotated[int, Field(ge=1, le=CHOICE_LIMIT), WHOLE] | None = Field(1, description="How many texts for each prompt.")
+    n: Annotated[int, Field(ge=1, le=CHOICE_LIMIT), WHOLE] | None = Field(
+        1, description="How many texts for each prompt."
+    )
     stop: Stop | Annotated[list[Stop], Field(max_length=STOP_LIMIT)] | None = Field(
         None, description="The text ends before the first of these.", examples=["\n"]
     )
@@ -95,7 +97,9 @@ class CompletionRequest(BaseModel):
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
 
-UNSUPPORTED = frozenset(name for name, field in CompletionRequest.model_fields.items() if field.description == "Not supported.")
+UNSUPPORTED = frozenset(
+    name for name, field in CompletionRequest.model_fields.items() if field.description == "Not supported."
+)
 
 
 class Logprobs(BaseModel):
@@ -112,7 +116,8 @@ class Choice(BaseModel):
     index: int = Field(description="Prompts in their order, and for each its `n` texts.")
     logprobs: Logprobs | None
     finish_reason: Literal["stop", "length"] | None = Field(
-        description="`stop`: one of the request's `stop` texts came; `length`: `max_tokens` are written; null: more comes."
+        description="`stop`: one of the request's `stop` texts came; `length`: `max_tokens` are written; null: more "
+        "comes."
     )
 
 

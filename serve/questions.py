@@ -1,20 +1,23 @@
 """The typed contract between the HTTP process and the workers: the questions, the answers, and the workers' counts.
 
-The HTTP process validates and shortens everything before it asks, so a worker checks nothing again. Questions are pickled.
-Answers are JSON, because the HTTP process must not unpickle what a worker has computed from a stranger's bundle.
+The HTTP process validates and shortens everything before it asks, so a worker checks nothing again. Questions are
+pickled. Answers are JSON, because the HTTP process must not unpickle what a worker computed from a stranger's bundle.
 """
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeVar, Union
+from typing import Any, ClassVar, TypeVar
 
 Answer = TypeVar("Answer", bound="_JSONAnswer")
 
 
 class SharedText:
-    """A text that several questions have in common. Each worker receives it once, and its questions refer to its number."""
+    """A text that several questions have in common.
+
+    Each worker receives it once, and its questions refer to its number.
+    """
 
     def __init__(self, number: int, text: str):
         self.number, self.text = number, text
@@ -88,7 +91,7 @@ class RateQuestion:
     top: int  # alternatives to tell for each token
 
 
-Question = Union[NextWordsQuestion, ScoreQuestion, WriteQuestion, RateQuestion]
+Question = NextWordsQuestion | ScoreQuestion | WriteQuestion | RateQuestion
 
 
 class _JSONAnswer:

@@ -1,11 +1,11 @@
-"""What goes over the wire, for the service and the client alike; pydantic alone is needed.
+"""Requests and answers, for the service and the client alike. Imports pydantic alone.
 
 Requests are strict: no value is turned into another type and no key is ignored.
 Answers are read leniently, so that an older client understands a newer service.
 """
 from __future__ import annotations
 
-from typing import Annotated, Union
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
@@ -29,10 +29,7 @@ Integer = Annotated[int, BeforeValidator(lambda v: int(v) if isinstance(v, float
 ONE_TEXT, SEVERAL_TEXTS = "one text", "several texts"
 Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
 OneOrSeveralTexts = Annotated[
-    Union[
-        Annotated[Text, Tag(ONE_TEXT)],
-        Annotated[list[Text], Field(min_length=1, max_length=TEXTS_LIMIT), Tag(SEVERAL_TEXTS)],
-    ],
+    Annotated[Text, Tag(ONE_TEXT)] | Annotated[list[Text], Field(min_length=1, max_length=TEXTS_LIMIT), Tag(SEVERAL_TEXTS)],
     Discriminator(lambda value: SEVERAL_TEXTS if isinstance(value, list) else ONE_TEXT),
 ]
 

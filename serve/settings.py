@@ -1,11 +1,11 @@
-"""How the service is set up: flags before the environment before a file before defaults.
+"""The settings of the service. Precedence: flags, environment, config file, defaults.
 
     python -m nextword.serve --port 9000
     NEXTWORD_SERVE_PORT=9000 python -m nextword.serve
     python -m nextword.serve --config nextword.toml          # port = 9000
 
-What is unknown is refused, be it in the environment (with the prefix) or in the file. Keys have no flag, as others on the
-machine could read it.
+Unknown settings are errors, in the environment (with the prefix) and in the file. Keys have no flag, because other users
+of the machine could read it.
 """
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The part of a long text that is read, and the places where a text may be cut.
 
-A text may be cut where reading it on from there gives the same as reading it at once: after a line break, or before blanks
-that are followed by a word.
+A text may be cut where reading it on from there gives the same as reading it at once: after a line break, or before
+blanks that are followed by a word.
 """
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ BLANKS = " \t"
 def window(text: str, block: int) -> str:
     """Return the last `block` to 2 `block` characters of a text, from the next cut on.
 
-    The beginning of the window moves only once in `block` characters, so that a growing text keeps its beginning, and with
-    it its entry in the state cache.
+    The beginning of the window moves only once in `block` characters, so that a growing text keeps its beginning, and
+    with it its entry in the state cache.
     """
     start = max(0, len(text) // block - 1) * block
     if start:

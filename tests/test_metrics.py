@@ -21,7 +21,7 @@ class Metrics(dict):
         assert response.headers["content-type"].startswith("text/plain")
         for family in text_string_to_metric_families(response.text):
             for sample in family.samples:
-                self[sample.name, *sorted(sample.labels.values())] = sample.value
+                self[(sample.name, *sorted(sample.labels.values()))] = sample.value
 
     def since(self, before: Metrics, *key: str) -> float:
         return self.get(key, 0) - before.get(key, 0)

@@ -1,4 +1,4 @@
-"""What next words can be asked for over HTTP, beyond a text: history, phrases, several texts; and what the answer says."""
+"""Next words over HTTP beyond a single text: history, phrases, several texts, and the rest of the answer."""
 from __future__ import annotations
 
 import json
@@ -101,7 +101,7 @@ def test_the_used_context_is_counted(http):
 def test_what_was_asked_before_changes_no_answer(http, tiny_model):
     """The service knows the beginnings of these texts by then, and must answer as if it did not."""
     text = "I went to the Zorbulon - you ran -- to the\nLondon zoo today. Thank"
-    for end in range(0, len(text)):
+    for end in range(len(text)):
         found = answer(http, text=text[:end], k=3)
         fresh = tiny_model.next_words(text[:end], 3)
         assert [word["word"] for word in found["words"]] == [word.word for word in fresh]

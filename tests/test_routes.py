@@ -1,4 +1,4 @@
-"""The routes against a dispatcher of a few lines: what they ask, what they refuse, and how errors look. No process is started."""
+"""The routes against a dispatcher of a few lines: their questions, refusals and errors. No process is started."""
 from __future__ import annotations
 
 import asyncio
@@ -58,7 +58,8 @@ def example(question) -> bytes:
         tokens = len(question.prompt.split())
         return RatedTokens(tokens, [" x"] * tokens, [-1.0] * tokens, [{}] * tokens).to_json()
     count = question.count
-    return WrittenTokens(4, texts=[" store"] * count, logprobs=[-1.0] * count, top=[], tokens=["store"] * count).to_json()
+    texts, tokens = [" store"] * count, ["store"] * count
+    return WrittenTokens(4, texts, [-1.0] * count, top=[], tokens=tokens).to_json()
 
 
 def service(answer: Callable = example, **settings) -> tuple[FakeDispatcher, TestClient]:
@@ -103,7 +104,8 @@ def error(response: httpx.Response) -> dict:
 def test_a_question_has_the_fields_of_the_request_and_the_part_of_the_texts_that_is_read():
     dispatcher, http = service()
     long = "They walked to the park. " * 4000
-    assert http.post(WORDS, json={"text": long, "history": long, "k": 7.0, "partial": "s", "exclude": ["a"]}).status_code == 200
+    fields = {"text": long, "history": long, "k": 7.0, "partial": "s", "exclude": ["a"]}
+    assert http.post(WORDS, json=fields).status_code == 200
     (question,) = dispatcher.questions
     assert (question.k, question.partial, question.exclude, question.max_words) == (7, "s", ["a"], 1)
     for part, block in ((question.text, TEXT_BLOCK), (question.history, HISTORY_BLOCK)):
@@ -397,7 +399,8 @@ def test_anything_else_is_refused(guarded, headers):
 def test_every_route_but_liveness_is_guarded(guarded):
     paths = guarded.get("/openapi.json", headers={"x-api-key": KEYS[0]}).json()["paths"]
     asked = [(method, path.replace("{name}", "tiny")) for path, methods in paths.items() for method in methods]
-    asked += [("get", path) for path in ("/", "/docs", "/openapi.json", "/page/page.js", "/docs/assets/swagger-ui.css", "/no")]
+    pages = ("/", "/docs", "/openapi.json", "/page/page.js", "/docs/assets/swagger-ui.css", "/no")
+    asked += [("get", path) for path in pages]
     assert len(asked) > 12
     for method, path in asked:
         expected = 200 if path == "/health" else 401
@@ -431,7 +434,8 @@ def test_pages_of_other_origins_may_ask_only_where_it_is_set(guarded, http):
     answer = guarded.post(WORDS, json={"text": "I"}, headers={"origin": ORIGIN})
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, ORIGIN)
     assert not [name for name in preflight(http, ORIGIN).headers if name.startswith("access-control")]
-    assert "access-control-allow-origin" not in http.post(WORDS, json={"text": "I"}, headers={"origin": ORIGIN}).headers
+    answer = http.post(WORDS, json={"text": "I"}, headers={"origin": ORIGIN})
+    assert "access-control-allow-origin" not in answer.headers
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/page/page.js", "/health", "/openapi.json", "/no/such"])

@@ -12,10 +12,10 @@ from nextword.lm import load, torchscript
 from nextword.lm.bundle import write_bundle
 from nextword.lm.network import Architecture, Network
 from nextword.lm.vocabulary import Vocabulary
-from nextword.serve.worker.next_words import NextWords
 from nextword.serve.questions import NextWordsQuestion
 from nextword.serve.schemas import HISTORY_BLOCK, TEXT_BLOCK
 from nextword.serve.text_window import window
+from nextword.serve.worker.next_words import NextWords
 from nextword.serve.worker.state_cache import StateCache
 
 WORDS = ["".join(letters) for letters in itertools.product("abcdefghi", repeat=2)] + ["-", "\u2014", ".", "3", "'s", "don't"]

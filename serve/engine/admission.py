@@ -5,8 +5,10 @@ import time
 from collections import deque
 
 MEASURED_ANSWERS = 64  # the latest answers, from which the time of one is estimated
-ALWAYS_ADMITTED = 8  # questions, however slow the latest answers were; from this many on, the queue counts as busy
-SHARE = 0.4  # of the deadline: a question may wait for a whole batch before its own, which takes as long again
+# Questions, however slow the latest answers were. From this many on, the queue counts as busy.
+ALWAYS_ADMITTED = 8
+# Of the deadline: a question may wait for a whole batch before its own, which takes as long again.
+SHARE = 0.4
 
 
 class Admission:

@@ -1,6 +1,7 @@
 """uvicorn with bounds on what one connection may cost.
 
-uvicorn itself waits for ever for the rest of a request and for a client that reads nothing, and keeps headers of any length.
+uvicorn itself waits for ever for the rest of a request and for a client that reads nothing. It keeps headers of any
+length.
 """
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The HTTP process's ends of the sockets to the workers, and the questions that have no answer yet.
 
-A question waits here while every worker has enough to do, so that any worker can take it. After a reload there are workers
-of two generations. Those of the new one are asked as soon as all of them are ready. Those of the old one answer what they
-have; then their sockets are closed, which ends them.
+A question waits here while every worker has enough to do, so that any worker can take it. After a reload there are
+workers of two generations. Those of the new one are asked as soon as all of them are ready. Those of the old one answer
+what they have; then their sockets are closed, which ends them.
 """
 from __future__ import annotations
 

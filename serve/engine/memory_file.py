@@ -1,4 +1,4 @@
-"""A file in memory that goes along to spawned processes, for what should not go through their start-up pipe or a disk."""
+"""A file in memory that is handed to spawned processes, instead of their start-up pipe or a file on disk."""
 from __future__ import annotations
 
 import mmap
@@ -6,15 +6,21 @@ import os
 import pickle
 import tempfile
 from multiprocessing.reduction import DupFd
-from typing import Any
+from typing import IO, Any
 
 
 class MemoryFile:
-    """An anonymous file in memory (on Linux; elsewhere an unnamed temporary file). Pickling it for a process that is being
-    spawned hands the open file on."""
+    """An anonymous file in memory (on Linux; elsewhere an unnamed temporary file).
+
+    Pickling it for a process that is being spawned hands the open file on.
+    """
 
     def __init__(self, content: bytes):
-        self._file = open(os.memfd_create("nextword"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
+        self._file: IO[bytes]
+        if hasattr(os, "memfd_create"):
+            self._file = open(os.memfd_create("nextword"), "w+b")  # noqa: SIM115
+        else:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115
         self._file.write(content)
         self._file.flush()
 
@@ -22,7 +28,7 @@ class MemoryFile:
         return DupFd(self._file.fileno())
 
     def __setstate__(self, descriptor: DupFd) -> None:
-        self._file = open(descriptor.detach(), "r+b")
+        self._file = open(descriptor.detach(), "r+b")  # noqa: SIM115
 
     def read(self) -> bytes:
         # pread, because all processes that have the file share one position in it.

@@ -5,7 +5,10 @@ from nextword.serve.engine.memory_file import MemoryFile
 
 
 class Readiness:
-    """One flag for each worker. There are twice as many ids as workers: a reload starts the new ones under the free ids."""
+    """One flag for each worker.
+
+    There are twice as many ids as workers, because a reload starts the new workers under the free ids.
+    """
 
     def __init__(self, workers: int):
         self._workers = workers

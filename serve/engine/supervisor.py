@@ -1,8 +1,8 @@
-"""The main process: starts the HTTP process and the workers, replaces dead workers, reloads the model, and stops everything.
+"""The main process: starts the HTTP process and the workers, replaces dead workers, reloads the model, and stops all.
 
-This is the only file that leans on the inside of LitServe. LitServe starts the worker processes and runs `LitAPI.setup` and
-the loop in them. Its own supervision is not used: it notices a dead worker after seconds and a dead HTTP process never, waits
-for ever for a worker that dies during its start, and leaves its children behind at SIGTERM.
+This is the only file that leans on the inside of LitServe. LitServe starts the worker processes and runs `LitAPI.setup`
+and the loop in them. Its own supervision is not used: it notices a dead worker after seconds and a dead HTTP process
+never, waits for ever for a worker that dies during its start, and leaves its children behind at SIGTERM.
 """
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ class Supervisor(LitServer):
     def serve(self, listener: socket.socket, signals: socket.socket, announce: Callable[[], None]) -> None:
         """Serve until told to stop; then answer the requests in flight, and leave no process behind.
 
-        At RELOAD the workers are replaced by new ones with the model that is on disk now, as soon as those are ready. If
-        they do not get ready, the old ones go on.
+        At RELOAD the workers are replaced by new ones with the model that is on disk now, as soon as those are ready.
+        If they do not get ready, the old ones go on.
 
         Args:
             listener: a bound socket.
@@ -190,7 +190,7 @@ class Supervisor(LitServer):
     def _replace(self, dead: BaseProcess, workers: list[BaseProcess], ids: range, api: LitAPI) -> None:
         place = workers.index(dead)
         self._failed_starts = 0 if self._readiness.is_ready(ids[place]) else self._failed_starts + 1
-        if self._failed_starts == START_ATTEMPTS or self._failed_starts and dead.exitcode >= 0:
+        if self._failed_starts == START_ATTEMPTS or (self._failed_starts and dead.exitcode >= 0):
             if workers is self._next_workers:
                 return self._refuse_reload("a worker ended before it was ready")
             raise ServiceFailure("a worker ended before it was ready", exit_code=2 if dead.exitcode == 2 else 1)

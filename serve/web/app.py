@@ -36,7 +36,8 @@ from nextword.serve.web.middleware.security_headers import SecurityHeaders
 
 PAGE = Path(__file__).parent / "page"
 TOGETHER = 8  # texts of one request that are asked at the same time, so that others are answered between them
-ALLOWED_HEADERS = ["authorization", "content-type", "x-api-key", "x-request-id", "x-session"]  # from other origins' pages
+# In requests from pages of other origins.
+ALLOWED_HEADERS = ["authorization", "content-type", "x-api-key", "x-request-id", "x-session"]
 EXPOSED_HEADERS = ["retry-after", "x-request-id"]
 DESCRIPTION = """Suggests the words that may come next in a text.
 
@@ -74,7 +75,8 @@ def build_app(dispatcher: AnyDispatcher, settings: Settings, lifespan: Lifespan[
         docs_url=None,  # FastAPI's pages load their scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},  # nothing is sent anywhere
+        # Nothing is sent anywhere.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.add_middleware(ClientPresence)
     app.add_middleware(BodyLimit)

@@ -83,7 +83,8 @@ class CompletionText:
             question = RateQuestion(self._prompt, len(self._tokens), self._request.logprobs or 0)
             answer = RatedTokens.from_json(await self._ask(question))
             if answer.prompt_tokens > CONTEXT_LIMIT:
-                message = f"prompt has {answer.prompt_tokens:,} tokens; with echo and logprobs it may have {CONTEXT_LIMIT:,}"
+                limit = f"with echo and logprobs it may have {CONTEXT_LIMIT:,}"
+                message = f"prompt has {answer.prompt_tokens:,} tokens; {limit}"
                 raise Fault(400, message, code="context_length_exceeded", param="prompt")
             for token in zip(answer.texts, answer.logprobs, answer.top):
                 self._add(*token)
@@ -103,7 +104,8 @@ class CompletionText:
         if end is None:
             return False
         self._text = self._text[:end]
-        self._tokens = [token._replace(text=token.text[: end - token.start]) for token in self._tokens if token.start < end]
+        kept = [token for token in self._tokens if token.start < end]
+        self._tokens = [token._replace(text=token.text[: end - token.start]) for token in kept]
         return True
 
     def _settled(self) -> int:

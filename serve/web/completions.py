@@ -78,7 +78,8 @@ def _add_completions(router: APIRouter, dispatcher: AnyDispatcher) -> None:
 def _add_models(router: APIRouter, dispatcher: AnyDispatcher) -> None:
     started = int(time.time())
 
-    @router.get("/v1/models", operation_id="models", summary="What is served", responses=responses(401, 429, openai=True))
+    @router.get("/v1/models", operation_id="models", summary="What is served",
+                responses=responses(401, 429, openai=True))
     async def models() -> ServedModels:
         return ServedModels(data=[ServedModel(id=dispatcher.model, created=started)])
 

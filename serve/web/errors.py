@@ -1,4 +1,4 @@
-"""Every error of the HTTP process: one `Fault`, rendered once, in the service's shape or in OpenAI's, chosen by the path."""
+"""Every error of the HTTP process is one `Fault`, rendered once. The path decides the shape: the service's or OpenAI's."""
 from __future__ import annotations
 
 import json
@@ -50,8 +50,8 @@ STATUSES = {
 _OPENAI_DESCRIPTIONS = {400: "A field is wrong, or the body is not JSON", 404: "There is no such model"}
 _OPENAI_FIELDS = {
     "body": 'a JSON object, such as {"prompt": "I went to the"}',
-    "prompt": f"a string or a list of 1 to {PROMPT_LIMIT} strings, each of up to {TEXT_LIMIT:,} characters; token numbers "
-    "are not supported",
+    "prompt": f"a string or a list of 1 to {PROMPT_LIMIT} strings, each of up to {TEXT_LIMIT:,} characters; token "
+    "numbers are not supported",
     "stop": f"a string of 1 to {STOP_LENGTH} characters or a list of up to {STOP_LIMIT} such strings",
 }
 

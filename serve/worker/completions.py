@@ -1,8 +1,8 @@
 """Writes texts on, and rates the tokens of prompts, a few tokens for each question.
 
-In small pieces, so that a long completion does not make others wait, and ends when its reader leaves. A question holds all
-that its answer depends on, so any worker can go on with any text. What a worker keeps of texts in progress only saves it from
-reading them again.
+The pieces are small, so that a long completion does not make others wait, and ends when its reader leaves. A question
+holds all that its answer depends on, so any worker can go on with any text. What a worker keeps of texts in progress only
+saves it from reading them again.
 """
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Completions:
         return answers
 
     def _resume(self, questions: Sequence[WriteQuestion]) -> list[_TextInProgress]:
-        """Return the texts as they are in the questions: kept here, or begun anew, and with the tokens added that are missing."""
+        """Return the texts, kept here or begun anew, brought to the state that the questions have them in."""
         kept = [self._texts.pop(question.id, None) for question in questions]
         new = iter(self._begin([question.prompt for question, text in zip(questions, kept) if text is None]))
         texts = [text or next(new) for text in kept]

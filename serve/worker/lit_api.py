@@ -105,7 +105,7 @@ class NextWordsAPI(LitAPI):
         malloc.give_back()
 
     def groups(self, questions: Sequence[Question]) -> Iterator[list[int]]:
-        """Yield the places of questions that should be answered together: of one type and similar cost, cheap ones first."""
+        """Yield the places of questions to be answered together: of one type and similar cost, cheap ones first."""
         for kind, operation in self._operations.items():
             places = [place for place, question in enumerate(questions) if type(question) is kind]
             costs = [operation.cost(questions[place]) for place in places] if len(places) > 1 else [0] * len(places)

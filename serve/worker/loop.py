@@ -13,8 +13,8 @@ from nextword.serve.worker.inbox import Inbox
 class DrainingLoop(LitLoop):
     """Waits for a question, and takes all that wait behind it.
 
-    LitServe's batching uses a core while idle or makes a lone request wait for company, and its queues cost more time than a
-    model's answer. The API has, beside LitServe's hooks:
+    LitServe's batching uses a core while idle or makes a lone request wait for company, and its queues cost more time
+    than a model's answer. The API has, beside LitServe's hooks:
 
     groups   splits questions into groups to be answered together, in the order in which they should be answered
     predict  answers a group: for each question bytes or an exception, so that a bad question fails alone

@@ -12,4 +12,5 @@ def score(model: Model, text: str) -> dict[str, Any]:
     words = model.score(text)
     logprob = math.fsum(word.logprob for word in words)
     perplexity = math.exp(-logprob / len(words)) if words else None
-    return {"model": model.name, "words": [word._asdict() for word in words], "logprob": logprob, "perplexity": perplexity}
+    scored = [word._asdict() for word in words]
+    return {"model": model.name, "words": scored, "logprob": logprob, "perplexity": perplexity}

@@ -1,8 +1,8 @@
 """Keeps what the model knows after each recent text, so that a text that grows by a word costs one word.
 
-A text's context is kept at its end, and at cuts (`serve.text_window`) every STEP characters of what had to be read. The next
-text is read on from the longest of its prefixes that is in the cache. The prefixes of one text share the memory of the
-continuous cache (`lm.context`), which is by far the largest part of a context.
+A text's context is kept at its end, and at cuts (`serve.text_window`) every STEP characters of what had to be read. The
+next text is read on from the longest of its prefixes that is in the cache. The prefixes of one text share the memory of
+the continuous cache (`lm.continuous_cache`), which is by far the largest part of a context.
 """
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class StateCache:
     def _line(self, before: _Entry | None, context: Context) -> _Line:
         """Return the line for a context that was read on from `before`.
 
-        It is the line of `before`, cut off there; or a new one if copying costs less than reading again what is cut off.
+        It is the line of `before`, cut off there; or a new one, if a copy costs less than reading again what is cut off.
         """
         if before is None:
             return _Line(self._model.start)

@@ -42,7 +42,8 @@ class RequestLog:
             await self.app(scope, receive, sending)
         except Exception as error:
             frames = "".join(traceback.format_tb(error.__traceback__))
-            logger.error("%s at a request:\n%s", type(error).__name__, frames, extra={"fields": {"id": identity.decode()}})
+            fields = {"id": identity.decode()}
+            logger.error("%s at a request:\n%s", type(error).__name__, frames, extra={"fields": fields})
         if self._log:
             note("request", method=scope["method"], route=getattr(scope.get("route"), "path", "other"), status=status,
                  ms=round(1000 * (time.perf_counter() - start), 1), id=identity.decode(),
