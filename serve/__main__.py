@@ -25,8 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
 def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
     parser.description = (
         "Serves a bundle over HTTP. Every flag can also be set in the environment "
-        f"(--port as {PREFIX}PORT) or in a file (port = 8000). Flags win over the environment, and the environment over the "
-        "file."
+        f"(--port as {PREFIX}PORT) or in a file (port = 8000). Precedence: flags, environment, file, defaults."
     )
     add_flags(parser)
     return lambda flags: _run(vars(flags))

@@ -1,7 +1,7 @@
 """Requests and answers of the routes that are like OpenAI's. Imports pydantic alone.
 
-The requests and answers are those of OpenAI's legacy completions. Fields that this service does not support are refused by
-name: they exist, but take only the value that means "not used".
+The requests and answers are those of OpenAI's legacy completions. Fields that this service does not support are refused
+by name: they exist, but take only the value that means "not used".
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STOP_LENGTH = 100  # characters
 
 Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
 Stop = Annotated[str, Field(min_length=1, max_length=STOP_LENGTH)]
-WHOLE = Integer.__metadata__[0]  # behind the bounds, or pydantic leaves them out of the JSON Schema
+WHOLE = Integer.__metadata__[0]  # type: ignore[attr-defined]  # behind the bounds, or pydantic leaves them out of the JSON Schema
 Zero = Annotated[float, Field(ge=0, le=0)]
 
 

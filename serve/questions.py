@@ -13,27 +13,26 @@ from typing import Any, ClassVar, TypeVar
 Answer = TypeVar("Answer", bound="_JSONAnswer")
 
 
-class SharedText:
+class SharedText(str):
     """A text that several questions have in common.
 
     Each worker receives it once, and its questions refer to its number.
     """
 
-    def __init__(self, number: int, text: str):
-        self.number, self.text = number, text
+    number: int
 
 
 @dataclass(slots=True)
 class NextWordsQuestion:
     """Which words may follow `text`? The answer is a `NextWordsResponse` as JSON.
 
-    text, history: cut by `text_window`. A worker sees a `SharedText` as a plain text.
+    text, history: cut by `text_window`. The history may be a `SharedText`.
     """
 
     operation: ClassVar[str] = "next_words"
 
     text: str
-    history: str | SharedText = ""
+    history: str = ""
     k: int = 5
     partial: str = ""
     punctuation: bool = False

@@ -29,7 +29,8 @@ Integer = Annotated[int, BeforeValidator(lambda v: int(v) if isinstance(v, float
 ONE_TEXT, SEVERAL_TEXTS = "one text", "several texts"
 Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
 OneOrSeveralTexts = Annotated[
-    Annotated[Text, Tag(ONE_TEXT)] | Annotated[list[Text], Field(min_length=1, max_length=TEXTS_LIMIT), Tag(SEVERAL_TEXTS)],
+    Annotated[Text, Tag(ONE_TEXT)]
+    | Annotated[list[Text], Field(min_length=1, max_length=TEXTS_LIMIT), Tag(SEVERAL_TEXTS)],
     Discriminator(lambda value: SEVERAL_TEXTS if isinstance(value, list) else ONE_TEXT),
 ]
 
@@ -64,8 +65,8 @@ class NextWordsRequest(BaseModel):
     )
     history: Text = Field(
         "",
-        description="Earlier text of the same person. It makes its words likelier, and words are suggested from it that "
-        f"the vocabulary lacks. The last {HISTORY_BLOCK:,} to {2 * HISTORY_BLOCK:,} characters are read.",
+        description="Earlier text of the same person. It makes its words likelier, and words are suggested from it "
+        f"that the vocabulary lacks. The last {HISTORY_BLOCK:,} to {2 * HISTORY_BLOCK:,} characters are read.",
         examples=["We met Zorbulon at the market."],
     )
     punctuation: bool = Field(False, description="Whether punctuation marks and numbers are suggested too.")

@@ -4,8 +4,8 @@
     NEXTWORD_SERVE_PORT=9000 python -m nextword.serve
     python -m nextword.serve --config nextword.toml          # port = 9000
 
-Unknown settings are errors, in the environment (with the prefix) and in the file. Keys have no flag, because other users
-of the machine could read it.
+Unknown settings are errors, in the environment (with the prefix) and in the file. Keys have no flag, because other
+users of the machine could read it.
 """
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OTHER_KEY = "LIT_SERVER_API_KEY"
 
 
 class SettingsError(ValueError):
-    """A setting that cannot be used; the message says which, where it came from, and what is accepted."""
+    """A setting is not valid. The message names the setting, its source, and what is accepted."""
 
 
 def _parts(value: Any) -> Any:
@@ -90,34 +90,36 @@ class Settings(BaseModel):
         return parse(self.rate_limit) if self.rate_limit else None
 
     def keys(self) -> list[str]:
-        """All API keys, of the file too. Raises SettingsError."""
+        """Return all API keys, also those of the file. Raises SettingsError."""
         keys = [key.get_secret_value() for key in self.api_keys]
         if self.api_keys_file:
             try:
                 lines = self.api_keys_file.read_text(encoding="utf-8").splitlines()
             except (OSError, UnicodeError) as error:
                 raise SettingsError(f"api_keys_file cannot be read: {error}") from None
-            found = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-            if not found:
+            lines = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+            if not lines:
                 raise SettingsError(f"api_keys_file {self.api_keys_file} has no key: write one a line")
-            keys += found
+            keys += lines
         for number, key in enumerate(keys, 1):
             if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
                 raise SettingsError(
-                    f"API key number {number} cannot be used: a key has {SHORTEST_KEY} or more characters of ASCII without "
-                    "spaces; `python -c 'import secrets; print(secrets.token_urlsafe())'` makes one")
+                    f"API key number {number} cannot be used: a key has {SHORTEST_KEY} or more characters of ASCII "
+                    "without spaces; `python -c 'import secrets; print(secrets.token_urlsafe())'` makes one")
         return keys
 
 
 class Sources:
-    """Where each setting was found."""
+    """The sources of the settings, in the order of their precedence."""
 
     def __init__(self, flags: Mapping[str, Any], environment: Mapping[str, str]):
-        found = {name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)}
-        file = flags.get(CONFIG, found.get(CONFIG))
+        variables = {
+            name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)
+        }
+        file = flags.get(CONFIG, variables.get(CONFIG))
         self._sources = [
             ("--{}", {name: value for name, value in flags.items() if name != CONFIG}),
-            (PREFIX + "{}", {name: value for name, value in found.items() if name != CONFIG}),
+            (PREFIX + "{}", {name: value for name, value in variables.items() if name != CONFIG}),
             (f"{{}} in {file}", _read(Path(file)) if file else {}),
         ]
 
@@ -125,7 +127,7 @@ class Sources:
         return {name: value for _, values in reversed(self._sources) for name, value in values.items()}
 
     def of(self, name: str) -> str | None:
-        """The name of a setting at the place that it was taken from."""
+        """Return the name that a setting has in its source, or None if it has its default."""
         for label, values in self._sources:
             if name in values:
                 shown = name.replace("_", "-") if label.startswith("--") else name
@@ -141,7 +143,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def read(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> tuple[Settings, str]:
-    """Returns the settings, and a line that shows them and where they came from, without secrets. Raises SettingsError."""
+    """Return the settings, and a line that shows them and their sources without secrets. Raises SettingsError."""
     if environment.get(OTHER_KEY):
         raise SettingsError(f"{OTHER_KEY} guards nothing here: set {PREFIX}API_KEYS instead")
     sources = Sources(flags, environment)
@@ -172,13 +174,14 @@ def _explained(error: ValidationError, sources: Sources) -> str:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """A flag for each setting that is no secret. Those that are not given are not in the result."""
+    """Add a flag for each setting that is no secret. Flags that are not given are not in the result."""
     parser.add_argument(f"--{CONFIG}", metavar="FILE", default=argparse.SUPPRESS, help="settings in TOML")
     for name, field in Settings.model_fields.items():
         if not field.exclude:
             default = "" if field.default in (None, ()) else f" (default: {_switch(field.default)})"
-            parser.add_argument(f"--{name.replace('_', '-')}", metavar=name.split("_")[-1].upper(), default=argparse.SUPPRESS,
-                                help=f"{field.description}{default}".replace("%", "%%"))
+            text = f"{field.description}{default}".replace("%", "%%")
+            parser.add_argument(f"--{name.replace('_', '-')}", metavar=name.split("_")[-1].upper(),
+                                default=argparse.SUPPRESS, help=text)
 
 
 def _switch(value: Any) -> Any:

@@ -49,8 +49,9 @@ def test_a_prompt_is_written_on(complete, tiny_model):
     assert completion.object == "text_completion"
     assert completion.model == tiny_model.name
     assert before - 1 <= completion.created <= time.time()
-    assert [(choice.index, choice.finish_reason, choice.logprobs) for choice in completion.choices] == [(0, "length", None)]
-    assert completion.choices[0].text in PLACES
+    (choice,) = completion.choices
+    assert (choice.index, choice.finish_reason, choice.logprobs) == (0, "length", None)
+    assert choice.text in PLACES
     assert completion.usage.to_dict() == {"prompt_tokens": 4, "completion_tokens": 1, "total_tokens": 5}
 
 
@@ -187,7 +188,9 @@ def test_ratings_agree_with_perplexity(complete, tiny_model):
 # Streams
 
 
-@pytest.mark.parametrize("options", [{}, {"n": 3}, {"stop": ["e b", "o."]}, {"echo": True, "logprobs": 1}, {"max_tokens": 0}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"n": 3}, {"stop": ["e b", "o."]}, {"echo": True, "logprobs": 1}, {"max_tokens": 0}], ids=str
+)
 def test_a_stream_has_the_same_text_in_pieces(complete, options):
     options = {"max_tokens": 40, **options}
     whole = complete(**options)
@@ -229,7 +232,7 @@ def test_nothing_is_computed_for_a_client_that_left(server, http, stream):
     cost = used() - start
     start = used()
     question = {"prompt": PROMPT, "max_tokens": 1000, "n": 16, "stream": stream}
-    with pytest.raises(httpx.ReadTimeout):  # noqa: PT012
+    with pytest.raises(httpx.ReadTimeout):
         with httpx.stream("POST", f"{server.url}/v1/completions", json=question, timeout=0.1) as answer:
             next(answer.iter_bytes())
             raise httpx.ReadTimeout("enough read")
@@ -247,8 +250,8 @@ def test_nothing_is_computed_for_a_client_that_left(server, http, stream):
 
 
 def test_values_that_mean_unused_are_taken(complete):
-    unused = {"best_of": 1, "logit_bias": {}, "frequency_penalty": 0, "presence_penalty": 0.0, "user": "me", "logprobs": None,
-              "stop": None, "echo": False, "suffix": None, "temperature": None, "n": None}
+    unused = {"best_of": 1, "logit_bias": {}, "frequency_penalty": 0, "presence_penalty": 0.0, "user": "me",
+              "logprobs": None, "stop": None, "echo": False, "suffix": None, "temperature": None, "n": None}
     assert complete(**unused).choices[0].text == complete().choices[0].text
 
 

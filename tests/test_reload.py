@@ -51,7 +51,8 @@ def said(server: Server, what: str) -> int:
 
 
 @pytest.mark.parametrize(("damage", "reason"), [
-    (lambda bundle: (bundle / MODEL).write_bytes((bundle / MODEL).read_bytes()[:-1]), "model.pt does not have the sha256"),
+    (lambda bundle: (bundle / MODEL).write_bytes((bundle / MODEL).read_bytes()[:-1]),
+     "model.pt does not have the sha256"),
     (lambda bundle: (bundle / "bundle.json").unlink(), "it has no bundle.json"),
     (lambda bundle: write_bundle(bundle, b"no program", "{}", {"name": "empty"}), "a worker ended before it was ready"),
 ], ids=["damaged", "missing", "unloadable"])
@@ -114,7 +115,8 @@ def test_a_new_bundle_takes_over_under_load(running, tiny_bundle):
     metrics = Metrics(client)  # of all workers, also those that have ended
     routes = [(path, status) for path in (WORDS, "/health") for status in ("200", "503")]
     requests = sum(metrics.get(("nextword_request_seconds_count", *sorted(route)), 0) for route in routes)
-    assert metrics["nextword_batch_size_sum", "next_words"] <= requests < metrics["nextword_batch_size_sum", "next_words"] + 20
+    questions = metrics["nextword_batch_size_sum", "next_words"]
+    assert questions <= requests < questions + 20  # some were refused, or asked a worker that was killed
 
 
 def test_workers_that_are_lost_in_a_reload_and_a_stop_in_the_middle_of_one(tmp_path, tiny_bundle):

@@ -331,7 +331,8 @@ def test_health_and_readiness_follow_the_dispatcher():
     dispatcher, http = service()
     assert http.get("/health").json() == {"status": "ready", "model": "tiny"}
     assert http.get("/ready").json() == {"status": "ready", "workers": 1, "waiting": 0}
-    dispatcher.answer, dispatcher.reason = lambda question: Unavailable("the model is being loaded"), "too many requests"
+    dispatcher.answer = lambda question: Unavailable("the model is being loaded")
+    dispatcher.reason = "too many requests"
     for path, status in (("/health", "the model is being loaded"), ("/ready", "too many requests")):
         assert (http.get(path).status_code, http.get(path).json()["status"]) == (503, status)
 

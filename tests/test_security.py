@@ -36,9 +36,10 @@ def test_clients_learn_that_their_key_is_wrong(guarded):
 
 
 def test_clients_learn_that_they_ask_too_much(guarded):
-    with NextWords(guarded.url, api_key=KEYS[1], timeout=PATIENCE) as client, pytest.raises(RateLimited, match="40 per 1 hour"):
-        for _ in range(41):
-            client.next_words("I")
+    with NextWords(guarded.url, api_key=KEYS[1], timeout=PATIENCE) as client:
+        with pytest.raises(RateLimited, match="40 per 1 hour"):
+            for _ in range(41):
+                client.next_words("I")
     with openai.OpenAI(base_url=f"{guarded.url}/v1", api_key=KEYS[1], max_retries=0) as client:
         with pytest.raises(openai.RateLimitError) as refused:
             client.completions.create(model="tiny", prompt="I")
@@ -50,7 +51,8 @@ def test_headers_are_bounded(server):
     with socket.create_connection((address.host, address.port), timeout=PATIENCE) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (BODY_LIMIT + 1))
         assert connection.recv(1000)  # an answer, and not the wait for a body
-    assert httpx.post(f"{server.url}/v1/next-words", content=b"x" * (BODY_LIMIT + 1), timeout=PATIENCE).status_code == 413
+    refused = httpx.post(f"{server.url}/v1/next-words", content=b"x" * (BODY_LIMIT + 1), timeout=PATIENCE)
+    assert refused.status_code == 413
 
 
 def test_the_page_and_the_documentation_work_with_a_key_under_their_policies(guarded, chromium):
@@ -66,8 +68,10 @@ def test_the_page_and_the_documentation_work_with_a_key_under_their_policies(gua
     chromium.get(f"{guarded.url}/")
     chromium.find_element(By.ID, "text").send_keys("I went to the ")
     see(lambda: len(seen("#words button")) == 5, "suggestions")
-    assert chromium.execute_script("return document.querySelector('#words .bar i').offsetWidth") > 0  # which a script sets
-    injected = "const s = document.createElement('script'); s.textContent = 'window.injected = 1'; document.body.append(s)"
+    width = "return document.querySelector('#words .bar i').offsetWidth"
+    assert chromium.execute_script(width) > 0  # which a script sets
+    injected = ("const s = document.createElement('script'); s.textContent = 'window.injected = 1';"
+                "document.body.append(s)")
     chromium.execute_script(injected)
     assert chromium.execute_script("return window.injected") is None
     assert [entry for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"

@@ -80,14 +80,16 @@ def test_json_lines_of_a_service_set_up_by_file_and_environment(tmp_path, tiny_b
     (tmp_path / "server").mkdir()
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    with serving(tmp_path / "server", tiny_bundle) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
+    with (serving(tmp_path / "server", tiny_bundle) as server,
+          httpx.Client(base_url=server.url, timeout=PATIENCE) as client):
         client.headers["x-request-id"] = "mine-1"
         assert client.post("/v1/next-words", json={"text": "a secret"}, headers={"x-api-key": KEY}).status_code == 200
         assert client.get("/v1/models/secret", headers={"x-api-key": KEY}).status_code == 404
         assert list((tmp_path / "temporary").iterdir()) == []  # nothing needs a disk that can be written to
     log = server.log.read_text()
     lines = [json.loads(line) for line in log.splitlines() if not line.startswith("Serving ")]
-    assert lines[0]["message"].startswith("settings: ") and f"log_format=json (log_format in {file})" in lines[0]["message"]
+    assert lines[0]["message"].startswith("settings: ")
+    assert f"log_format=json (log_format in {file})" in lines[0]["message"]
     asked, other = [line for line in lines if line.get("id") == "mine-1"]
     assert (asked["level"], asked["method"], asked["route"], asked["status"]) == ("info", "POST", "/v1/next-words", 200)
     assert 0 < asked["ms"] < 1000 * PATIENCE and asked["time"].endswith("Z")

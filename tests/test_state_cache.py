@@ -18,9 +18,11 @@ from nextword.serve.text_window import window
 from nextword.serve.worker.next_words import NextWords
 from nextword.serve.worker.state_cache import StateCache
 
-WORDS = ["".join(letters) for letters in itertools.product("abcdefghi", repeat=2)] + ["-", "\u2014", ".", "3", "'s", "don't"]
-AWKWARD = ["Zorbulon ", " - ", "--", " -- ", "\n", "\n \n", "\r\n", " \n ", "  ", "\t", "\u200b", "\u3000", "\x85", "\x0b", "\u2028",
-           "\x1c", "caf\u0065\u0301", "\u0301", "\u2019s", "don't", "\u2013", "(x)", ". ", "3.14 ", "<unk> ", " " * 20]
+WORDS = ["".join(letters) for letters in itertools.product("abcdefghi", repeat=2)]
+WORDS += ["-", "\u2014", ".", "3", "'s", "don't"]
+AWKWARD = ["Zorbulon ", " - ", "--", " -- ", "\n", "\n \n", "\r\n", " \n ", "  ", "\t", "\u200b", "\u3000",
+           "\x85", "\x0b", "\u2028", "\x1c", "caf\u0065\u0301", "\u0301", "\u2019s", "don't",
+           "\u2013", "(x)", ". ", "3.14 ", "<unk> ", " " * 20]
 
 
 @pytest.fixture(scope="module")

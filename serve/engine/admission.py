@@ -14,8 +14,8 @@ SHARE = 0.4
 class Admission:
     """Estimates the time from one answer to the next while the queue is busy.
 
-    While few questions wait, an answer says little: it may be a long one alone, and many short ones are answered together.
-    Until the queue was busy for the first time, the quickest answer so far is the estimate.
+    While few questions wait, an answer says little: it may be a long one alone, while many short ones are answered
+    together. Until the queue was busy for the first time, the quickest answer so far is the estimate.
     """
 
     def __init__(self) -> None:

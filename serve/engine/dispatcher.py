@@ -53,7 +53,7 @@ class AnyDispatcher(Protocol):
     async def ask(self, question: Question) -> bytes:
         """Return the answer, or raise Unavailable, DeadlinePassed, WorkerFault or ClientGone (`engine.faults`)."""
 
-    def shared(self, text: str) -> contextlib.AbstractContextManager[str | SharedText]:
+    def shared(self, text: str) -> contextlib.AbstractContextManager[str]:
         """Within this context, questions can have the text in common, which spares sending it with each."""
 
 

@@ -9,10 +9,9 @@ import asyncio
 import json
 import resource
 import socket
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
-from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from nextword.serve.engine.coalesced_writes import CoalescedWrites
@@ -34,9 +33,10 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.transport = CoalescedWrites(transport)  # the head of an answer goes out with its body
+        # The head of an answer goes out with its body.
+        self.transport = cast(asyncio.Transport, CoalescedWrites(transport))
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._active_cycle = cycle
         super()._start_asgi_task(cycle, app)
 
@@ -113,7 +113,8 @@ class HTTPServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if counter % CHECK_EVERY == 0:
-            for connection in list(self.server_state.connections):
+            connections: list[Any] = list(self.server_state.connections)
+            for connection in connections:
                 connection.close_if_slow()
         return await super().on_tick(counter)
 

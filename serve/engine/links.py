@@ -12,6 +12,7 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from nextword.serve.engine.coalesced_writes import CoalescedWrites
 from nextword.serve.engine.faults import WorkerFault
@@ -88,7 +89,9 @@ class Links:
 
     def share(self, text: str) -> SharedText:
         """Return a text that questions can have in common, until `unshare`."""
-        return SharedText(next(self._numbers), text)
+        shared = SharedText(text)
+        shared.number = next(self._numbers)
+        return shared
 
     def unshare(self, text: SharedText) -> None:
         for link in self._ready:
@@ -160,7 +163,8 @@ class _Link(asyncio.Protocol):
         self._retired = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = CoalescedWrites(transport)  # what comes together is answered together
+        # Questions that come together are answered together.
+        self._transport = CoalescedWrites(cast(asyncio.Transport, transport))
 
     def send(self, kind: Kind, number: int = 0, content: bytes = b"") -> None:
         self._transport.write(frame(kind, number, content))
@@ -170,7 +174,7 @@ class _Link(asyncio.Protocol):
         for text in question.shared:
             if text.number not in self._texts:
                 self._texts.add(text.number)
-                self.send(Kind.TEXT, text.number, text.text.encode())
+                self.send(Kind.TEXT, text.number, text.encode())
         self.send(Kind.QUESTION, number, question.content)
 
     def forget(self, text: SharedText) -> None:

@@ -24,10 +24,10 @@ class MemoryFile:
         self._file.write(content)
         self._file.flush()
 
-    def __getstate__(self) -> DupFd:
+    def __getstate__(self) -> Any:
         return DupFd(self._file.fileno())
 
-    def __setstate__(self, descriptor: DupFd) -> None:
+    def __setstate__(self, descriptor: Any) -> None:
         self._file = open(descriptor.detach(), "r+b")  # noqa: SIM115
 
     def read(self) -> bytes:

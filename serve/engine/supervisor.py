@@ -190,7 +190,7 @@ class Supervisor(LitServer):
     def _replace(self, dead: BaseProcess, workers: list[BaseProcess], ids: range, api: LitAPI) -> None:
         place = workers.index(dead)
         self._failed_starts = 0 if self._readiness.is_ready(ids[place]) else self._failed_starts + 1
-        if self._failed_starts == START_ATTEMPTS or (self._failed_starts and dead.exitcode >= 0):
+        if self._failed_starts == START_ATTEMPTS or (self._failed_starts and (dead.exitcode or 0) >= 0):
             if workers is self._next_workers:
                 return self._refuse_reload("a worker ended before it was ready")
             raise ServiceFailure("a worker ended before it was ready", exit_code=2 if dead.exitcode == 2 else 1)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from nextword.serve.openai_schemas import Choice, CompletionRequest, Logprobs
 from nextword.serve.questions import Question, RatedTokens, RateQuestion, WriteQuestion, WrittenTokens
@@ -39,6 +39,7 @@ class CompletionText:
     def __init__(self, ask: Ask, request: CompletionRequest, prompt: str, index: int, seed: int):
         self._ask, self._request, self._prompt, self._index = ask, request, prompt, index
         self._id, self._window, self._seed = uuid.uuid4().hex, window(prompt, TEXT_BLOCK), seed
+        self._max_tokens = cast(int, request.max_tokens)
         self._written: list[str] = []
         self._tokens: list[_Token] = []
         self._text = prompt if request.echo else ""
@@ -61,11 +62,13 @@ class CompletionText:
         if self._unrated:
             await self._rate()
         request = self._request
-        count = request.max_tokens - len(self._written)
+        count = self._max_tokens - len(self._written)
         if request.stream and not self._written:
             count = min(1, count)  # the reader sees the first word soon
-        question = WriteQuestion(self._id, self._window, count, self._written, request.temperature, request.top_p,
-                                 self._seed, self._index, request.logprobs)
+        question = WriteQuestion(
+            self._id, self._window, count, self._written, seed=self._seed, row=self._index, top=request.logprobs,
+            temperature=cast(float, request.temperature), top_p=cast(float, request.top_p),
+        )
         answer = WrittenTokens.from_json(await self._ask(question))
         self.prompt_tokens = answer.prompt_tokens
         for place, (token, text, logprob) in enumerate(zip(answer.tokens, answer.texts, answer.logprobs)):
@@ -74,7 +77,7 @@ class CompletionText:
             if self._cut_at_stop():
                 self.finish_reason = "stop"
                 return
-        if len(self._written) >= request.max_tokens:
+        if len(self._written) >= self._max_tokens:
             self.finish_reason = "length"
 
     async def _rate(self) -> None:

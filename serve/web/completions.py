@@ -96,9 +96,9 @@ class _Texts:
 
     def __init__(self, ask: Ask, request: CompletionRequest, model: str):
         seed = request.seed if request.seed is not None else random.getrandbits(63)
-        prompts = [prompt for prompt in request.prompts for _ in range(request.n)]
+        prompts = [prompt for prompt in request.prompts for _ in range(request.n or 1)]
         self._texts = [CompletionText(ask, request, prompt, index, seed) for index, prompt in enumerate(prompts)]
-        self._n = request.n
+        self._n = request.n or 1
         self._common = {"id": f"cmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
         self.with_usage = bool(request.stream_options and request.stream_options.include_usage)
 

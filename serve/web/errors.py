@@ -1,4 +1,4 @@
-"""Every error of the HTTP process is one `Fault`, rendered once. The path decides the shape: the service's or OpenAI's."""
+"""Every error is one `Fault`, rendered once. The path decides the shape: the service's or OpenAI's."""
 from __future__ import annotations
 
 import json

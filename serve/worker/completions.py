@@ -1,8 +1,8 @@
 """Writes texts on, and rates the tokens of prompts, a few tokens for each question.
 
 The pieces are small, so that a long completion does not make others wait, and ends when its reader leaves. A question
-holds all that its answer depends on, so any worker can go on with any text. What a worker keeps of texts in progress only
-saves it from reading them again.
+holds all that its answer depends on, so any worker can go on with any text. What a worker keeps of texts in progress
+only saves it from reading them again.
 """
 from __future__ import annotations
 

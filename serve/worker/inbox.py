@@ -66,6 +66,8 @@ class Inbox:
         frames = [frame(Kind.COUNTS, content=counts.to_json())]
         for number, result in results:
             self._questions.pop(number, None)
-            failed = isinstance(result, Exception)
-            frames.append(frame(Kind.FAILED, number) if failed else frame(Kind.ANSWER, number, result))
+            if isinstance(result, Exception):
+                frames.append(frame(Kind.FAILED, number))
+            else:
+                frames.append(frame(Kind.ANSWER, number, result))
         self._link.sendall(b"".join(frames))

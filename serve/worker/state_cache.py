@@ -118,7 +118,7 @@ class StateCache:
     def _line(self, before: _Entry | None, context: Context) -> _Line:
         """Return the line for a context that was read on from `before`.
 
-        It is the line of `before`, cut off there; or a new one, if a copy costs less than reading again what is cut off.
+        It is the line of `before`, cut off there; or a new one, if a copy costs less than reading the rest again.
         """
         if before is None:
             return _Line(self._model.start)
