@@ -24,7 +24,7 @@ _INVISIBLE = [0xAD, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x206
 _UNWANTED = {**_WINDOWS, **_SPACES, **dict.fromkeys(_CONTROLS + _INVISIBLE, "")}
 _DASH = re.compile(r"(?<!-)-{2,3}(?!-)|—|(?<=\s)[-–](?=\s|$)")
 
-_BREAK = re.compile(r"<\s*/?\s*(?:br|p)\s*/?\s*>", re.IGNORECASE)
+_BREAK = re.compile(r"<\s*(?:/\s*)?(?:br|p)\s*(?:/\s*)?>", re.IGNORECASE)
 _TAG = re.compile(r"</?[A-Za-z][^<>]{0,200}>")
 
 
@@ -58,23 +58,27 @@ def plain(text: str) -> str:
 
 # ---- Wikipedia text as WikiText has it: a line a row, headings between "=", punctuation set apart by spaces.
 
-_WIKI_HEADING = re.compile(r"=(?: =)* .* =(?: =)*")
 _WIKI_JOINED = re.compile(r" @([-,.])@ ")
 _WIKI_APOSTROPHE = re.compile(r"(?<=\w) (?=(?:n't|'(?:s|t|d|m|re|ve|ll))\b)")
 
 
 def wiki(text: str) -> str:
     """WikiText: `1 @,@ 200` is one word again, as are `dog 's` and `did n't`. Headings, being no sentences, go."""
-    kept = (line for line in map(str.strip, text.split("\n")) if not _WIKI_HEADING.fullmatch(line))
+    kept = (line for line in map(str.strip, text.split("\n")) if not _is_wiki_heading(line))
     return _tidy_all(_WIKI_APOSTROPHE.sub("", _WIKI_JOINED.sub(r"\1", line)) for line in kept)
+
+
+def _is_wiki_heading(line: str) -> bool:
+    """True for "= Title =" and "= = Part = ="."""
+    return len(line) > 3 and line.startswith("= ") and line.endswith(" =")
 
 
 # ---- Conversations, mail, notes.
 
 _TURN = re.compile(r"(?<=[.!?]) ?<v [^<>\n]{1,60}>|\[A\]")  # a speaker's name in subtitles; "answer"
 _REMARK = re.compile(
-    r"\[\](?:\((?:\S*\))?)?"  # what is left of a link or picture
-    r"|\[(?:[^\w\]\n]*|\\?\d[\d:.,\\ -]*|(?i:unintelligible|inaudible|laughter|laughs|crosstalk))\]"  # [...], [1], times
+    r"\[\](?:\((?:[^\s\[()]{0,200}\))?)?"  # what is left of a link or picture
+    r"|\[(?:[^\w\[\]\n]{0,40}|\\?\d[\d:.,\\ -]*|(?i:unintelligible|inaudible|laughter|laughs|crosstalk))\]"  # [...], [1], times
     r"|\b[Dd]lg-[0-9a-f-]{36}\b"  # the number of a dialogue
 )
 _MARK_OF_LINE = re.compile(r"(?m)^[ \t]*(?:[-*•>:][ \t]+)+")
@@ -91,9 +95,9 @@ def informal(text: str) -> str:
 # ---- Docstrings.
 
 _RULE = re.compile(r"\s*[^\w\s]{3,}\s*")
-_MARKUP = re.compile(r"(?::\w+)?:\w+:(?=`)|[`|]|\*(?=\w[\w ]*\*)|(?<=\w)\*|(?m:^\s*[-*•]\s)")
-_ITEM = re.compile(r"\n(?=\s*(?:[-*•]|\d+\.)\s)")
-_WORD = re.compile(r"[\"'(]*[^\W\d_]+(?:['’-][^\W\d_]+)*[\"')]*[.,:;!?]*[\"')]*")
+_MARKUP = re.compile(r"(?::\w+)?:\w+:(?=`)|[`|]|\*(?=\w[\w ]*\*)|(?<=\w)\*|(?m:^[^\S\n]*[-*•]\s)")
+_ITEM = re.compile(r"\n(?=[^\S\n]*(?:[-*•]|\d+\.)\s)")
+_WORD = re.compile(r"[\"'(]*[^\W\d_]+(?:['’-][^\W\d_]+)*[\"')]*(?:[.,:;!?]+[\"')]*)?")
 
 
 def docstrings(text: str) -> str:
