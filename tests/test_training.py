@@ -179,7 +179,8 @@ def test_adapting_adds_the_texts_words_and_keeps_the_lists(tmp_path, tiny_bundle
     start = write_bundle(tmp_path / "start", bundle.content["model.pt"], bundle.content["tokenizer.json"].decode(), {
         **bundle.metadata, **lists, "name": "start", "cache": {"theta": 6.0, "weight": 0.25, "size": 300}})
     text = tmp_path / "mine.txt"
-    text.write_text("\n\n".join(["You went to the Zorblax today.", "I ran to the park once."] * 60 + ["I walked to a quux."]))
+    lines = [f"You went to the Zorblax {('today', 'again', 'once', 'now')[i % 4]}{'.!?'[i % 3]}" for i in range(120)]
+    text.write_text("\n\n".join([*lines, "I walked to a quux."]))
     out = tmp_path / "run"
     assert main(["train", "--corpus", str(text), "--out", str(out), *TINY, "--start-from", str(start.path),
                  "--start-vocabulary", "extend", "--batch-size", "4"]) == 0
