@@ -177,9 +177,10 @@ def test_adapting_adds_the_texts_words_and_keeps_the_lists(tmp_path, tiny_bundle
     bundle = open_bundle(tiny_bundle)
     lists = {"stock_names": ["London"], "half_words": ["zoo"], "names_of_few_documents": ["They", "You"]}
     start = write_bundle(tmp_path / "start", bundle.content["model.pt"], bundle.content["tokenizer.json"].decode(), {
-        "name": "start", **bundle.metadata, **lists, "cache": {"theta": 6.0, "weight": 0.25, "size": 300}})
+        **bundle.metadata, **lists, "name": "start", "cache": {"theta": 6.0, "weight": 0.25, "size": 300}})
     text = tmp_path / "mine.txt"
-    text.write_text("\n\n".join(["You went to the Zorblax today.", "I ran to the park once."] * 60 + ["I walked to a quux."]))
+    lines = [f"You went to the Zorblax {('today', 'again', 'once', 'now')[i % 4]}{'.!?'[i % 3]}" for i in range(120)]
+    text.write_text("\n\n".join([*lines, "I walked to a quux."]))
     out = tmp_path / "run"
     assert main(["train", "--corpus", str(text), "--out", str(out), *TINY, "--start-from", str(start.path),
                  "--start-vocabulary", "extend", "--batch-size", "4"]) == 0
@@ -187,8 +188,9 @@ def test_adapting_adds_the_texts_words_and_keeps_the_lists(tmp_path, tiny_bundle
     assert {"Zorblax", "once", "market"} <= set(model.vocabulary.words) and "quux" not in model.vocabulary.words
     assert "Zorblax" in [word.word for word in model.next_words("You went to the", 2)]
     assert model.next_words("You went to the", 1, partial="zo")[0].word == "Zorblax"
-    assert {key: model.metadata[key] for key in lists} == {**lists, "names_of_few_documents": ["They"]}  # the text has You
-    assert model.metadata["cache"] == {"theta": 6.0, "weight": 0.25, "size": 300}
+    metadata = open_bundle(out / "bundle").metadata
+    assert {key: metadata[key] for key in lists} == {**lists, "names_of_few_documents": ["They"]}  # the text has You
+    assert metadata["cache"] == {"theta": 6.0, "weight": 0.25, "size": 300}
     said = capsys.readouterr().err
     assert "before: start, with cache" in said and "Suggestions before and after" in said
     assert "Gained on text that was not trained on: perplexity" in said and "too little to tell" in said
