@@ -4,8 +4,8 @@
     tokenizer.json  the vocabulary (see lm.vocabulary)
     bundle.json     the description (see `Description`)
 
-The check sums show damage, not intent: whoever changes a file can change its sum. A bundle may come from a stranger, so its
-files are regular ones of bounded size, and lm.archive reads the model as data.
+The check sums show damage, not intent: whoever changes a file can change its sum. A bundle may come from a stranger, so
+its files are regular ones of bounded size, and lm.archive reads the model as data.
 """
 from __future__ import annotations
 
@@ -71,11 +71,14 @@ class Training(Part):
 
 
 class CacheNumbers(Part):
-    """The fields of `lm.continuous_cache.CacheSettings`."""
+    """Fields of `lm.continuous_cache.CacheSettings`; those that are missing have its defaults."""
 
-    theta: float = Field(ge=0, allow_inf_nan=False)
-    weight: float = Field(ge=0, le=1)
-    size: int = Field(ge=0)
+    theta: float | None = Field(None, ge=0, allow_inf_nan=False)
+    weight: float | None = Field(None, ge=0, le=1)
+    size: int | None = Field(None, ge=0)
+
+    def given(self) -> dict[str, Any]:
+        return self.model_dump(include={"theta", "weight", "size"}, exclude_none=True)
 
 
 class Description(Part):

@@ -55,8 +55,7 @@ class Model:
                  blocklist: Collection[str] | None = None) -> None:
         described = bundle.description
         self.name, self.vocabulary, self.program = described.name, vocabulary, program
-        cache = described.cache
-        self.cache = CacheSettings(cache.theta, cache.weight, cache.size) if cache else CacheSettings()
+        self.cache = CacheSettings(**described.cache.given()) if described.cache else CacheSettings()
         self._ranking = Ranking(vocabulary, read_blocklist() if blocklist is None else blocklist,
                                 described.names_of_few_documents, described.stock_names, described.half_words)
         start = program.read(torch.tensor([[EOS_ID]]), torch.tensor([1]), program.initial_state(1))
@@ -129,7 +128,8 @@ class Model:
     def rank(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
              emoji: bool = False, exclude: Collection[str] = ()) -> list[Word]:
         """The k best words of a distribution: see `Ranking.best`."""
-        return self._ranking.best(distribution, k, partial=partial, punctuation=punctuation, emoji=emoji, exclude=exclude)
+        return self._ranking.best(distribution, k, partial=partial, punctuation=punctuation, emoji=emoji,
+                                  exclude=exclude)
 
     @torch.inference_mode()
     def score(self, text: str) -> list[Scored]:
