@@ -4,8 +4,8 @@
     tokenizer.json  the vocabulary (see lm.vocabulary)
     bundle.json     the description (see `Description`)
 
-The check sums show damage, not intent: whoever changes a file can change its sum. A bundle may come from a stranger, so its
-files are regular ones of bounded size, and lm.archive reads the model as data.
+The check sums show damage, not intent: whoever changes a file can change its sum. A bundle may come from a stranger, so
+its files are regular ones of bounded size, and lm.archive reads the model as data.
 """
 from __future__ import annotations
 
@@ -255,6 +255,6 @@ def _remove_leftovers(folder: Path) -> None:
     """Remove what `write_bundle` left beside the folder when its process was killed, and nothing else."""
     leftover = re.compile(rf"\.{re.escape(folder.name)}\.part-\w+(\.old)?")
     for path in folder.parent.iterdir():
-        if leftover.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            if {file.name for file in path.iterdir()} <= {MODEL, TOKENIZER, DESCRIPTION}:
-                shutil.rmtree(path, ignore_errors=True)
+        is_folder = leftover.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+        if is_folder and {file.name for file in path.iterdir()} <= {MODEL, TOKENIZER, DESCRIPTION}:
+            shutil.rmtree(path, ignore_errors=True)
