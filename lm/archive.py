@@ -1,12 +1,12 @@
 """Read a TorchScript archive as data: the tree of its modules, with their numbers and tensors.
 
-The archive also holds a program. This module never looks at it, so nothing that the program says can happen. The archive may
-come from a stranger: every size that it states is checked against the bytes that are there, and what is read takes no more
-memory than the archive itself. This module needs nothing but Python's standard library.
+The archive also holds a program. This module never looks at it, so nothing that the program says can happen. The
+archive may come from a stranger: every size that it states is checked against the bytes that are there, and all that is
+read is no larger than the archive itself. This module needs nothing but Python's standard library.
 
-An archive is a zip file (format: torch/csrc/jit/docs/serialization.md in PyTorch). Its member `data.pkl` is a pickle of the
-modules, in which a tensor is a reference to the member `data/N` that holds its numbers. Python's own unpickler is made to
-call functions. The one here knows only the opcodes that an export has, and makes values alone.
+An archive is a zip file (format: torch/csrc/jit/docs/serialization.md in PyTorch). Its member `data.pkl` is a pickle of
+the modules, in which a tensor is a reference to the member `data/N` that holds its numbers. Python's own unpickler is
+made to call functions. The one here knows only the opcodes that an export has, and makes values alone.
 """
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 MOST_MEMBERS = 10_000
 LARGEST_PICKLE = 500_000  # bytes: about 1,000 recurrent layers
 
-_TYPES = {"CharStorage": ("int8", 1), "FloatStorage": ("float32", 4)}  # class of a storage → type of a number, its bytes
+_TYPES = {"CharStorage": ("int8", 1), "FloatStorage": ("float32", 4)}  # a storage → type of its numbers, their bytes
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 
 
 class Numbers(NamedTuple):
-    """A tensor: its type ("int8" or "float32"), its shape, and its numbers row by row, as many bytes as the shape needs."""
+    """A tensor: its type ("int8" or "float32"), its shape, and its numbers row by row. `data` has the shape's size."""
 
     type: str
     shape: tuple[int, ...]
@@ -49,11 +49,11 @@ class _Global(NamedTuple):
 class _Storage(NamedTuple):
     kind: str
     member: str
-    count: int  # of numbers
+    size: int  # in numbers
 
 
 def read_archive(archive: bytes) -> Module:
-    """The outermost module of an archive. Raises ValueError where it is no archive, or has what no export of Nextword has."""
+    """The outermost module of an archive. Raises ValueError unless it is one as Nextword exports it."""
     try:
         if archive.count(b"PK\x01\x02") > MOST_MEMBERS:  # the mark of a member in the zip file's directory
             raise ValueError(f"it has more than {MOST_MEMBERS:,} members")
@@ -93,6 +93,7 @@ class _Archive:
         stack: list[Any] = []
         marks: list[int] = []
         memo: dict[int, Any] = {}
+        argument: Any
         for opcode, argument, _ in pickletools.genops(pickle):
             match opcode.name:
                 case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE":
@@ -113,7 +114,8 @@ class _Archive:
                     stack.append(tuple(_taken(stack, marks.pop())))
                 case "SETITEMS":
                     items = _taken(stack, marks.pop())
-                    _check(type(stack[-1]) is dict and all(type(key) is str for key in items[::2]), "a dict has odd keys")
+                    fits = type(stack[-1]) is dict and all(type(key) is str for key in items[::2])
+                    _check(fits, "a dict has keys that are not text")
                     stack[-1].update(zip(items[::2], items[1::2]))
                 case "BINPERSID":
                     stack.append(_storage(*stack.pop()))
@@ -128,8 +130,8 @@ class _Archive:
                     stack[-1].state = state
                 case "REDUCE":
                     function, arguments = _taken(stack, -2)
-                    is_hooks = function == ("collections", "OrderedDict") and arguments == ()  # a tensor's, always empty
-                    stack.append({} if is_hooks else self._numbers(function, *arguments[:4]))
+                    is_dict = function == ("collections", "OrderedDict") and arguments == ()  # of a tensor's hooks
+                    stack.append({} if is_dict else self._numbers(function, *arguments[:4]))
                 case "STOP":
                     return stack.pop()
                 case name:
@@ -139,11 +141,11 @@ class _Archive:
         _check(function == ("torch._utils", "_rebuild_tensor_v2"), "data.pkl calls a function other than for tensors")
         fits = isinstance(storage, _Storage) and _is_shape(shape) and _is_shape(strides)
         _check(fits, "a tensor has no numbers, or is neither a vector nor a matrix")
-        fits = offset == 0 and strides == (*shape[1:], 1) and storage.count == math.prod(shape)
+        fits = offset == 0 and strides == (*shape[1:], 1) and storage.size == math.prod(shape)
         _check(fits, "a tensor is not all of its numbers row by row")
         kind, width = _TYPES[storage.kind]
-        data = self._member(storage.member, storage.count * width)
-        _check(len(data) == storage.count * width, f"{storage.member} has {len(data):,} bytes, too few for its tensor")
+        data = self._member(storage.member, storage.size * width)
+        _check(len(data) == storage.size * width, f"{storage.member} has {len(data):,} bytes, too few for its tensor")
         return Numbers(kind, shape, bytearray(data))
 
 

@@ -258,6 +258,6 @@ def _remove_leftovers(folder: Path) -> None:
     """Remove what `write_bundle` left beside the folder when its process was killed, and nothing else."""
     leftover = re.compile(rf"\.{re.escape(folder.name)}\.part-\w+(\.old)?")
     for path in folder.parent.iterdir():
-        if leftover.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            if {file.name for file in path.iterdir()} <= {MODEL, TOKENIZER, DESCRIPTION}:
-                shutil.rmtree(path, ignore_errors=True)
+        is_folder = leftover.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+        if is_folder and {file.name for file in path.iterdir()} <= {MODEL, TOKENIZER, DESCRIPTION}:
+            shutil.rmtree(path, ignore_errors=True)

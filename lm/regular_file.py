@@ -1,4 +1,4 @@
-"""Read a file that somebody else may have put there: it may turn out to be a FIFO, a device or larger than the memory."""
+"""Read a file that a stranger may have put there: it may be a FIFO, a device, or larger than the memory."""
 from __future__ import annotations
 
 import errno

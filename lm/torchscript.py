@@ -1,7 +1,7 @@
 """A trained network as TorchScript: the one module that knows the format, so that it can be replaced.
 
-The exported program is self-contained: `torch.jit.load` reads it without this project. This project itself does not run it,
-as an archive may come from a stranger: `load` takes the weights alone, and compiles the program below with them.
+The exported program is self-contained: `torch.jit.load` reads it without this project. This project itself does not
+run it, as an archive may come from a stranger: `load` takes the weights alone and compiles its own program with them.
 
 The program holds the forward pass alone, in 32-bit floats or with 8-bit weights:
 
@@ -23,13 +23,16 @@ without VNNI. The products are sums of integers, so an answer depends neither on
 text was cut into calls: to the last bit, where the layers' sizes are multiples of 32, which the processor's vectors
 divide. The embedding and the output layer are one matrix, stored once.
 """
+# To mypy every attribute of a module is a Tensor or a Module; TorchScript finds the types itself, and checks them.
+# mypy: disable-error-code="operator,assignment,call-overload"
 from __future__ import annotations
 
 import io
 import math
 import warnings
-from collections.abc import Callable
-from typing import Any, List, Optional, Tuple, Union  # TorchScript on Python 3.10 reads these, not `list[...]`
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import List, Optional, Tuple, Union  # TorchScript on Python 3.10 reads these, not `list[...]`
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +68,8 @@ class _QuantizedLinear(nn.Module):
     1 + 1 / (2 * LEVELS) times.
     """
 
-    __constants__ = ["levels"]  # of several, torch would write them in an order that changes from process to process
+    # With several constants, torch would write them in an order that changes from process to process.
+    __constants__ = ("levels",)
 
     def __init__(self, weight: Tensor, scales: Tensor, bias: Tensor, step: float) -> None:
         super().__init__()
@@ -98,7 +102,8 @@ class _QuantizedLinear(nn.Module):
         return y.reshape(x.shape[:-1] + [y.size(1)])
 
     def product(self, steps: Tensor) -> Tensor:
-        return torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(steps, 1.0, self.levels + 1, self.packed)
+        zero = self.levels + 1
+        return torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(steps, 1.0, zero, self.packed)
 
     @torch.jit.export
     def rows(self, ids: Tensor) -> Tensor:
@@ -184,7 +189,7 @@ _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
 class _Inference(nn.Module):
-    """The forward pass, written for TorchScript; `linear(place, outputs, inputs)` makes the linear map at a place of it."""
+    """The forward pass, written for TorchScript. `linear(place, outputs, inputs)` makes the map at each place."""
 
     def __init__(self, architecture: Architecture, linear: Callable[[str, int, int], nn.Module]) -> None:
         super().__init__()
@@ -203,9 +208,8 @@ class _Inference(nn.Module):
             layers.append(_LSTMLayer(x, h, smaller, a.output_size, a.hidden_size))
         self.layers = nn.ModuleList(layers)
         self.words = linear("words", a.vocabulary_size, a.embedding_size)
-        self.projection = nn.Identity()
-        if a.output_size != a.embedding_size:
-            self.projection = linear("projection", a.embedding_size, a.output_size)
+        fits = a.output_size == a.embedding_size
+        self.projection = nn.Identity() if fits else linear("projection", a.embedding_size, a.output_size)
         self.state_size = sum(a.state_sizes)
         self.output_size = a.output_size
 
@@ -315,7 +319,8 @@ def _inputs(network: Network, tokens: Tensor) -> dict[str, tuple[float, Tensor]]
         return module
 
     inference = _Inference(network.architecture, linear)
-    outputs, _ = inference.read_all(tokens, torch.full((len(tokens),), tokens.shape[1]), inference.initial_state(len(tokens)))
+    lengths = torch.full((len(tokens),), tokens.shape[1])
+    outputs, _ = inference.read_all(tokens, lengths, inference.initial_state(len(tokens)))
     for output in outputs.flatten(0, 1).split(256):
         inference.log_probs(output)
     return {place: (HEADROOM * largest[place], moments[place] / count[place]) for place in largest}
@@ -330,7 +335,7 @@ def save(module: torch.jit.ScriptModule) -> bytes:
 
 @torch.no_grad()
 def load(archive: bytes) -> torch.jit.ScriptModule:
-    """The program that `save` gave: this project's own, with the archive's weights. The archive's program is not looked at.
+    """The program that `save` gave: this project's own, with the archive's weights. The archive's own is never read.
 
     Raises ValueError where the archive is not as `save` writes it: see lm.archive.
     """
@@ -380,7 +385,7 @@ def _linear(module: Module, place: str, outputs: int, inputs: int) -> nn.Module:
 
 
 def _tensor(numbers: Numbers, type: str, *shape: int) -> Tensor:
-    """A tensor in memory aligned as torch aligns it. Raises ValueError where it is not of this type and shape, or has infinity or NaN."""
+    """A tensor in memory of its own. Raises ValueError if type or shape differ, or a number is not finite."""
     if (numbers.type, numbers.shape) != (type, shape):
         raise ValueError(f"a tensor is {numbers.type} {numbers.shape} where the network has {type} {shape}")
     tensor = torch.frombuffer(numbers.data, dtype=getattr(torch, type)).view(shape).clone()
@@ -415,10 +420,10 @@ def _weight_and_bias(linear: torch.jit.ScriptModule) -> tuple[Tensor, Tensor]:
     return linear.rows(torch.arange(outputs)), linear(torch.zeros(1, inputs))[0]
 
 
-class _quiet(warnings.catch_warnings):
-    """TorchScript and quantised tensors are deprecated upstream; that is said here, not on every user's terminal."""
-
-    def __enter__(self):
-        super().__enter__()
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep from users' terminals that TorchScript and quantised tensors are deprecated upstream."""
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"(?s).*(torch\.jit|TorchScript)")
         warnings.filterwarnings("ignore", message=r"(?s).*quantized tensor creation functions")
+        yield

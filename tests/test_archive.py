@@ -1,4 +1,4 @@
-"""A bundle made by a stranger is read as data: it runs nothing, reads nothing but itself, and is refused in one line."""
+"""A bundle made by a stranger is read as data: it runs nothing, and it reads nothing but itself."""
 from __future__ import annotations
 
 import io
@@ -139,8 +139,8 @@ def test_what_the_pickle_says_is_checked(model, reason, changes):
     content = members(model)
     for old, new in changes.items():
         old = old if old.startswith(b"G..") else re.escape(old)
-        content["archive/data.pkl"], count = re.subn(old, lambda _: new, content["archive/data.pkl"], flags=re.DOTALL)
-        assert count
+        assert re.search(old, content["archive/data.pkl"], re.DOTALL)
+        content["archive/data.pkl"] = new.join(re.split(old, content["archive/data.pkl"], flags=re.DOTALL))
     with pytest.raises(ValueError, match=reason):
         torchscript.load(zipped(content))
 
@@ -298,7 +298,7 @@ def test_odd_descriptions_are_refused(bundle, text):
 
 
 def test_writing_a_bundle_removes_its_own_leftovers_alone(tmp_path):
-    kept = [tmp_path / name for name in (".new.backup", ".new.part-12345678", ".new.part-abcdefgh.old", ".newer.part-1")]
+    kept = [tmp_path / name for name in (".new.backup", ".new.part-1", ".new.part-abcdefgh.old", ".newer.part-1")]
     for folder in kept:
         folder.mkdir()
         (folder / "letter.txt").write_text("dear all")
