@@ -19,7 +19,6 @@ from nextword.training.recipe import Recipe
 class Size(NamedTuple):
     name: str
     settings: dict  # of a recipe
-    wanted: float  # times as many tokens/s as the straightforward loop
 
 
 class Job(NamedTuple):
