@@ -1,4 +1,5 @@
 """The benchmark of training: both loops train the same network, and the figures are those of the processes."""
+
 from __future__ import annotations
 
 import json
