@@ -81,7 +81,7 @@ bench-serve: .venv/bench.stamp
 bench-train: .venv/train.stamp
 	$(python) tests.benchmarks.training $(call option,corpus,CORPUS) $(ARGS)
 
-replicas: .venv/serve.stamp
+replicas: .venv/bench.stamp
 	$(python) tests.benchmarks.serving.replicas $(call option,bundle,BUNDLE) $(ARGS)
 
 torture: .venv/test.stamp

@@ -1,9 +1,7 @@
-"""`python -m nextword.lm evaluate`: its figures, against counting by hand."""
+"""`nextword evaluate`: its figures, against counting by hand."""
 import json
 import math
 import random
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 import torch
 
 from nextword.lm import BundleError, load
+from nextword.lm.command import main
 from nextword.lm.context import Distribution
 from nextword.lm.continuous_cache import CacheSettings
 from nextword.lm.vocabulary import EOS_ID, UNK_ID, has_letter
@@ -194,27 +193,27 @@ def test_dynamic_evaluation_learns_from_the_text_and_forgets_it(tiny_run):
     assert all(torch.equal(value, weights[name]) for name, value in run.network.state_dict().items())
 
 
-def test_the_command_tunes_a_run_on_validation_text_once(tiny_run, corpus_file):
+def test_the_command_tunes_a_run_on_validation_text_once(tiny_run, corpus_file, capsys):
     settings = tiny_run / "adaptation.json"
-    command = [sys.executable, "-m", "nextword.lm", "evaluate", "--run", str(tiny_run), "--corpus", str(corpus_file), "--tokens", "300",
-               "--tune-tokens", "200", "--sample", "50", "--dynamic"]
-    run = subprocess.run([*command, "--json"], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert "validation text" in run.stderr
-    figures = json.loads(run.stdout)
+    command = ["evaluate", "--run", str(tiny_run), "--corpus", str(corpus_file), "--tokens", "150", "--tune-tokens", "100",
+               "--sample", "20", "--dynamic"]
+    assert main([*command, "--json"]) == 0
+    output = capsys.readouterr()
+    assert "validation text" in output.err
+    figures = json.loads(output.out)
     for way in ("cache", "dynamic", "dynamic_cache"):
         assert 1 < figures[way]["perplexity"] < 10
     kept = settings.read_bytes()
-    again = subprocess.run([*command, "--no-cache"], capture_output=True, text=True)
-    assert again.returncode == 0 and "Tuning" not in again.stderr and settings.read_bytes() == kept
-    assert "dynamic" in again.stdout and "dynamic + cache" not in again.stdout
+    assert main([*command, "--no-cache"]) == 0
+    output = capsys.readouterr()
+    assert "Tuning" not in output.err and settings.read_bytes() == kept
+    assert "dynamic" in output.out and "dynamic + cache" not in output.out
     settings.unlink()
 
 
-def test_an_ngram_is_measured_on_the_same_tokens(tiny_model, tiny_bundle, corpus_file, tmp_path, capfd, monkeypatch):
+def test_an_ngram_is_measured_on_the_same_tokens(tiny_model, tiny_bundle, corpus_file, tmp_path, capfd):
     pytest.importorskip("kenlm", reason="the package kenlm reads n-grams")
-    monkeypatch.setattr(sys, "argv", ["ngram", "--bundle", str(tiny_bundle), "--corpus", str(corpus_file)])
-    assert ngram.main() == 0
+    assert main(["ngram", "--bundle", str(tiny_bundle), "--corpus", str(corpus_file)]) == 0
     lines = capfd.readouterr().out.splitlines()
     corpus = load_corpus(str(corpus_file))
     paragraphs = [line for document in corpus.documents("train") for line in document.split("\n") if line]
@@ -230,22 +229,21 @@ def test_an_ngram_is_measured_on_the_same_tokens(tiny_model, tiny_bundle, corpus
         ngram.NGram(corpus_file)
 
 
-def test_the_command(tiny_bundle, corpus_file):
-    command = [sys.executable, "-m", "nextword.lm", "evaluate", "--bundle", str(tiny_bundle), "--corpus", str(corpus_file)]
-    run = subprocess.run([*command, "--split", "test", "--json"], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    figures = json.loads(run.stdout)
+def test_the_command(tiny_bundle, corpus_file, capsys):
+    command = ["evaluate", "--bundle", str(tiny_bundle), "--corpus", str(corpus_file)]
+    assert main([*command, "--split", "test", "--tokens", "600", "--sample", "100", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
     assert 1 < figures["perplexity"] < 6 and "<eos>" in figures["perplexity_definition"]
-    assert figures["oov_rate"] == 0 and figures["tokens"] > figures["words"] > 100
+    assert figures["oov_rate"] == 0 and figures["tokens"] > figures["words"] > 50
     assert figures["top1"] < figures["top3"] < figures["top5"] and figures["word_top1"] < figures["word_top5"]
     assert {"perplexity", "keystroke_savings", "unknown", "long"} <= figures["cache"].keys()
-    table = subprocess.run([*command, "--tokens", "200", "--history"], capture_output=True, text=True)
-    assert table.returncode == 0 and "history" in table.stdout and "±" in table.stdout
-    for option in (["--dynamic"], ["--run", str(tiny_bundle)], ["--tokens", "0"]):
-        refused = subprocess.run([*command, *option], capture_output=True, text=True)
-        assert refused.returncode == 2 and option[0] in refused.stderr
-    wrong = subprocess.run([*command[:-1], "no-such-corpus"], capture_output=True, text=True)
-    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1 and "no-such-corpus" in wrong.stderr
+    assert main([*command, "--tokens", "200", "--sample", "20", "--history"]) == 0
+    table = capsys.readouterr().out
+    assert "history" in table and "±" in table
+    for options in (["--dynamic"], ["--run", str(tiny_bundle)], ["--tokens", "0"], ["--corpus", "no-such-corpus"]):
+        assert main([*command, *options]) == 2
+        error = capsys.readouterr().err
+        assert options[options[0] == "--corpus"] in error and error.count("\n") == 1
 
 
 def test_pretokenized_benchmarks_are_read_as_one_text(tmp_path):

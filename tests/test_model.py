@@ -206,13 +206,14 @@ def test_a_bundle_is_written_whole_or_not_at_all(tiny_bundle, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "new"]
 
 
-def test_predict_on_the_command_line(tiny_bundle, tiny_model):
-    command = [sys.executable, "-W", "default", "-m", "nextword.lm", "predict", "I went to the", "-k", "3", "--bundle", str(tiny_bundle)]
-    plain = subprocess.run(command, capture_output=True, text=True)
+def test_predict_on_the_command_line(tiny_bundle, tiny_model, capsys):
+    command = ["predict", "I went to the", "-k", "3", "--bundle", str(tiny_bundle)]
+    plain = subprocess.run([sys.executable, "-W", "default", "-m", "nextword.lm", *command], capture_output=True, text=True)
     assert plain.returncode == 0 and plain.stderr == ""
     expected = tiny_model.next_words("I went to the", k=3)
     assert [line.split()[0] for line in plain.stdout.splitlines()] == [word.word for word in expected]
-    answer = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True).stdout)
+    assert main([*command, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
     assert answer["model"] == "tiny" and answer["words"][0]["logprob"] == pytest.approx(expected[0].logprob)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from nextword.lm import load
+from nextword.lm.command import main
 from nextword.lm.blocklist import read_blocklist
 from nextword.lm.bundle import open_bundle, write_bundle
 from nextword.lm.context import Distribution
@@ -136,12 +137,13 @@ def test_the_blocklist_is_a_file_of_words(tmp_path, tiny_bundle, capsys):
     assert read_blocklist("none") == ()
     (tmp_path / "mine.txt").write_text("# mine\nStation  # a place\n\nPark\n")
     assert read_blocklist(tmp_path / "mine.txt") == ("Station", "Park")
-    command = [sys.executable, "-m", "nextword.lm", "predict", TEXT, "-k", "30", "--json", "--bundle", str(tiny_bundle)]
+    command = ["predict", TEXT, "-k", "30", "--json", "--bundle", str(tiny_bundle)]
     for source, missing in (("none", set()), (str(tmp_path / "mine.txt"), {"station", "park"})):
-        run = subprocess.run([*command, "--unprompted-blocklist", source], capture_output=True, text=True, check=True)
-        assert PLACES - {word["word"] for word in json.loads(run.stdout)["words"]} == missing
-    run = subprocess.run([*command, "--unprompted-blocklist", str(tmp_path / "no.txt")], capture_output=True, text=True)
-    assert run.returncode == 2 and run.stderr.count("\n") == 1 and "accepted: own, none" in run.stderr
+        assert main([*command, "--unprompted-blocklist", source]) == 0
+        assert PLACES - {word["word"] for word in json.loads(capsys.readouterr().out)["words"]} == missing
+    assert main([*command, "--unprompted-blocklist", str(tmp_path / "no.txt")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "accepted: own, none" in error
 
 
 def test_a_service_has_the_list_that_it_is_given(tmp_path, tiny_bundle):

@@ -86,9 +86,11 @@ def test_a_run_leaves_a_bundle_metrics_and_plots(finished):
     assert "tokens/s" in run.stderr and "perplexity" in run.stderr and "\r" not in run.stderr  # no terminal: plain lines
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_goes_on_to_the_same_weights(finished, corpus_file, tmp_path, number):
     out = tmp_path / "stopped"
+    if number == signal.SIGKILL:  # before that, the run could not write
+        refuse_large_files(corpus_file, out)
     process = subprocess.Popen(command(corpus_file, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for((out / "checkpoint.pt").exists, process)
     process.send_signal(number)
@@ -103,23 +105,19 @@ def test_a_stopped_run_goes_on_to_the_same_weights(finished, corpus_file, tmp_pa
     assert steps == sorted(set(steps))
 
 
-def test_a_run_that_could_not_write_goes_on_to_the_same_weights(finished, corpus_file, tmp_path):
-    out = tmp_path / "run"
-    # In blocks of 512 bytes: there is room for best.pt, but not for checkpoint.pt.
-    limited = ["sh", "-c", 'ulimit -f 300; exec "$@"', "sh", *command(corpus_file, out)]
+def refuse_large_files(corpus_file, out):
+    """Train where files have a limit: there is room for best.pt, but not for checkpoint.pt."""
+    limited = ["sh", "-c", 'ulimit -f 300; exec "$@"', "sh", *command(corpus_file, out)]  # in blocks of 512 bytes
     run = subprocess.run(limited, capture_output=True, text=True)
-    assert run.returncode == 2 and run.stderr.splitlines()[-1].startswith("nextword train: File too large. Once")
+    assert run.returncode == 2 and "File too large. Once" in run.stderr.splitlines()[-1]
     assert not (out / "checkpoint.pt").exists() and not (out / "bundle").exists() and not list(out.glob("*.part"))
     assert (out / "best.pt").exists()
-    resumed = subprocess.run(limited[4:], capture_output=True, text=True, env=environment("2"))
-    assert resumed.returncode == 0, resumed.stderr
-    assert same(weights(out), weights(finished[0])) and same_bundle(out, finished[0])
 
 
 def test_a_finished_run_is_not_trained_again(finished, corpus_file):
     before = os.stat(finished[0] / "best.pt").st_mtime_ns
-    run = subprocess.run(command(corpus_file, finished[0]), capture_output=True, text=True)
-    assert run.returncode == 0 and os.stat(finished[0] / "best.pt").st_mtime_ns == before
+    assert main(command(corpus_file, finished[0])[3:]) == 0
+    assert os.stat(finished[0] / "best.pt").st_mtime_ns == before
 
 
 def test_a_run_goes_on_with_its_text_elsewhere_and_is_refused_another_text(finished, corpus_file, tmp_path, capsys):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import bisect
 import json
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from nextword.lm.network import Architecture, Network
 from nextword.training.corpora import Corpus
 from nextword.training.files import write_atomically
 from nextword.training.loop import fit
+from nextword.training.machine import processor
 from nextword.training.measure import measure
 from nextword.training.plots import plot_comparison
 from nextword.training.recipe import Recipe
@@ -240,7 +240,7 @@ def _report(corpus: Corpus, plan: Plan, results: dict[str, dict]) -> str:
         "same schedule, dropout 0.2. Learning rates tried, with the validation perplexity after "
         f"{plan.trial_epochs:g} epochs: {tried}.",
         "",
-        f"Times are of one thread on {_processor()}, torch {torch.__version__}, in processor time (median of {plan.repeats}). "
+        f"Times are of one thread on {processor()}, torch {torch.__version__}, in processor time (median of {plan.repeats}). "
         "A recurrent network and the Transformer's cache of keys and values go on from what was read; without the cache the "
         "Transformer reads the whole context again for each word. The LSTM is trained with this project's own layer, the "
         "others with torch's.",
@@ -250,9 +250,3 @@ def _report(corpus: Corpus, plan: Plan, results: dict[str, dict]) -> str:
 
 def _milliseconds(times: dict[str, float]) -> str:
     return " | ".join(f"{value:.2f}" for value in times.values()) + " |"
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*: (.*)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
-    return found[1] if found else "this machine"

@@ -1,9 +1,9 @@
-"""How much memory a training takes, and how long its text takes to prepare, for texts of several sizes.
+"""The memory that a training needs and the time to prepare its text, for texts of several sizes.
 
-The texts are one corpus repeated. Counted is the memory that is the process's own (RssAnon); pages of memory-mapped files
-come and go as the system has room for them, and are counted apart (RssFile). Everything that is kept on disk goes into a
-temporary folder.
+The texts are one corpus repeated. "Own memory" is anonymous (RssAnon); pages of memory-mapped files, which come and go
+as the system has room for them, are counted apart (RssFile). Everything on disk goes into a temporary folder.
 """
+
 from __future__ import annotations
 
 import multiprocessing
@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from itertools import islice
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from nextword.training.recipe import Recipe
@@ -21,17 +22,22 @@ STEPS = 5
 
 
 def measure(corpus: str, megabytes: list[int], recipe: Recipe) -> list[dict]:
-    """For each size of text {"megabytes", "tokens", "seconds" by phase, "anonymous" and "file": peaks in bytes}."""
+    """Return for each size {"megabytes", "tokens", "seconds" by phase, "anonymous" and "file": peaks in bytes}."""
     return [_measured(corpus, size, recipe) for size in megabytes]
 
 
 def markdown(rows: list[dict]) -> str:
-    lines = ["| text, MB | tokens | own memory, MB | pages of files, MB | seconds: cleaned | counted | encoded | again |",
-             "|---|---|---|---|---|---|---|---|"]
+    """Return the figures as a table."""
+    lines = [
+        "| text, MB | tokens | own memory, MB | pages of files, MB | seconds: cleaned | counted | encoded | again |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for row in rows:
         seconds = " | ".join(f"{row['seconds'][phase]:,.0f}" for phase in ("clean", "count", "encode", "again"))
-        lines.append(f"| {row['megabytes']:,} | {row['tokens']:,} | {row['anonymous'] / 1e6:,.0f} | "
-                     f"{row['file'] / 1e6:,.0f} | {seconds} |")
+        lines.append(
+            f"| {row['megabytes']:,} | {row['tokens']:,} | {row['anonymous'] / 1e6:,.0f} | "
+            f"{row['file'] / 1e6:,.0f} | {seconds} |"
+        )
     return "\n".join(lines)
 
 
@@ -46,15 +52,19 @@ def _measured(corpus: str, megabytes: int, recipe: Recipe) -> dict:
             process = multiprocessing.get_context("spawn").Process(target=_train, args=(theirs, text, recipe))
             process.start()
             theirs.close()
-            found = ours.recv()
+            figures = ours.recv()
             process.join()
         finally:
             for name, value in kept.items():
-                os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
-    return {"megabytes": megabytes, **found}
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+    return {"megabytes": megabytes, **figures}
 
 
 def _write(corpus: str, path: Path, size: int) -> None:
+    """Write the text of a corpus again and again, until the file has so many bytes."""
     from nextword.training.corpora import load_corpus
 
     source = load_corpus(corpus)
@@ -66,7 +76,8 @@ def _write(corpus: str, path: Path, size: int) -> None:
                     return
 
 
-def _train(pipe, text: Path, recipe: Recipe) -> None:
+def _train(pipe: Connection, text: Path, recipe: Recipe) -> None:
+    """Prepare the text, do a few steps, and send the figures through the pipe."""
     from nextword.training.corpora import load_corpus
     from nextword.training.tokens import build_vocabulary, encode_split
     from nextword.training.trainer import Trainer, TrainingData
@@ -74,7 +85,8 @@ def _train(pipe, text: Path, recipe: Recipe) -> None:
     peaks, stop = {"RssAnon": 0, "RssFile": 0}, threading.Event()
     watching = threading.Thread(target=_watch, args=(peaks, stop))
     watching.start()
-    seconds, began = {}, time.perf_counter()
+    seconds: dict[str, float] = {}
+    began = time.perf_counter()
 
     def lap(phase: str) -> None:
         nonlocal began
@@ -94,12 +106,15 @@ def _train(pipe, text: Path, recipe: Recipe) -> None:
         trainer.train_step(inputs, targets)
     stop.set()
     watching.join()
-    pipe.send({"tokens": sum(map(len, tokens)), "seconds": seconds, "anonymous": peaks["RssAnon"],
-               "file": peaks["RssFile"]})
+    pipe.send(
+        {"tokens": sum(map(len, tokens)), "seconds": seconds, "anonymous": peaks["RssAnon"], "file": peaks["RssFile"]}
+    )
 
 
 def _watch(peaks: dict[str, int], stop: threading.Event) -> None:
+    """Update the peaks of this process's memory until stopped."""
     while not stop.wait(0.02):
         status = Path("/proc/self/status").read_text()
         for name in peaks:
-            peaks[name] = max(peaks[name], 1024 * int(re.search(rf"{name}:\s*(\d+) kB", status)[1]))
+            if size := re.search(rf"{name}:\s*(\d+) kB", status):
+                peaks[name] = max(peaks[name], 1024 * int(size[1]))

@@ -1,48 +1,64 @@
-"""The engine and the straightforward loop, each in a process of its own, which trains when it is told to."""
+"""The engine and the straightforward loop, each in a process of its own that trains when it is told to."""
+
 from __future__ import annotations
 
 import contextlib
 import multiprocessing
 import re
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import chain, islice
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
+
+from nextword.lm import malloc
+from nextword.lm.vocabulary import Vocabulary
+from nextword.training.corpora import Corpus, load_corpus
+from nextword.training.measure import measure
 from nextword.training.recipe import Recipe
+from nextword.training.tokens import build_vocabulary
+from nextword.training.trainer import Trainer, TrainingData, learning_rate
+from nextword.training.windows import Windows
+from tests.benchmarks.training.straightforward import StraightforwardLoop
 
 
 class Size(NamedTuple):
+    """A size of network: its name, and its settings of a recipe."""
+
     name: str
-    settings: dict  # of a recipe
-    wanted: float  # times as many tokens/s as the straightforward loop
+    settings: dict[str, Any]
 
 
 class Job(NamedTuple):
-    """What both are given."""
+    """The training that both do; `evaluated` is the number of tokens of validation text."""
 
     recipe: Recipe
     steps: int
-    evaluated: int  # tokens of validation text
+    evaluated: int
 
 
 @contextlib.contextmanager
-def started(which: str, job: Job) -> Iterator:
-    """A function that has the process do something: ask("train", steps) gives its seconds, ask("finish") the exact
-    validation perplexity and the peak memory in bytes."""
+def started(name: str, job: Job) -> Iterator[Callable[..., Any]]:
+    """Start a process, "engine" or "straightforward", and yield a function that gives it commands.
+
+    ask("train", steps) returns its seconds; ask("finish") returns the exact validation perplexity and the peak memory
+    in bytes. EOFError means that the process has died; its own message is on stderr.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, which, job), daemon=True)
+    process = context.Process(target=_work, args=(theirs, name, job), daemon=True)
     process.start()
     theirs.close()
 
-    def ask(*question):
-        ours.send(question)
-        return ours.recv()  # EOFError where it has died: its own message stands on stderr
+    def ask(*command: Any) -> Any:
+        ours.send(command)
+        return ours.recv()
 
     try:
         ours.recv()  # it is ready
@@ -53,94 +69,78 @@ def started(which: str, job: Job) -> Iterator:
         process.kill()
 
 
-def _work(pipe, which: str, job: Job) -> None:
-    import torch
-
+def _work(pipe: Connection, name: str, job: Job) -> None:
+    """Execute the commands that come through the pipe, until it is closed."""
     if job.recipe.threads:
         torch.set_num_threads(job.recipe.threads)
-    with tempfile.TemporaryDirectory(prefix="nextword-bench-") as folder, contextlib.suppress(EOFError):
-        rival = {"engine": _Engine, "straightforward": _Straightforward}[which](job, Path(folder))
+    with contextlib.suppress(EOFError):
+        rival = {"engine": Engine, "straightforward": Straightforward}[name](job)
         pipe.send("ready")
         while True:
             command, *arguments = pipe.recv()
             pipe.send(getattr(rival, command)(*arguments))
 
 
-class _Rival:
-    """The training loop as it is, driven step by step."""
+class Engine:
+    """This project's training, step by step."""
 
-    def __init__(self, job: Job, folder: Path):
-        from nextword.training.corpora import load_corpus
-        from nextword.training.trainer import Trainer, TrainingData
-
+    def __init__(self, job: Job) -> None:
         self.job = job
         corpus = load_corpus(job.recipe.corpus)
-        data = TrainingData.load(job.recipe, corpus, filled_vocabulary(corpus, job.recipe.vocabulary_size))
-        self.trainer = Trainer(job.recipe, data)
-        self.trainer.steps = job.steps  # the learning rate's schedule spans them
-        self.data, self.windows = data, endless(data.windows)
+        self.data = TrainingData.load(job.recipe, corpus, filled_vocabulary(corpus, job.recipe.vocabulary_size))
+        self.windows = endless(self.data.windows)
+        self.prepare(Trainer(job.recipe, self.data))
+
+    def prepare(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        trainer.steps = self.job.steps  # the learning rate's schedule spans them
+        malloc.keep_freed()  # as a training does before its first step
 
     def train(self, steps: int) -> float:
-        began = time.perf_counter()
+        """Train so many steps, and return the seconds that they took."""
+        begin = time.perf_counter()
         for inputs, targets in islice(self.windows, steps):
             self.step(inputs, targets)
-        return time.perf_counter() - began
+        return time.perf_counter() - begin
 
-    def step(self, inputs, targets) -> None:
+    def step(self, inputs: Tensor, targets: Tensor) -> None:
         self.trainer.train_step(inputs, targets)
 
-    def finish(self) -> dict:
+    def finish(self) -> dict[str, float | None]:
+        """Return the peak memory of the training, and the perplexity after it."""
         memory = peak_memory()
         return {"perplexity": self.perplexity(self.data.excerpts["validation"]), "memory": memory}
 
-    def perplexity(self, windows) -> float:
-        from nextword.training.measure import measure
-
-        return measure(self.trainer.kept, windows.epoch(0), windows.batch, self.job.evaluated, nullcontext)["perplexity"]
-
-
-class _Engine(_Rival):
-    """With what `fit` does before the first step."""
-
-    def __init__(self, job: Job, folder: Path):
-        from nextword.lm import malloc as memory
-
-        super().__init__(job, folder)
-        memory.keep_freed()
+    def perplexity(self, windows: Windows) -> float:
+        figures = measure(self.trainer.kept, windows.epoch(0), windows.batch, self.job.evaluated, nullcontext)
+        return figures["perplexity"]
 
 
-class _Straightforward(_Rival):
-    """The same windows, first weights and learning rates for the other loop."""
+class Straightforward(Engine):
+    """The other loop, on the same windows with the same first weights and learning rates."""
 
-    def __init__(self, job: Job, folder: Path):
-        from tests.benchmarks.training.straightforward import StraightforwardLoop
-        from nextword.training.trainer import learning_rate
+    def prepare(self, trainer: Trainer) -> None:
+        self.loop = StraightforwardLoop(trainer.network, self.job.recipe.clip_norm)
+        self.number = 0
 
-        super().__init__(job, folder)
-        self.loop = StraightforwardLoop(self.trainer.network, job.recipe.clip_norm)
-        self.rate, self.number = learning_rate, 0
-        del self.run.network, self.run.optimizer, self.trainer.kept, self.run.synchronised
-
-    def step(self, inputs, targets) -> None:
-        self.loop.step(inputs, targets, self.rate(self.job.recipe, self.number, self.job.steps))
+    def step(self, inputs: Tensor, targets: Tensor) -> None:
+        self.loop.step(inputs, targets, learning_rate(self.job.recipe, self.number, self.job.steps))
         self.number += 1
 
-    def perplexity(self, windows) -> float:
+    def perplexity(self, windows: Windows) -> float:
         return self.loop.perplexity(windows.epoch(0), self.job.evaluated)
 
 
-def endless(windows) -> Iterator:
+def endless(windows: Windows) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the windows of one epoch after the other."""
     number = 0
     while True:
         yield from windows.epoch(number)
         number += 1
 
 
-def filled_vocabulary(corpus, size: int):
-    """The vocabulary of a corpus, with words that never occur where it has fewer than `size`."""
-    from nextword.lm.vocabulary import Vocabulary
-    from nextword.training.tokens import build_vocabulary
-
+def filled_vocabulary(corpus: Corpus, size: int) -> Vocabulary:
+    """Return the vocabulary of a corpus, with words that never occur where it has fewer than `size`."""
     vocabulary = build_vocabulary(corpus, size, 1, False)
     missing = size - len(vocabulary)
     if not missing:
@@ -150,8 +150,11 @@ def filled_vocabulary(corpus, size: int):
 
 
 def peak_memory() -> int | None:
-    """Bytes of memory that this process has held at once, files' pages apart from what it has mapped included; None
-    where the system does not say."""
+    """Return the most bytes of resident memory that this process has had, pages of mapped files included.
+
+    None where the system does not tell.
+    """
     if sys.platform != "linux":
         return None
-    return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
+    peak = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return 1024 * int(peak[1]) if peak else None

@@ -1,8 +1,9 @@
 """The training loop that one writes first: float32, the softmax over all words, torch's own modules, Adam.
 
-It is what the engine is compared with, so nothing in it is slower than it has to be: the targets are a view, gradients
-are set to None, the optimizer is fused, and the output layer is tied to the embedding as the engine's is.
+The engine is compared with it, so it is as fast as such a loop can be: the targets are a view, gradients are set to
+None, the optimizer is fused, and the output layer is tied to the embedding as the engine's is.
 """
+
 from __future__ import annotations
 
 import math
@@ -13,11 +14,13 @@ from torch import Tensor, nn
 
 from nextword.lm.network import Network
 
+State = tuple[Tensor, Tensor]  # of an LSTM: hidden, cell
+
 
 class StraightforwardModel(nn.Module):
     """A network of the same shape and weights, of torch's modules."""
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network) -> None:
         super().__init__()
         a = network.architecture
         self.embedding = nn.Embedding(a.vocabulary_size, a.embedding_size)
@@ -25,26 +28,33 @@ class StraightforwardModel(nn.Module):
         fits = a.output_size == a.embedding_size
         self.projection = nn.Identity() if fits else nn.Linear(a.output_size, a.embedding_size)
         self.decoder = nn.Linear(a.embedding_size, a.vocabulary_size)
-        self.load_state_dict({
-            "embedding.weight": network.embedding.weight, "decoder.weight": network.embedding.weight,
-            "decoder.bias": network.bias,
-            **{f"projection.{name}": weight for name, weight in network.projection.named_parameters()},
-            **{f"lstm.{name.replace('_l0', f'_l{number}')}": weight
-               for number, layer in enumerate(network.recurrent) for name, weight in layer.named_parameters()}})
+        self.load_state_dict(
+            {
+                "embedding.weight": network.embedding.weight,
+                "decoder.weight": network.embedding.weight,
+                "decoder.bias": network.bias,
+                **{f"projection.{name}": weight for name, weight in network.projection.named_parameters()},
+                **{
+                    f"lstm.{name.replace('_l0', f'_l{number}')}": weight
+                    for number, layer in enumerate(network.recurrent)
+                    for name, weight in layer.named_parameters()
+                },
+            }
+        )
         self.decoder.weight = self.embedding.weight
 
-    def forward(self, tokens: Tensor, state):
+    def forward(self, tokens: Tensor, state: State | None) -> tuple[Tensor, State]:
         """tokens (time, batch) → logits (time, batch, vocabulary), the LSTM's state."""
         outputs, state = self.lstm(self.embedding(tokens), state)
         return self.decoder(self.projection(outputs)), state
 
 
 class StraightforwardLoop:
-    def __init__(self, network: Network, clip_norm: float):
+    def __init__(self, network: Network, clip_norm: float) -> None:
         self.model, self.clip_norm = StraightforwardModel(network), clip_norm
         self.optimizer = torch.optim.Adam(self.model.parameters(), fused=True)
         self.criterion = nn.CrossEntropyLoss()
-        self.state = None
+        self.state: State | None = None
 
     def step(self, inputs: Tensor, targets: Tensor, learning_rate: float) -> float:
         for group in self.optimizer.param_groups:
@@ -55,13 +65,14 @@ class StraightforwardLoop:
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.optimizer.step()
-        self.state = tuple(part.detach() for part in state)
+        self.state = (state[0].detach(), state[1].detach())
         return loss.item()
 
     @torch.no_grad()
     def perplexity(self, windows: Iterable[tuple[Tensor, Tensor]], tokens: int) -> float:
         """Over `tokens` of the windows, read with carried state."""
-        total, count, state = 0.0, 0, None
+        total, count = 0.0, 0
+        state: State | None = None
         for inputs, targets in windows:
             logits, state = self.model(inputs, state)
             total += nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()
