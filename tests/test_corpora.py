@@ -23,8 +23,11 @@ import datasets
 import pytest
 
 import nextword.training.corpora.hub
+from nextword.lm.command import main
 from nextword.training.corpora import cleaning
 from nextword.training.corpora import CorpusError, HubUnreachable, default_corpus, load_corpus
+from nextword.training.corpora.unsegmented import unsegmented_warning
+from tests.conftest import TINY
 
 WORDS = "the old clerk walked slowly along a quiet street and thought of his brother who lived by the sea".split()
 
@@ -707,3 +710,25 @@ def test_a_silent_hub_is_given_up_soon(silence, monkeypatch, capsys):
     assert default_corpus().name == "python-docs"
     said = capsys.readouterr().err
     assert re.fullmatch(r"the hub .*does not answer.* Taking python-docs instead of wikitext-2\.\n", said)
+
+
+CHINESE = "我昨天去商店买了很多东西因为今天晚上有朋友来我家吃饭。"
+
+
+@pytest.mark.parametrize("text, warned", [
+    (CHINESE, True), ("เมื่อวานฉันไปที่ร้านค้ากับเพื่อนของฉัน ", True), ("昨日は友達と一緒に新しいお店へ買い物に行きました。", True),
+    (" ".join(CHINESE), False), ("我 昨天 去 商店 买了 很多 东西 。", False), ("나는 어제 친구와 가게에 갔다. ", False),
+    ("We went to the 商店 yesterday. ", False), ("ฉัน ไป ที่ ร้านค้า กับ เพื่อน ", False), ("मैं कल दुकान गया। ", False), ("1984 ! ", False),
+])
+def test_text_without_spaces_is_told(text, warned):
+    warning = unsegmented_warning([text] * 50)
+    assert bool(warning) == warned
+    if warning:
+        assert "\n" not in warning and "told by spaces" in warning and "unknown" in warning
+
+
+def test_training_says_that_text_has_no_spaces(tmp_path, capsys):
+    (tmp_path / "chinese.txt").write_text("\n".join([CHINESE] * 200))
+    main(["train", "--corpus", str(tmp_path / "chinese.txt"), "--out", str(tmp_path / "run"), *TINY, "--epochs", "1"])
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("told by spaces" in line for line in lines) == 1

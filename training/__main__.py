@@ -54,6 +54,7 @@ def _train(arguments: argparse.Namespace, given: list[str]) -> int:
 
 def _train_in(processes: Processes, recipe: Recipe, out: Path | None) -> int:
     from nextword.training.corpora import default_corpus, load_corpus
+    from nextword.training.corpora.unsegmented import unsegmented_warning
     from nextword.training.export import export_run
     from nextword.training.loop import fit
     from nextword.training.plots import plot_run
@@ -64,6 +65,8 @@ def _train_in(processes: Processes, recipe: Recipe, out: Path | None) -> int:
         corpus = load_corpus(recipe.corpus, pretokenized=recipe.pretokenized) if recipe.corpus else default_corpus()
     out = out or Path("runs") / (re.sub(r"[^\w.+-]+", "-", corpus.name).strip("-.") or "run")
     print(f"Training on {corpus.name} in {out}", file=sys.stderr)
+    if not processes.rank and not recipe.pretokenized and (warning := unsegmented_warning(corpus.documents("train"))):
+        print(warning, file=sys.stderr)
     result = fit(recipe, corpus, out, processes)
     if processes.rank:
         return 0
