@@ -1,5 +1,4 @@
 """The recurrent networks on numbers: what they learn, and that nothing of the future leaks into them."""
-import argparse
 import csv
 import json
 import math
@@ -7,14 +6,14 @@ import math
 import pytest
 import torch
 
+from nextword.lm.command import Parser
 from nextword.training import regression
 from nextword.training.regression import Regressor, autoregression, built_in_series, error, last_value, prepare, train
 
 
 def run(*options: str) -> int:
-    parser = argparse.ArgumentParser()
-    regression.add_arguments(parser)
-    return regression.run(parser.parse_args(options))
+    parser = Parser("nextword regression")
+    return regression.command(parser)(parser.parse(options)) or 0
 
 
 def write_csv(path, **columns):

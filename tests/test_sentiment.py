@@ -1,11 +1,11 @@
 """The judgement of reviews: what is learned, and that no label leaks."""
-import argparse
 import json
 import random
 
 import pytest
 import torch
 
+from nextword.lm.command import Parser
 from nextword.training import sentiment
 from nextword.training.corpora import CorpusError
 from nextword.training.sentiment import load_reviews, pool
@@ -15,9 +15,8 @@ PLAIN = ["film", "plot", "actor", "scene", "music", "ending", "script", "camera"
 
 
 def run(*options: str) -> int:
-    parser = argparse.ArgumentParser()
-    sentiment.add_arguments(parser)
-    return sentiment.run(parser.parse_args(options))
+    parser = Parser("nextword sentiment")
+    return sentiment.command(parser)(parser.parse(options)) or 0
 
 
 def review(draw: random.Random, label: int) -> str:

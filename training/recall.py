@@ -1,4 +1,4 @@
-"""Memory on its own: a symbol is shown, noise follows, and the symbol is asked for: `python -m nextword.training.recall`.
+"""Memory on its own: a symbol is shown, noise follows, and the symbol is asked for: `nextword recall`.
 
     symbol  noise noise … noise  question  →  symbol          distance: steps of noise, 5 to 200
 
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from nextword.lm.network import Architecture
+from nextword.lm.architecture import Architecture
+from nextword.lm.command import Parser, Run
 from nextword.training.plots import draw
 from nextword.training.regularisation import RegularisedNetwork
 from nextword.training.tokens import write_atomically
@@ -107,12 +108,14 @@ def compare(names: Sequence[str], distances: Sequence[int], seeds: int, steps: i
     return found
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def command(parser: Parser) -> Run:
+    parser.formatter_class, parser.description = argparse.RawDescriptionHelpFormatter, __doc__
     parser.add_argument("--model", action="append", choices=list(NAMES), help="may be repeated (default: all four)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each network (default: 3)")
     parser.add_argument("--steps", type=int, default=1000, help="of a training (default: 1,000)")
     parser.add_argument("--learning-rate", type=float, default=5e-3, help="Adam's, at its peak (default: 0.005)")
     parser.add_argument("--out", type=Path, default=Path("runs/recall"), help="the plot's folder (default: runs/recall)")
+    return run
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -137,9 +140,3 @@ def run(arguments: argparse.Namespace) -> int:
                title=f"Recall by distance, networks of {count(build('lstm', HIDDEN)):,} parameters "
                      f"(mean and range of {arguments.seeds} seeds)"))
     return 0
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    sys.exit(run(parser.parse_args()))

@@ -1,4 +1,4 @@
-"""A recurrent network on numbers, the next value from those before it: `python -m nextword.training.regression`.
+"""A recurrent network on numbers, the next value from those before it: `nextword regression`.
 
     h_t = RNN(x_t, h_{t-1})       one layer of rnn, gru or lstm, the equations of lm/cell.py
     y   = v h_T + b               T: the window's last value
@@ -6,7 +6,7 @@
 Mean squared error, Adam; the weights of the best validation loss are kept. The series is cut by time into training,
 validation and test part, each is cut into windows by itself, and the mean and deviation that scale all three are those of
 the training part. Beside the networks, on the same test windows: the last value repeated, and a linear autoregression
-(least squares; Box & Jenkins 1970). The text of `built_in_series` says what the default series is.
+(least squares; Box & Jenkins 1970). `built_in_series` makes the default series.
 """
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from nextword.lm.network import CELLS
+from nextword.lm.architecture import CELLS
+from nextword.lm.command import Parser, Run
 from nextword.training.plots import draw
 from nextword.training.tokens import write_atomically
 
@@ -105,7 +106,7 @@ class Regressor(nn.Module):
 
     def __init__(self, cell: str, hidden_size: int):
         super().__init__()
-        self.recurrent = CELLS[cell](1, hidden_size)
+        self.recurrent = getattr(nn, cell.upper())(1, hidden_size)
         self.linear = nn.Linear(hidden_size, 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -168,16 +169,18 @@ def compare(data: Data, cells: Sequence[str], hidden_size: int, epochs: int, lea
     return predictions, losses
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def command(parser: Parser) -> Run:
+    parser.formatter_class, parser.description = argparse.RawDescriptionHelpFormatter, __doc__
     parser.add_argument("--data", type=Path, help="a CSV file with a header (default: a made-up series of 4,000 hours)")
     parser.add_argument("--column", help="the column to predict (default: the only one with numbers)")
-    parser.add_argument("--cell", action="append", choices=list(CELLS), help="may be repeated (default: all three)")
+    parser.add_argument("--cell", action="append", choices=CELLS, help="may be repeated (default: all three)")
     parser.add_argument("--window", type=int, default=48, help="values that a prediction is made from (default: 48)")
     parser.add_argument("--hidden-size", type=int, default=32, help="default: 32")
     parser.add_argument("--epochs", type=int, default=30, help="default: 30")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="default: 0.002")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--out", type=Path, default=Path("runs/regression"), help="the plots' folder (default: runs/regression)")
+    return run
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -186,16 +189,15 @@ def run(arguments: argparse.Namespace) -> int:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; it must be at least 1")
     series = read_column(arguments.data, arguments.column) if arguments.data else built_in_series()
     data = prepare(series, arguments.window)
-    predictions, losses = compare(data, arguments.cell or list(CELLS), arguments.hidden_size, arguments.epochs,
+    predictions, losses = compare(data, arguments.cell or CELLS, arguments.hidden_size, arguments.epochs,
                                   arguments.learning_rate, arguments.seed)
     errors = {name: error(predicted, data.test) for name, predicted in predictions.items()}
     print(f"\nTest loss (mean squared error, scaled) and root of it in the series' unit, {len(data.test.targets):,} windows")
     for name, value in errors.items():
         print(f"{name:>15}  {value:8.4f}  {value ** 0.5 * data.deviation:10.4g}")
     out, text = arguments.out, arguments.data.name if arguments.data else "the built-in series"
-    write = json.dumps({"test": errors, "losses": losses}, indent=1)
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "metrics.json", write.encode())
+    write_atomically(out / "metrics.json", json.dumps({"test": errors, "losses": losses}, indent=1).encode())
     epochs = range(1, arguments.epochs + 1)
     draw(out / "loss.png", {f"{part}, {cell}": (epochs, [row[place] for row in rows]) for cell, rows in losses.items()
                             for place, part in enumerate(("train", "validation"))},
@@ -210,9 +212,3 @@ def run(arguments: argparse.Namespace) -> int:
         y="value", markers=False, dashed=[best])
     print(f"{out}/loss.png, {out}/prediction.png")
     return 0
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    sys.exit(run(parser.parse_args()))

@@ -1,4 +1,4 @@
-"""An LSTM that judges film reviews, and what pre-training is worth: `python -m nextword.training.sentiment`.
+"""An LSTM that judges film reviews, and what pre-training is worth: `nextword sentiment`.
 
     x_t = W_e[w_t]                embedding of 10,000 words, 128 wide
     h_t = LSTM(x_t, h_{t-1})      128 units, the equations of lm/cell.py
@@ -21,7 +21,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,8 +32,10 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from nextword.lm import Model, load, torchscript
-from nextword.lm.network import Architecture, Network
-from nextword.lm.vocabulary import EOS_ID, WORD, Vocabulary
+from nextword.lm.architecture import Architecture
+from nextword.lm.command import Parser, Run
+from nextword.lm.network import Network
+from nextword.lm.vocabulary import EOS_ID, Vocabulary
 from nextword.training.corpora import CorpusError, load_rows
 from nextword.training.corpora.cleaning import reviews as clean
 from nextword.training.plots import draw
@@ -41,6 +43,7 @@ from nextword.training.precision import choose_precision
 from nextword.training.regularisation import RegularisedNetwork
 from nextword.training.tokens import write_atomically
 
+WORD = r"\w+(?:['’-]\w+)*"
 WORDS, LENGTH, WIDTH, DROPOUT, BATCH = 10_000, 500, 128, 0.2, 32
 VALIDATION, TEST = 0.1, 0.2  # shares of the training rows that are cut off where a split is missing
 CHUNK = 100  # tokens that the language model reads at once
@@ -185,14 +188,14 @@ def _like_lengths(rows: Sequence[Tensor], size: int, seed: int | None = None) ->
     yield from batches
 
 
-def train(model: nn.Module, rows: dict[str, list[Tensor]], labels: dict[str, list[bool]], epochs: int, seed: int = 0
-          ) -> list[dict]:
-    """Train on the split `train`; leaves the weights of the best validation accuracy in the model. Gives the figures of
-    each epoch: loss and accuracy of both splits, seconds."""
+def train(model: nn.Module, rows: dict[str, list[Tensor]], labels: dict[str, list[bool]], epochs: int, seed: int,
+          save: Callable[[], None]) -> list[dict]:
+    """Train on the split `train`, and call `save` after each epoch with the best validation accuracy so far. Returns the
+    figures of each epoch: loss and accuracy of both splits, seconds."""
     targets = torch.tensor(labels["train"], dtype=torch.float32)
     optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], 1e-3)
     dtype = choose_precision("auto", torch.device("cpu"))
-    figures, best = [], {}
+    figures: list[dict] = []
     torch.manual_seed(seed)
     for epoch in range(1, epochs + 1):
         model.train()
@@ -214,10 +217,9 @@ def train(model: nn.Module, rows: dict[str, list[Tensor]], labels: dict[str, lis
                "seconds": round(time.monotonic() - began, 1)}
         figures.append(row)
         if row["validation_accuracy"] == max(row["validation_accuracy"] for row in figures):
-            best = {name: value.clone() for name, value in model.state_dict().items()}
+            save()
         print(f"epoch {epoch:2}  loss {row['loss']:.3f}  accuracy {row['accuracy']:.1%}  validation loss "
               f"{row['validation_loss']:.3f}  accuracy {row['validation_accuracy']:.1%}  {row['seconds']:.0f} s", flush=True)
-    model.load_state_dict(best)
     return figures
 
 
@@ -238,7 +240,7 @@ def judge(model: nn.Module, rows: Sequence[Tensor]) -> Tensor:
     return chances
 
 
-class Run:
+class SentimentRun:
     """The folder of a run: model.pt, tokenizer.json, metrics.json, loss.png, accuracy.png, and with an encoder the pooled
     outputs, which are read again by a later run on the same texts."""
 
@@ -262,13 +264,15 @@ class Run:
             rows = {split: to_ids(vocabulary, texts) for split, (texts, _) in splits.items()}
             torch.manual_seed(seed)
             model = Reader(len(vocabulary))
-        figures = train(model, rows, {split: labels for split, (_, labels) in splits.items()}, epochs, seed)
-        torch.save({"weights": model.state_dict(), "names": names}, self._path("model.pt"))
+        best = self._path("model.pt")
+        figures = train(model, rows, {split: labels for split, (_, labels) in splits.items()}, epochs, seed,
+                        lambda: torch.save({"weights": model.state_dict(), "names": names}, best))
+        model.load_state_dict(torch.load(best, weights_only=True)["weights"])
         test = measure(model, rows["test"], splits["test"].labels)
         write_atomically(self._path("metrics.json"), json.dumps({"epochs": figures, "test": test}, indent=1).encode())
         self._draw(figures, Path(data).name)
-        best = max(figures, key=lambda row: row["validation_accuracy"])
-        print(f"best epoch {best['epoch']}; test loss {test['loss']:.3f}, test accuracy {test['accuracy']:.2%} of "
+        chosen = max(figures, key=lambda row: row["validation_accuracy"])
+        print(f"best epoch {chosen['epoch']}; test loss {test['loss']:.3f}, test accuracy {test['accuracy']:.2%} of "
               f"{len(rows['test']):,} reviews")
         for place in random.Random(seed).sample(range(len(rows["test"])), min(6, len(rows["test"]))):
             truth = names[splits["test"].labels[place]]
@@ -316,7 +320,8 @@ def _verdict(chance: float, names: Sequence[str]) -> str:
     return f"{names[chance > 0.5]} {max(chance, 1 - chance):.0%}"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def command(parser: Parser) -> Run:
+    parser.formatter_class, parser.description = argparse.RawDescriptionHelpFormatter, __doc__
     parser.add_argument("--data", default="imdb", help="a hub id, or a folder in the hub's layout, with the columns text and "
                         "label (default: imdb)")
     parser.add_argument("--text", help="judge this text with the model of an earlier run")
@@ -325,21 +330,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=10, help="default: 10")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--out", type=Path, help="the run's folder (default: runs/sentiment, with an encoder its name too)")
+    return run
 
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.epochs < 1:
         raise ValueError(f"--epochs is {arguments.epochs}; it must be at least 1")
     name = "sentiment" + (f"-{Path(arguments.encoder).name}" if arguments.encoder else "")
-    work = Run(arguments.out or Path("runs") / name, arguments.encoder)
+    work = SentimentRun(arguments.out or Path("runs") / name, arguments.encoder)
     if arguments.text is not None:
         print(work.ask(arguments.text))
     else:
         work.train(arguments.data, arguments.epochs, arguments.seed)
     return 0
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    sys.exit(run(parser.parse_args()))
