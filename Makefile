@@ -10,7 +10,7 @@ option = $(if $(value $(2)),--$(1) '$(subst ','\'',$(value $(2)))')
 # Not taken from the environment, where some shells keep the machine's own name.
 host = $(if $(filter command,$(origin HOST)),$(call option,host,HOST))
 
-.PHONY: help serve test lint train compare predict evaluate bundle bench-serve bench-train torture replicas constraints audit clean FORCE
+.PHONY: help serve test lint train compare regression sentiment recall predict evaluate bundle bench-serve bench-train torture replicas constraints audit clean FORCE
 .NOTPARALLEL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
@@ -20,6 +20,9 @@ help:
 	@echo "make lint         check style and types: ruff and mypy"
 	@echo "make train        train a model: CORPUS=name-or-path RECIPE=file OUT=runs/name NPROC=processes"
 	@echo "make compare      train RNN, GRU, LSTM and a Transformer alike: CORPUS=name-or-path OUT=runs/name ARGS=--quick"
+	@echo "make regression   train RNN, GRU and LSTM on a series of numbers: DATA=file.csv OUT=runs/name"
+	@echo "make sentiment    train an LSTM that judges film reviews: DATA=name-or-folder OUT=runs/name; then TEXT='I loved it'"
+	@echo "make recall       how far RNN, GRU, LSTM and a Transformer carry a symbol: OUT=runs/name"
 	@echo "make predict      next words of TEXT='I went to the': BUNDLE=folder"
 	@echo "make evaluate     perplexity and accuracy: BUNDLE=folder CORPUS=name-or-path"
 	@echo "make bundle       the English model again, from its corpora: CORPUS=imdb,path/to/english-novels,path/to/tatoeba-english"
@@ -56,6 +59,15 @@ train: .venv/train.stamp
 
 compare: .venv/train.stamp
 	$(nextword) compare $(call option,corpus,CORPUS) $(call option,out,OUT) $(ARGS)
+
+regression: .venv/train.stamp
+	$(nextword) regression $(call option,data,DATA) $(call option,out,OUT) $(ARGS)
+
+sentiment: .venv/train.stamp
+	$(nextword) sentiment $(call option,data,DATA) $(call option,out,OUT) $(ARGS) $(if $(value TEXT),--text='$(subst ','\'',$(value TEXT))')
+
+recall: .venv/train.stamp
+	$(nextword) recall $(call option,out,OUT) $(ARGS)
 
 predict: .venv/serve.stamp
 	$(nextword) predict $(call option,bundle,BUNDLE) $(ARGS) $(if $(value TEXT),-- '$(subst ','\'',$(value TEXT))')

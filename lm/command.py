@@ -39,6 +39,12 @@ COMMANDS = {
                         "measure perplexity, accuracy and keystroke savings on a corpus"),
     "compare": Command("nextword.training.__main__:compare", "train", "datasets",
                        "train RNN, GRU, LSTM and a Transformer alike, and compare them"),
+    "regression": Command("nextword.training.regression:command", "train", "matplotlib",
+                          "train RNN, GRU and LSTM on a series of numbers, and compare them with simple predictions"),
+    "sentiment": Command("nextword.training.sentiment:command", "train", "datasets",
+                         "train an LSTM, or a linear layer on a language model, to judge film reviews"),
+    "recall": Command("nextword.training.recall:command", "train", "matplotlib",
+                      "measure how far RNN, GRU, LSTM and a Transformer carry a symbol"),
     "ngram": Command("nextword.training.evaluation.ngram:command", "train", "datasets",
                      "print a corpus as token numbers, the text from which KenLM estimates an n-gram"),
     "publish": Command("nextword.training.publish:command", "train", "datasets",
@@ -78,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser("nextword")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Word-level LSTM language models: train one, serve next-word suggestions, measure them."
-    summaries = [f"  {name:10}{command.summary}" for name, command in COMMANDS.items()]
+    summaries = [f"  {name:12}{command.summary}" for name, command in COMMANDS.items()]
     hint = "`nextword COMMAND --help` lists the options of a command."
     parser.epilog = "\n".join(["commands:", *summaries, "", hint])
     parser.add_argument("--version", action="version", version=f"nextword {version('nextword')}")

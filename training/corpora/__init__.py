@@ -1,7 +1,8 @@
 """From a corpus's name to clean text in splits: `load_corpus` and its result."""
 from nextword.training.corpora.corpus import SPLITS, Corpus, CorpusError, HubUnreachable, Origin, Source
-from nextword.training.corpora.loading import default_corpus, load_corpus
+from nextword.training.corpora.loading import default_corpus, load_corpus, load_rows
 from nextword.training.corpora.registry import CORPORA
 
 __all__ = [
-    "CORPORA", "SPLITS", "Corpus", "CorpusError", "HubUnreachable", "Origin", "Source", "default_corpus", "load_corpus"]
+    "CORPORA", "SPLITS", "Corpus", "CorpusError", "HubUnreachable", "Origin", "Source", "default_corpus", "load_corpus",
+    "load_rows"]

@@ -62,6 +62,15 @@ def load_corpus(spec: str, *, pretokenized: bool = False) -> Corpus:
         return _joined([_multiplied(name, pretokenized) for name in names])
 
 
+def load_rows(spec: str) -> dict[str, datasets.Dataset]:
+    """The splits that `spec` names as they are published, with all columns: rows with labels, for example.
+
+    Raises CorpusError.
+    """
+    with _quiet_datasets():
+        return _whole(spec, by_line=False)[2]
+
+
 def default_corpus() -> Corpus:
     """wikitext-2 or, with a line on stderr, python-docs where the hub does not answer."""
     try:

@@ -1,0 +1,214 @@
+"""A recurrent network on numbers, the next value from those before it: `nextword regression`.
+
+    h_t = RNN(x_t, h_{t-1})       one layer of rnn, gru or lstm, the equations of lm/cell.py
+    y   = v h_T + b               T: the window's last value
+
+Mean squared error, Adam; the weights of the best validation loss are kept. The series is cut by time into training,
+validation and test part, each is cut into windows by itself, and the mean and deviation that scale all three are those of
+the training part. Beside the networks, on the same test windows: the last value repeated, and a linear autoregression
+(least squares; Box & Jenkins 1970). `built_in_series` makes the default series.
+"""
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from nextword.lm.architecture import CELLS
+from nextword.lm.command import Parser, Run
+from nextword.training.plots import draw
+from nextword.training.tokens import write_atomically
+
+SHARES = (0.7, 0.15)  # of training and validation; the rest is test
+BATCH = 32
+
+
+def built_in_series(length: int = 4000, seed: int = 0) -> Tensor:
+    """An hour's consumption of a made-up town, (length,): the exponential of a sum of sines (day, half a day, week and a
+    slow drift), times noise of 5 %. The next value is no linear function of those before it."""
+    hours = torch.arange(length, dtype=torch.float64)
+    waves = ((0.5, 24, 0.0), (0.25, 12, 1.0), (0.3, 168, 2.0), (0.2, 3000, 0.5))
+    level = sum(size * torch.sin(2 * math.pi * hours / period + phase) for size, period, phase in waves)
+    noise = torch.randn(length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return 100 * torch.exp(level + 0.05 * noise)
+
+
+def read_column(path: Path, column: str | None) -> Tensor:
+    """The numbers of a column of a CSV file with a header; None: the only column of numbers. Raises ValueError."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        raise ValueError(f"{path} has no rows; a header and a number a row are needed")
+    numeric = [name for name, text in rows[0].items() if name and _number(text) is not None]
+    if column is None and len(numeric) == 1:
+        column = numeric[0]
+    if column not in rows[0]:
+        raise ValueError((f"{path} has no column {column!r}" if column else f"{path}: name the column to predict")
+                         + f"; columns of numbers: {', '.join(numeric) or 'none'}")
+    values = [_number(row[column]) for row in rows]
+    if None in values:
+        place = values.index(None)
+        raise ValueError(f"{path}, row {place + 2}: {rows[place][column]!r} in column {column!r} is no number")
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return number if math.isfinite(number := float(text or "")) else None
+    except ValueError:
+        return None
+
+
+class Windows(NamedTuple):
+    """inputs (windows, size) and the value after each, targets (windows,), scaled."""
+
+    inputs: Tensor
+    targets: Tensor
+
+
+class Data(NamedTuple):
+    """The windows of each part, and what scaled them: value = mean + deviation · scaled."""
+
+    train: Windows
+    validation: Windows
+    test: Windows
+    mean: float
+    deviation: float
+
+
+def prepare(series: Tensor, size: int) -> Data:
+    """Cut a series (values,) by time, scale it by its training part, and cut each part into windows of `size` values."""
+    first = int(SHARES[0] * len(series))
+    second = first + int(SHARES[1] * len(series))
+    parts = series[:first], series[first:second], series[second:]
+    if size < 1 or min(map(len, parts)) <= size:
+        raise ValueError(f"{len(series):,} values are too few for windows of {size}: the validation part has "
+                         f"{len(parts[1]):,} of them and needs more than a window")
+    mean, deviation = float(parts[0].mean()), float(parts[0].std())
+    if not deviation > 0:
+        raise ValueError("all values of the training part are equal: there is nothing to learn")
+    windows = [((part - mean) / deviation).float().unfold(0, size + 1, 1) for part in parts]
+    return Data(*(Windows(part[:, :-1], part[:, -1]) for part in windows), mean, deviation)
+
+
+class Regressor(nn.Module):
+    """A recurrent layer and a linear layer on its last output: inputs (windows, size) → next values (windows,)."""
+
+    def __init__(self, cell: str, hidden_size: int):
+        super().__init__()
+        self.recurrent = getattr(nn, cell.upper())(1, hidden_size)
+        self.linear = nn.Linear(hidden_size, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs, _ = self.recurrent(inputs.t().unsqueeze(2))
+        return self.linear(outputs[-1]).squeeze(1)
+
+
+def train(model: nn.Module, data: Data, epochs: int, learning_rate: float, name: str) -> list[tuple[float, float]]:
+    """Train in place, to the weights of the best validation loss; gives each epoch's training and validation loss."""
+    optimizer = torch.optim.Adam(model.parameters(), learning_rate)
+    losses, best = [], {}
+    for epoch in range(1, epochs + 1):
+        total = 0.0
+        for batch in torch.randperm(len(data.train.inputs)).split(BATCH):
+            loss = mse_loss(model(data.train.inputs[batch]), data.train.targets[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            total += float(loss.detach()) * len(batch)
+        with torch.inference_mode():
+            losses.append((total / len(data.train.inputs), error(model(data.validation.inputs), data.validation)))
+        if losses[-1][1] == min(loss for _, loss in losses):
+            best = copy.deepcopy(model.state_dict())
+        print(f"{name}, epoch {epoch:2}: training loss {losses[-1][0]:.4f}, validation loss {losses[-1][1]:.4f}", flush=True)
+    model.load_state_dict(best)
+    return losses
+
+
+def error(predicted: Tensor, windows: Windows) -> float:
+    """The mean squared error of predictions (windows,), in squared deviations of the training part."""
+    return float(mse_loss(predicted, windows.targets))
+
+
+def last_value(data: Data) -> Tensor:
+    """The last value of each test window, as the prediction of the next."""
+    return data.test.inputs[:, -1]
+
+
+def autoregression(data: Data) -> Tensor:
+    """Predictions for the test windows: linear in the window's values, by least squares on the training windows."""
+    def with_constant(inputs: Tensor) -> Tensor:
+        return torch.cat([inputs, torch.ones(len(inputs), 1)], 1).double()
+
+    weights = torch.linalg.lstsq(with_constant(data.train.inputs), data.train.targets.double()[:, None],
+                                 driver="gelsd").solution
+    return (with_constant(data.test.inputs) @ weights).squeeze(1).float()
+
+
+def compare(data: Data, cells: Sequence[str], hidden_size: int, epochs: int, learning_rate: float, seed: int
+            ) -> tuple[dict[str, Tensor], dict[str, list[tuple[float, float]]]]:
+    """The predictions for the test windows of the two baselines and of each cell, and the losses of each cell."""
+    predictions, losses = {"last value": last_value(data), "autoregression": autoregression(data)}, {}
+    for cell in cells:
+        torch.manual_seed(seed)
+        model = Regressor(cell, hidden_size)
+        losses[cell.upper()] = train(model, data, epochs, learning_rate, cell.upper())
+        with torch.inference_mode():
+            predictions[cell.upper()] = model(data.test.inputs)
+    return predictions, losses
+
+
+def command(parser: Parser) -> Run:
+    parser.formatter_class, parser.description = argparse.RawDescriptionHelpFormatter, __doc__
+    parser.add_argument("--data", type=Path, help="a CSV file with a header (default: a made-up series of 4,000 hours)")
+    parser.add_argument("--column", help="the column to predict (default: the only one with numbers)")
+    parser.add_argument("--cell", action="append", choices=CELLS, help="may be repeated (default: all three)")
+    parser.add_argument("--window", type=int, default=48, help="values that a prediction is made from (default: 48)")
+    parser.add_argument("--hidden-size", type=int, default=32, help="default: 32")
+    parser.add_argument("--epochs", type=int, default=30, help="default: 30")
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="default: 0.002")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--out", type=Path, default=Path("runs/regression"), help="the plots' folder (default: runs/regression)")
+    return run
+
+
+def run(arguments: argparse.Namespace) -> int:
+    for name in ("window", "hidden_size", "epochs"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; it must be at least 1")
+    series = read_column(arguments.data, arguments.column) if arguments.data else built_in_series()
+    data = prepare(series, arguments.window)
+    predictions, losses = compare(data, arguments.cell or CELLS, arguments.hidden_size, arguments.epochs,
+                                  arguments.learning_rate, arguments.seed)
+    errors = {name: error(predicted, data.test) for name, predicted in predictions.items()}
+    print(f"\nTest loss (mean squared error, scaled) and root of it in the series' unit, {len(data.test.targets):,} windows")
+    for name, value in errors.items():
+        print(f"{name:>15}  {value:8.4f}  {value ** 0.5 * data.deviation:10.4g}")
+    out, text = arguments.out, arguments.data.name if arguments.data else "the built-in series"
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "metrics.json", json.dumps({"test": errors, "losses": losses}, indent=1).encode())
+    epochs = range(1, arguments.epochs + 1)
+    draw(out / "loss.png", {f"{part}, {cell}": (epochs, [row[place] for row in rows]) for cell, rows in losses.items()
+                            for place, part in enumerate(("train", "validation"))},
+         title=f"{', '.join(losses)} of {arguments.hidden_size} units on {text}: loss", x="epoch",
+         y="mean squared error", scale="log", dashed=[f"train, {cell}" for cell in losses])
+    shown = slice(0, 168)
+    best = min(losses, key=lambda cell: min(validation for _, validation in losses[cell]))
+    draw(out / "prediction.png", {
+        name: (range(1, len(values[shown]) + 1), (data.mean + data.deviation * values[shown]).tolist())
+        for name, values in (("truth", data.test.targets), (best, predictions[best]))},
+        title=f"{best} on {text}: each value predicted from the {arguments.window} before it", x="test windows",
+        y="value", markers=False, dashed=[best])
+    print(f"{out}/loss.png, {out}/prediction.png")
+    return 0
