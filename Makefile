@@ -10,7 +10,7 @@ option = $(if $(value $(2)),--$(1) '$(subst ','\'',$(value $(2)))')
 # Not taken from the environment, where some shells keep the machine's own name.
 host = $(if $(filter command,$(origin HOST)),$(call option,host,HOST))
 
-.PHONY: help serve test lint train compare regression sentiment recall predict evaluate bundle bench-serve bench-train torture replicas constraints audit clean FORCE
+.PHONY: help serve test lint train compare regression sentiment recall predict evaluate bundle picture bench-serve bench-train torture replicas constraints audit clean FORCE
 .NOTPARALLEL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
@@ -25,11 +25,12 @@ help:
 	@echo "make recall       how far RNN, GRU, LSTM and a Transformer carry a symbol: OUT=runs/name"
 	@echo "make predict      next words of TEXT='I went to the': BUNDLE=folder"
 	@echo "make evaluate     perplexity and accuracy: BUNDLE=folder CORPUS=name-or-path"
-	@echo "make bundle       the English model again, from its corpora: CORPUS=imdb,path/to/english-novels,path/to/tatoeba-english"
+	@echo "make bundle       the English model again: CORPORA=folder that has its corpora"
 	@echo "make bench-serve  measure the service beside others: BUNDLE=folder ARGS=--quick"
 	@echo "make bench-train  measure training beside a straightforward loop: CORPUS=name-or-path ARGS=--quick"
 	@echo "make torture      break the service on purpose, and say what comes of it: ARGS='kill-worker stop'"
 	@echo "make replicas     three replicas behind nginx, one killed and all replaced under load: ARGS='--seconds 30'"
+	@echo "make picture      the README's picture of the page, made anew"
 	@echo "make constraints  pin the dependencies of pyproject.toml in constraints.txt"
 	@echo "make audit        ask a public database whether the pinned versions have known faults (needs a network)"
 	@echo "make clean        remove .venv and caches; runs/ stays"
@@ -75,17 +76,21 @@ predict: .venv/serve.stamp
 evaluate: .venv/train.stamp
 	$(nextword) evaluate $(call option,bundle,BUNDLE) $(call option,corpus,CORPUS) $(ARGS)
 
-# Five legs, of which the later ones read the last corpus three times. Stopped, it goes on with the same command.
+# The model of version 0.1.0, with which the training begins, comes from the history. Stopped, it goes on with the same command.
+shares = chat-english*1.4 talk-english*1.1 tech-talk-english*0.4 notes-english*1.4 imdb*0.3 english-novels*0.5 tatoeba-english*1.5
+comma = ,
+empty =
 bundle: .venv/train.stamp
-	$(if $(value CORPUS),,$(error make bundle needs CORPUS=imdb,path/to/english-novels,path/to/tatoeba-english))
-	$(nextword) train $(call option,corpus,CORPUS) --recipe english --out runs/english $(ARGS)
-	$(nextword) train $(call option,corpus,CORPUS)'*3' --recipe english-2 --out runs/english-2 $(ARGS)
-	$(nextword) train $(call option,corpus,CORPUS)'*3' --recipe english-3 --out runs/english-3 $(ARGS)
-	$(nextword) train $(call option,corpus,CORPUS)'*3' --recipe english-4 --out runs/english-4 $(ARGS)
-	$(nextword) train $(call option,corpus,CORPUS)'*3' --recipe english-5 --out runs/english-5 $(ARGS)
-	$(nextword) train $(call option,corpus,CORPUS)'*3' --recipe english-6 --out runs/english-6 $(ARGS)
-	$(nextword) train $(call option,corpus,CORPUS)'*3' --recipe english-7 --out runs/english-7 $(ARGS)
-	$(nextword) publish runs/english-7/bundle lm/bundles/english
+	$(if $(value CORPORA),,$(error make bundle needs CORPORA=folder, with the corpora in hub layout: $(shares)))
+	@test -d runs/english-0.1 || { mkdir -p runs/english-0.1 && \
+		git archive d8febfc:lm/bundles/english | tar -x -C runs/english-0.1; }
+	@.venv/bin/python -m nextword.lm train --recipe english --out runs/english $(ARGS) \
+		--corpus '$(subst $(empty) $(empty),$(comma),$(addprefix $(value CORPORA)/,$(shares)))'
+	$(nextword) publish runs/english/bundle lm/bundles/english
+
+# The README's picture of the page.
+picture: .venv/test.stamp
+	$(python) tests.picture serve/page.png
 
 bench-serve: .venv/bench.stamp
 	$(python) tests.benchmarks.serving $(call option,bundle,BUNDLE) $(ARGS)

@@ -1,8 +1,10 @@
 """A real Chromium for the tests of the page; where none is installed they are skipped."""
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from selenium import webdriver
@@ -20,18 +22,36 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
-def chromium(tmp_path_factory) -> Iterator[webdriver.Chrome]:
+def find_chromium() -> tuple[str, str] | None:
+    """The paths of Chromium and of its driver; None where one of them is not installed."""
     browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
     driver = shutil.which("chromedriver")
-    if not browser or not driver:
-        pytest.skip("no chromium and chromedriver on the PATH: the page is not tested")
+    return (browser, driver) if browser and driver else None
+
+
+@contextlib.contextmanager
+def started_chromium(programs: tuple[str, str], profile: Path) -> Iterator[webdriver.Chrome]:
+    """A running Chromium without a window.
+
+    programs: what `find_chromium` returned. profile: a new folder for the browser's own files.
+    """
     options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+    options.binary_location, driver = programs
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     # The path is given, so that selenium does not look for a driver on the network.
     running = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield running
-    running.quit()
+    try:
+        yield running
+    finally:
+        running.quit()
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    programs = find_chromium()
+    if not programs:
+        pytest.skip("no chromium and chromedriver on the PATH: the page is not tested")
+    with started_chromium(programs, tmp_path_factory.mktemp("chromium")) as running:
+        yield running
