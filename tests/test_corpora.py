@@ -24,8 +24,7 @@ import pytest
 
 import nextword.training.corpora.hub
 from nextword.lm.command import main
-from nextword.training.corpora import cleaning
-from nextword.training.corpora import CorpusError, HubUnreachable, default_corpus, load_corpus
+from nextword.training.corpora import CorpusError, HubUnreachable, cleaning, default_corpus, load_corpus
 from nextword.training.corpora.unsegmented import unsegmented_warning
 from tests.conftest import TINY
 
@@ -80,7 +79,8 @@ def test_wikitext():
 
 
 def test_informal_text():
-    text = ("<v Al Bo>Hi there. <v B>Yes, that <v B>is *so* good [1] [...].\n> > - I did n't [unintelligible] see _it_ <3\n"
+    text = ("<v Al Bo>Hi there. <v B>Yes, that <v B>is *so* good [1] [...].\n"
+            "> > - I did n't [unintelligible] see _it_ <3\n"
             "2*3*4 in snake_case_x [KPA]. [A]Sure []( yes\n")
     assert cleaning.informal(text).split("\n") == [
         "Hi there.", "Yes, that is so good .", "I didn't see it <3", "2*3*4 in snake_case_x [KPA].", "Sure yes"]
@@ -169,6 +169,18 @@ def test_lost_characters_of_books():
     assert cleaning.books("La niñez del régimen. Čeština je těžká.") == "La niñez del régimen. Čeština je těžká."
     text = "Will you? To?day I don t, he s said; we ll see."
     assert cleaning.books(text) == "Will you? To-day I don't, he's said; we'll see."
+
+
+@pytest.mark.parametrize("unit", [
+    "= ", "< ", "<br ", "*a ", "'", "a''.", "[](", "[1 ", "_a ", "- ", ":a", "\n- ", "a-\n", " ", "(", "x\n", "&"])
+def test_long_lines_take_time_in_proportion(unit):
+    def seconds(length):
+        start = time.process_time()
+        for clean_up in cleaning.CLEANERS.values():
+            clean_up(f"a {unit * (length // len(unit))}x\n= {unit * (length // len(unit))}\n\nx")
+        return time.process_time() - start
+
+    assert seconds(32_000) < 3 * seconds(16_000) + 0.1  # in proportion to the square it would be 4, of seconds
 
 
 def test_another_clean_up_has_another_version():
@@ -365,6 +377,21 @@ def test_a_directory_named_like_a_known_corpus_is_cleaned_like_it(tmp_path):
     assert source.documents == {"train": 290, "validation": 10, "test": 100}
 
 
+def test_licences_by_source(tmp_path):
+    (tmp_path / "talk-english").mkdir()
+    origins_of = {"train": ["qmsum", "conduit", "qmsum", "new"], "validation": ["crd3"], "test": ["crd3"]}
+    for split, origins in origins_of.items():
+        rows = {"text": [f"<v A>{split} {i}." for i in range(len(origins))], "source": origins}
+        datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "talk-english" / f"{split}.parquet"))
+    corpus = load_corpus(f"{tmp_path}/talk-english*2")
+    assert texts(corpus, "train") == [f"train {i}." for i in range(4)] * 2
+    (source,) = corpus.sources
+    assert (source.licence, source.clean_up, source.times) == (
+        "CC BY-SA 4.0, MIT (AMI and ICSI: CC BY 4.0), MIT", "informal", 2)
+    assert [(origin.name, origin.licence, origin.documents) for origin in source.origins] == [
+        ("conduit", "MIT", 1), ("new", None, 1), ("qmsum", "MIT (AMI and ICSI: CC BY 4.0)", 2)]
+
+
 def test_a_corpus_of_a_test_split_alone(tmp_path):
     corpus = load_corpus(write_hub_layout(tmp_path, test=["One.", None, "Two."]))
     assert texts(corpus, "test") == ["One.", "Two."]
@@ -387,7 +414,7 @@ def test_corpora_are_joined_in_order(tmp_path):
 @pytest.mark.parametrize("documents", [3, 1500])
 @pytest.mark.parametrize("stream", ["", "stream:"])
 def test_a_share_of_a_corpus_comes_from_all_over_it(tmp_path, documents, stream):
-    """Of few long documents pieces are taken, of many short ones some; the rest is as often there as the factor says."""
+    """Pieces of few long documents are taken, and some of many short ones."""
     rows = ["\n".join(sentences(60_000 // documents, seed)) for seed in range(documents)]
     write_hub_layout(tmp_path, train=rows, validation=["V."], test=["T."])
     whole, some = (load_corpus(f"{stream}{tmp_path}{times}") for times in ("", "*1.3"))
@@ -451,7 +478,7 @@ def test_a_streamed_corpus_is_read_as_it_comes(tmp_path, monkeypatch, cores):
     rows = [f"{text} It&amp;s" for text in sentences(3000)]
     corpus = load_corpus("stream:" + write_shards(tmp_path, rows + rows[:100]))
     splits = {split: texts(corpus, split) for split in corpus.splits}
-    assert sorted(sum(splits.values(), [])) == sorted(rows + rows[:100])
+    assert sorted(text for some in splits.values() for text in some) == sorted(rows + rows[:100])
     assert all(15 <= len(splits[split]) <= 50 for split in ("validation", "test"))
     assert not set(splits["train"]) & {*splits["validation"], *splits["test"]}  # also of what occurs twice
     again = load_corpus(f"stream:{tmp_path}")
@@ -464,7 +491,8 @@ def test_a_streamed_corpus_is_read_as_it_comes(tmp_path, monkeypatch, cores):
 def test_a_streamed_corpus_keeps_its_splits_and_joins_others(tmp_path):
     for name in ("imdb", "other"):
         (tmp_path / name).mkdir()
-        write_hub_layout(tmp_path / name, **{split: [f"{name}<br />{split}"] for split in ("train", "validation", "test")})
+        rows = {split: [f"{name}<br />{split}"] for split in ("train", "validation", "test")}
+        write_hub_layout(tmp_path / name, **rows)
     corpus = load_corpus(f"stream:{tmp_path}/imdb*2,{tmp_path}/other")
     assert texts(corpus, "train") == ["imdb\ntrain", "imdb\ntrain", "other<br />train"]
     assert texts(corpus, "test") == ["imdb\ntest", "other<br />test"]
@@ -534,6 +562,10 @@ def test_python_docs():
     ("{}/outside", r"outside names .*/rows.csv, which is outside the folder"),
     ("{}/above", "above names .*/train.txt, which is outside the folder"),
     ("{}/yaml", "yaml is no corpus: while parsing"),
+    ("{}/both", "both holds the text file b.txt and the table a.csv; accepted is a folder of text files or a folder of tables"),
+    ("{}/semicolons.csv", "the single column 'text;n'; accepted are csv files with commas between columns"),
+    ("{}/blank.jsonl", "no text in train"),
+    ("n" * 5000, "there is no corpus 'nnn"),
     ("/dev/null", "/dev/null is a device; accepted is a file, a pipe or a directory"),
     ("{}/nothing", "nothing is no corpus: it has readme.md; accepted: .* train.txt, valid.txt, test.txt"),
     ("{}/void", "void is no corpus: it has no files"),
@@ -547,7 +579,8 @@ def test_python_docs():
 ])
 def test_errors(tmp_path, spec, message):
     configs = {name: {"configs": [{"config_name": "default", "data_files": file}]} for name, file in {
-        "address": "https://127.0.0.1:9/x.jsonl", "outside": "../rows.csv", "above": str(tmp_path / "train.txt")}.items()}
+        "address": "https://127.0.0.1:9/x.jsonl", "outside": "../rows.csv",
+        "above": str(tmp_path / "train.txt")}.items()}
     archive = tar_of("a.txt")
     for name, content in {
         "train.txt": b"One line.", "empty.txt": b"", "blank.txt": b" \n\n", "cut.txt": b"caf\xc3",
@@ -555,12 +588,15 @@ def test_errors(tmp_path, spec, message):
         "utf16.txt": "Hello".encode("utf-16"), "bare.txt": b"H\0e\0l\0l\0o\0", "rows.csv": b"title,body\nhello,you\n",
         "rows.json": b"no json", "nothing/readme.md": b"hello", "void/": b"", "tar.txt": archive,
         "tar.tgz": gzip.compress(archive), "secret.zip": zip_of({"a.txt": "a"}, flags=1),
-        "method.zip": zip_of({"a.txt": "a"}, method=98), "letter.docx": zip_of({"[Content_Types].xml": "", "a.xml": ""}),
+        "method.zip": zip_of({"a.txt": "a"}, method=98),
+        "letter.docx": zip_of({"[Content_Types].xml": "", "a.xml": ""}),
         "paper.txt": b"%PDF-1.7 ...", "page": b" <!DOCTYPE html><p>", "notes.db": b"SQLite format 3\0",
         "pages/a.html": b"<html>", "mixed/a.txt": b"A.", "mixed/table.txt": b'{"text": "a"}\n',
         "halves/train-1.txt": b"A.", "halves/other.txt": b"B.", "yaml/README.md": b"---\nconfigs: [\n---\n",
         "columns/train.jsonl": b'{"title": "a", "body": "b", "n": 1}\n', "broken/train.parquet": b"no parquet",
-        "extra/": b"", "twice/train.txt": b"a", "twice/train.raw": b"a", "two.zip": zip_of({"a.txt": "a", "b.txt": "b"}),
+        "extra/": b"", "twice/train.txt": b"a", "twice/train.raw": b"a",
+        "two.zip": zip_of({"a.txt": "a", "b.txt": "b"}), "both/a.csv": b"text\nA\n", "both/b.txt": b"B.",
+        "both/LICENSE.txt": b"MIT", "semicolons.csv": b"text;n\nA;1\n", "blank.jsonl": b"\n",
         **{f"{name}/README.md": f"---\n{json.dumps(card)}\n---\n".encode() for name, card in configs.items()},
     }.items():
         path = tmp_path / name

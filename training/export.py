@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 import platform
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -58,8 +59,7 @@ def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict, start: S
         "architecture": network.architecture.to_dict(),
         "weights": "int8" if recipe.quantized else "float32",
         "training": {
-            "corpus": [{"name": source.name, "licence": source.licence, "clean_up": source.clean_up,
-                        "documents": source.documents, "left_out": source.left_out} for source in corpus.sources],
+            "corpus": [asdict(source) for source in corpus.sources],
             "recipe": {**recipe.to_dict(), "corpus": corpus.name}, **result, "best_step": best_step,
             "device": "cuda" if torch.cuda.is_available() else "cpu", "machine": platform.machine(),
         },

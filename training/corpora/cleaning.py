@@ -17,9 +17,9 @@ VERSION = 6
 
 _WINDOWS = {byte: bytes([byte]).decode("cp1252", "ignore") for byte in range(0x80, 0xA0)}  # read as Latin-1
 _SPACES = dict.fromkeys([*range(0x09, 0x0E), *range(0x1C, 0x20), 0x2028, 0x2029], " ")
-_CONTROLS = [*range(0x00, 0x09), *range(0x0E, 0x1C), 0x7F]
-# Soft hyphen, zero-width space, direction marks, byte order mark, replacement character. U+200C and U+200D stay: they are
-# letters' joiners in Persian and parts of emoji, and the tokenizer knows where they belong.
+_CONTROLS = [*range(0x09), *range(0x0E, 0x1C), 0x7F]
+# Soft hyphen, zero-width space, direction marks, byte order mark, replacement character. U+200C and U+200D stay: they
+# join letters in Persian and parts of emoji, and the tokenizer knows where they belong.
 _INVISIBLE = [0xAD, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF, 0xFFFD]
 _UNWANTED = {**_WINDOWS, **_SPACES, **dict.fromkeys(_CONTROLS + _INVISIBLE, "")}
 _DASH = re.compile(r"(?<!-)-{2,3}(?!-)|—|(?<=\s)[-–](?=\s|$)")
@@ -76,9 +76,9 @@ def _is_wiki_heading(line: str) -> bool:
 # ---- Conversations, mail, notes.
 
 _TURN = re.compile(r"(?<=[.!?]) ?<v [^<>\n]{1,60}>|\[A\]")  # a speaker's name in subtitles; "answer"
-_REMARK = re.compile(
+_REMARK = re.compile(  # also [...], [1] and times
     r"\[\](?:\((?:[^\s\[()]{0,200}\))?)?"  # what is left of a link or picture
-    r"|\[(?:[^\w\[\]\n]{0,40}|\\?\d[\d:.,\\ -]*|(?i:unintelligible|inaudible|laughter|laughs|crosstalk))\]"  # [...], [1], times
+    r"|\[(?:[^\w\[\]\n]{0,40}|\\?\d[\d:.,\\ -]*|(?i:unintelligible|inaudible|laughter|laughs|crosstalk))\]"
     r"|\b[Dd]lg-[0-9a-f-]{36}\b"  # the number of a dialogue
 )
 _MARK_OF_LINE = re.compile(r"(?m)^[ \t]*(?:[-*•>:][ \t]+)+")
@@ -86,8 +86,9 @@ _EMPHASIS = re.compile(r"(?<![\w*_])(\*{1,2}|_)(?=\w)([^*_\n]{1,60})(?<=[\w.,!?]
 
 
 def informal(text: str) -> str:
-    """Conversations, mail and notes, one utterance or paragraph a line: `<v …>` (the name of a speaker) begins a line; tags,
-    `[...]`, numbers of notes, marks of quotations and lists, and the `*` and `_` of emphasis go; `did n't` is one word."""
+    """Conversations, mail and notes, one utterance or paragraph a line: `<v …>` (the name of a speaker) begins a line.
+    Tags, `[...]`, numbers of notes, marks of quotations and lists, and the `*` and `_` of emphasis go; `did n't` is one
+    word."""
     text = _TAG.sub(" ", _REMARK.sub(" ", _TURN.sub("\n", text)))
     return lines(_WIKI_APOSTROPHE.sub("", _EMPHASIS.sub(r"\2", _MARK_OF_LINE.sub("", text))))
 
@@ -170,8 +171,8 @@ def _recoded(text: str) -> str:
     except UnicodeError:
         return text
     misread = any(c > "ÿ" for c in foreign) and all(c.isalpha() for c in foreign)
-    if misread and all(c.isalpha() and c <= "ÿ" or c in "‘’“”" for c in meant.values()):
-        return text.translate(str.maketrans(meant))
+    if misread and all((c.isalpha() and c <= "ÿ") or c in "‘’“”" for c in meant.values()):
+        return text.translate({ord(c): letter for c, letter in meant.items()})
     return text
 
 
@@ -239,8 +240,10 @@ def _join_split_words(text: str, split: re.Pattern[str]) -> str:
     known = Counter(re.findall(r"\w+(?:-\w+)*", text.lower()))
 
     def without_hyphen(match: re.Match[str]) -> int:
-        first = _LAST_WORD.search(text, max(0, match.start() - 40), match.start())[0].lower()
-        second = _FIRST_WORD.match(text, match.end())[0].lower()
+        before = _LAST_WORD.search(text, max(0, match.start() - 40), match.start())
+        after = _FIRST_WORD.match(text, match.end())
+        assert before and after  # `split` matches between two words alone
+        first, second = before[0].lower(), after[0].lower()
         return known[first + second] - known[f"{first}-{second}"]
 
     usual = sum((without_hyphen(match) > 0) - (without_hyphen(match) < 0) for match in split.finditer(text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -22,8 +23,9 @@ SPLIT_NAMES = {
     "test": "test",
 }  # fmt: skip
 _TEXT_ENDINGS = (".txt", ".raw", ".tokens", *filetypes.PACKED)
-_ACCEPTED = ("a directory in the hub's layout (parquet, json or csv files with a column 'text'), or one with train.txt, "
-             "valid.txt, test.txt")
+_ABOUT = re.compile(r"(?:readme|licen[cs]e|copying|notice|citation|authors|changelog|requirements)\b", re.IGNORECASE)
+_ACCEPTED = ("a directory in the hub's layout (parquet, json or csv files with a column 'text'), or one with "
+             "train.txt, valid.txt, test.txt")
 
 
 def read_file(path: Path, by_line: bool) -> datasets.Dataset:
@@ -57,15 +59,19 @@ def _one_line_errors(path: Path) -> Iterator[None]:
         cause = error.__cause__ or error
         if isinstance(cause, CorpusError):
             raise cause from None
-        raise CorpusError(f"{path} cannot be read: {' '.join(str(cause).split())}") from None
+        problem = " ".join(str(cause).split())
+        if isinstance(cause, UnicodeDecodeError):
+            problem = f"it is not in UTF-8 ({problem}); if it is Windows-1252, say: iconv -f WINDOWS-1252 -t UTF-8"
+        raise CorpusError(f"{path} cannot be read: {problem}") from None
 
 
 def read_folder(path: Path, config: str | None, by_line: bool) -> dict[str, datasets.Dataset]:
-    """The splits of a folder: of files named after splits, of the hub's layout, or of text files (all of them "train")."""
+    """The splits of a folder: files named after splits, the hub's layout, or text files (all of them "train")."""
     if not config and (files := _split_files(path)):
         return {split: read_file(file, by_line) for split, file in files.items()}
     try:
         builder = tables.folder(path, config)
+        _refuse_mixed(path)
         if tables.type_of(builder) == "text":
             return {split: _read_texts(files, by_line) for split, files in _text_files(path, builder).items()}
         if tables.type_of(builder) in tables.TYPES:
@@ -122,12 +128,13 @@ def _is_terminal(path: Path) -> bool:
 
 
 def _split_files(folder: Path) -> dict[str, Path]:
-    """The files of a folder that are named after a split (train.txt, ptb.valid.txt, wiki.test.raw.gz, …), if one at least
-    is a text file. Tables alone are read as `datasets` does it."""
+    """The files of a folder that are named after a split (train.txt, ptb.valid.txt, wiki.test.raw.gz, …), if at least
+    one is a text file. Tables alone are read as `datasets` does it."""
     files: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
         split = next((SPLIT_NAMES[part] for part in file.name.lower().split(".") if part in SPLIT_NAMES), None)
-        if split is None or filetypes.ending(file.name) not in (*_TEXT_ENDINGS, *filetypes.TABLES) or not file.is_file():
+        accepted = filetypes.ending(file.name) in (*_TEXT_ENDINGS, *filetypes.TABLES)
+        if split is None or not accepted or not file.is_file():
             continue
         if split in files:
             if _is_table(file) and _is_table(files[split]):
@@ -153,13 +160,29 @@ def _text_files(folder: Path, builder: datasets.DatasetBuilder) -> dict[str, lis
 
 
 def _all_text_files(folder: Path, files: dict[str, list[Path]]) -> dict[str, list[Path]]:
-    """`datasets` sees a split in a name such as the-test.txt, and then leaves out all files without one. Where it sees no
-    training text, all text files are that."""
-    every = sorted(file for file in folder.rglob("*") if filetypes.ending(file.name) == ".txt" and file.is_file()
-                   and not any(part.startswith((".", "_")) for part in file.relative_to(folder).parts))
+    """`datasets` sees a split in a name such as the-test.txt, and then leaves out all files without one. Where it sees
+    no training text, all text files are training text."""
+    every = _text_below(folder)
     if "train" not in files:
-        return {"train": every}
+        return {"train": every or [file for group in files.values() for file in group]}
     if missed := {file.resolve() for file in every} - {file.resolve() for group in files.values() for file in group}:
-        raise CorpusError(f"{folder} has files for {', '.join(files)}, and {min(missed).name}, which is for none of them; "
-                          "accepted is a folder in which all names say the split, or none")
+        raise CorpusError(f"{folder} has files for {', '.join(files)}, and {min(missed).name}, which is for none of "
+                          "them; accepted is a folder in which all names say the split, or none")
     return files
+
+
+def _text_below(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if filetypes.ending(file.name) == ".txt" and file.is_file()
+                  and not any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
+                  and not _ABOUT.match(file.name))
+
+
+def _refuse_mixed(folder: Path) -> None:
+    """`datasets` reads the most frequent type of file in a folder and silently leaves out the others."""
+    if tables.is_configured(folder):
+        return
+    text = _text_below(folder)
+    table = [file for file in folder.rglob("*") if _is_table(file) and filetypes.ending(file.name) != ".json"]
+    if text and table:
+        raise CorpusError(f"{folder} holds the text file {text[0].name} and the table {table[0].name}; accepted is a "
+                          "folder of text files or a folder of tables")

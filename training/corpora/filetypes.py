@@ -24,7 +24,8 @@ TABLES = {".parquet": "parquet", ".jsonl": "json", ".ndjson": "json", ".json": "
           ".arrow": "arrow"}  # fmt: skip
 _TABLE_MAGIC = {b"PAR1": "parquet", b"ARROW1\0\0": "arrow"}
 _REFUSED_MAGIC = {
-    b"%PDF-": "a PDF document", b"{\\rtf": "a rich text document", b"\xd0\xcf\x11\xe0": "an old Microsoft Office document",
+    b"%PDF-": "a PDF document", b"{\\rtf": "a rich text document",
+    b"\xd0\xcf\x11\xe0": "an old Microsoft Office document",
     b"\x89PNG\r\n": "an image", b"\xff\xd8\xff": "an image", b"GIF87a": "an image", b"GIF89a": "an image",
     b"SQLite format 3\0": "an SQLite database", b"\x89HDF": "an HDF5 file", b"\x7fELF": "a program",
     b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive", b"Rar!\x1a\x07": "a RAR archive", b"\x04\x22\x4d\x18": "an LZ4 file",
@@ -38,13 +39,16 @@ def type_of(path: Path) -> str:
     """"text", or the type of a table: "parquet", "json", "csv", "arrow". Raises CorpusError where it is neither."""
     with unpacked(path) as (file, name):
         head = file.peek(_HEAD)
+    if not head.strip():  # no table has no header
+        return "text"
     if table := next((kind for magic, kind in _TABLE_MAGIC.items() if head.startswith(magic)), None):
         return table
     refused = next((kind for magic, kind in _REFUSED_MAGIC.items() if head.startswith(magic)), None)
     refused = refused or next((kind for mark, kind in _MARKUP.items() if head.lstrip().lower().startswith(mark)), None)
     if refused or _is_tar(head):
-        raise CorpusError(f"{path} is {refused or 'a tar archive'}; accepted is plain text in UTF-8, or a table (parquet, "
-                          f"json, csv) with a column 'text'. {'Save its text as .txt' if refused else 'Unpack it'} first")
+        advice = "Save its text as .txt first" if refused else "Unpack it first"
+        raise CorpusError(f"{path} is {refused or 'a tar archive'}; accepted is plain text in UTF-8, or a table "
+                          f"(parquet, json, csv) with a column 'text'. {advice}")
     table = TABLES.get(PurePath(name).suffix.lower())
     return table or ("json" if _has_json_lines(head) else "text")
 
@@ -64,14 +68,16 @@ def unpacked(path: Path) -> Iterator[tuple[io.BufferedReader, str]]:
     Of a zip file it is the single file in it. Raises CorpusError, and while reading `UNPACKING_ERRORS`.
     """
     with contextlib.ExitStack() as opened:
-        file, name = opened.enter_context(path.open("rb", _HEAD)), path.name
+        file, name = cast(io.BufferedReader, opened.enter_context(path.open("rb", _HEAD))), path.name
         for _ in PACKED:
             inner = _decompressed(file, path)
             if inner is None:
                 break
-            name = inner[1] or (name[: -len(PurePath(name).suffix)] if PurePath(name).suffix.lower() in PACKED else name)
-            # All of these files have the method `readinto`, which is all that a BufferedReader needs.
-            file = opened.enter_context(io.BufferedReader(opened.enter_context(inner[0]), _HEAD))  # type: ignore[arg-type]
+            content, member = inner
+            name = member or (PurePath(name).stem if PurePath(name).suffix.lower() in PACKED else name)
+            # A BufferedReader needs the method `readinto`, which all of these files have.
+            raw = cast(io.RawIOBase, opened.enter_context(content))
+            file = opened.enter_context(io.BufferedReader(raw, _HEAD))
         yield file, name
 
 
@@ -99,7 +105,8 @@ def _single_member(file: io.BufferedReader, path: Path) -> tuple[BinaryIO, str]:
     archive = zipfile.ZipFile(file)
     names = archive.namelist()
     if "[Content_Types].xml" in names or "mimetype" in names:
-        raise CorpusError(f"{path} is an office document or e-book; accepted is plain text. Save its text as .txt first")
+        raise CorpusError(f"{path} is an office document or e-book; accepted is plain text. "
+                          "Save its text as .txt first")
     members = [member for member in archive.infolist() if not member.is_dir() and not _is_left_over(member.filename)]
     if len(members) != 1:
         raise CorpusError(f"{path} holds {len(members)} files; one text file or table is accepted")
@@ -127,7 +134,7 @@ def _is_tar(head: bytes) -> bool:
 def _has_json_lines(head: bytes) -> bool:
     """True where the first line is a JSON object."""
     first, newline, _ = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
-    if not first.startswith(b"{") or not newline and len(head) >= _HEAD:
+    if not first.startswith(b"{") or (not newline and len(head) >= _HEAD):
         return False
     try:
         return bool(json.loads(first))

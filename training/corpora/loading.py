@@ -10,14 +10,14 @@ A corpus is named by
     a table with a column `text`                       chats.jsonl, chats.csv.gz, chats.parquet
     a pipe with one of these                           /dev/stdin
     python-docs                                        the documentation inside this Python
-or several of these joined by commas, whose splits are then joined in that order. The training text of `name*3` is read
-three times an epoch, so that a small corpus is not lost among large ones. Of `name*0.5` half the training text is read,
-chosen as `nextword.training.corpora.shares` says; validation and test text stay whole. A file or directory that exists
-comes first: before a short name, and before a comma or `*` in its name is read as a sign. A directory that has a short
-name (imdb/) is cleaned like that corpus.
+or several of these joined by commas, whose splits are then joined in that order. The training text of `name*3` is
+read three times an epoch, so that a small corpus is not lost among large ones. Of `name*0.5` half the training text is
+read, chosen as `nextword.training.corpora.shares` says; validation and test text stay whole. A file or directory that
+exists comes first: before a short name, and before a comma or `*` in its name is read as a sign. A directory that has a
+short name (imdb/) is cleaned like that corpus.
 
-`stream:` before a hub id, a short name or a directory in the hub's layout (stream:allenai/c4:en) is for corpora that are
-too large to hold: the text is read as it comes and only its token ids are kept (see
+`stream:` before a hub id, a short name or a directory in the hub's layout (stream:allenai/c4:en) is for corpora that
+are too large to hold: the text is read as it comes and only its token ids are kept (see
 `nextword.training.corpora.streaming`). Other corpora start sooner without it.
 
 Missing validation and test text is cut from the training text as `nextword.training.corpora.held_out` says.
@@ -81,7 +81,7 @@ def default_corpus() -> Corpus:
 
 
 def _names(spec: str) -> list[str]:
-    """The names between commas. Where a file or directory has commas in its name, the longest existing name is taken."""
+    """The names between commas. The longest name of an existing file or directory is taken, commas included."""
     pieces, names = spec.split(","), []
     while pieces:
         length = next((n for n in range(len(pieces), 1, -1) if _exists(",".join(pieces[:n]))), 1)
@@ -91,7 +91,7 @@ def _names(spec: str) -> list[str]:
 
 
 def _exists(name: str) -> bool:
-    """True for the name of a file or directory, also with `stream:` before it, or a factor or configuration behind it."""
+    """True for the name of a file or directory, with or without `stream:`, a configuration and a factor."""
     path = name.strip().removeprefix(_STREAM)
     short = re.sub(r"(?::[^:,*]*)?(?:\*[^,*]*)?$", "", path, count=1)
     return any(os.path.exists(os.path.expanduser(path)) for path in (path, short))
@@ -114,9 +114,10 @@ def _multiplied(spec: str, pretokenized: bool) -> Corpus:
     name, star, factor = spec.rpartition("*")
     if not star or os.path.exists(os.path.expanduser(spec)):
         return _load(spec, pretokenized)
-    if not re.fullmatch(r"\d+(?:\.\d*)?|\.\d+", factor.strip(), re.ASCII) or not 0 < (times := float(factor)) <= 1000:
-        raise CorpusError(f"in {spec!r}, {factor!r} after the * is no number from 0 to 1000: the training text of name*3 "
-                          "is read three times an epoch, half the training text of name*0.5 once")
+    is_number = re.fullmatch(r"\d+(?:\.\d*)?|\.\d+", factor.strip(), re.ASCII)
+    if not is_number or not 0 < (times := float(factor)) <= 1000:
+        raise CorpusError(f"in {spec!r}, {factor!r} after the * is no number from 0 to 1000: the training text of "
+                          "name*3 is read three times an epoch, half the training text of name*0.5 once")
     corpus = _load(name.strip(), pretokenized)
     train = shares.multiplied(corpus.split("train"), times)
     if isinstance(train, datasets.Dataset) and not len(train):
@@ -135,7 +136,9 @@ def _load(spec: str, pretokenized: bool) -> Corpus:
 
 def _whole(spec: str, by_line: bool) -> tuple[str, Definition, dict[str, Any]]:
     """The name of a corpus, its definition and its text by split, as it is found."""
-    if (path := Path(os.path.expanduser(spec))).exists() and not path.is_dir():
+    place = os.path.expanduser(spec)
+    if os.path.exists(place) and not os.path.isdir(place):
+        path = Path(place)
         return path.name, Definition(), {"train": files.read_file(path, by_line)}
     if folder := _folder(spec):
         path, config = folder

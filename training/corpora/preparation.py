@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -66,7 +67,9 @@ def _with_all_splits(name: str, texts: dict[str, Text], train: tuple[str, ...]) 
     return {**splits, **measured, "train": streaming.concatenated([splits["train"], *others])}
 
 
-def _clean_text(name: str, split: str, data: Text, clean_up: str | None, by_origin: bool) -> tuple[Text, dict[str, int]]:
+def _clean_text(
+    name: str, split: str, data: Text, clean_up: str | None, by_origin: bool
+) -> tuple[Text, dict[str, int]]:
     """One column, `text`, cleaned; and with `by_origin` the number of documents by the value of the column `source`."""
     by_origin = by_origin and isinstance(data, datasets.Dataset) and "source" in data.features
     options: dict[str, Any] = {
@@ -85,6 +88,9 @@ def _clean_text(name: str, split: str, data: Text, clean_up: str | None, by_orig
 def _text_column(name: str, features: datasets.Features) -> str:
     """The name of the column `text`, or of the only column of strings."""
     strings = [column for column, kind in features.items() if kind in _STRINGS]
+    if len(features) == 1 and strings and re.search(r"\w[;\t|]\w", strings[0]):
+        raise CorpusError(f"corpus {name!r} has the single column {strings[0]!r}; accepted are csv files with commas "
+                          "between columns, and tsv files with tabs")
     if "text" in strings or len(strings) == 1:
         return "text" if "text" in strings else strings[0]
     columns = ", ".join(f"{column} ({getattr(kind, 'dtype', 'list').removeprefix('large_')})"

@@ -49,10 +49,10 @@ def _docstrings(file: Path) -> str:
             tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):  # deliberately broken samples
         return ""
-    return "\n\n".join(filter(None, map(ast.get_docstring, _documented(tree))))
+    return "\n\n".join(filter(None, (ast.get_docstring(node) for node in _documented(tree))))
 
 
-def _documented(node: ast.AST) -> Iterator[ast.AST]:
+def _documented(node: ast.AST) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
     if isinstance(node, _DOCUMENTED):
         yield node
     for child in ast.iter_child_nodes(node):

@@ -42,7 +42,8 @@ CORPORA = {
     "notes-english": Definition(clean_up="informal", licence={
         "haacked": "CC BY 2.0", "goemotions": "Apache-2.0", "masc": "free, commercial use included",
         "scptales": "CC BY-SA 3.0", "commonvoice": "CC0", "onestop": "CC BY-SA 4.0",
-        "storybooks": "CC BY, public domain", "recipes": "Unlicense", "coffee": "CC BY-SA 3.0", "gum": "CC BY, CC BY-SA",
+        "storybooks": "CC BY, public domain", "recipes": "Unlicense", "coffee": "CC BY-SA 3.0",
+        "gum": "CC BY, CC BY-SA",
         "usgov": "public domain, CC0", "openstax": "CC BY 4.0", "wikitail": "CC BY-SA 3.0",
     }),
     "python-docs": Definition(clean_up="docstrings", licence="PSF-2.0"),

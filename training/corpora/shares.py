@@ -27,7 +27,7 @@ Text = TypeVar("Text", datasets.Dataset, Streamed)
 
 
 def multiplied(train: Text, times: float) -> Text:
-    """A training text with one column, `text`, read `times` times: as a whole as often as that goes, and a share of it."""
+    """A training text with one column, `text`, read `times` times: the whole as often as that goes, then a share."""
     whole, share = divmod(times, 1)
     return concatenated([train] * int(whole) + ([_choose(train, share)] if share else []))
 

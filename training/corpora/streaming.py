@@ -25,9 +25,9 @@ _SHARES, _DOCUMENTS = 100, 1000
 
 
 class Streamed:
-    """Data sets that are read one after another as they come. It has the methods of `datasets.Dataset` that a corpus needs.
+    """Data sets that are read one after another as they come.
 
-    `key` tells the text apart from all other text.
+    It has the methods of `datasets.Dataset` that a corpus needs. `key` tells the text apart from all other text.
     """
 
     def __init__(self, parts: list[datasets.IterableDataset | datasets.Dataset], *key: object):
@@ -42,8 +42,8 @@ class Streamed:
     def map(self, function: Callable, fn_kwargs: dict[str, Any], batch_size: int = 256,
             remove_columns: list[str] | None = None, **_for_files: object) -> Streamed:
         """Apply a function of batches while the text is read."""
-        parts = [part.map(function, batched=True, batch_size=batch_size, fn_kwargs=fn_kwargs, remove_columns=remove_columns)
-                 for part in self.parts]
+        parts = [part.map(function, batched=True, batch_size=batch_size, fn_kwargs=fn_kwargs,
+                          remove_columns=remove_columns) for part in self.parts]
         return Streamed(parts, self._fingerprint, function.__name__, fn_kwargs)
 
     def iter(self, batch_size: int) -> Iterator[dict[str, list[str]]]:

@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub import metadata_load
 
 from nextword.training.corpora.corpus import CorpusError
+from nextword.training.corpora.filetypes import ending
 
 # Raised by `datasets` where it cannot load something.
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, ImportError, yaml.YAMLError, datasets.exceptions.DatasetsError)
@@ -37,14 +38,19 @@ def folder(path: Path, config: str | None) -> datasets.DatasetBuilder:
 
 def file(path: Path, kind: str) -> datasets.DatasetBuilder:
     """The builder of a single table file of one of TYPES, as training text."""
-    files = {"data_files": {"train": [str(path.absolute())]}}
+    files: dict[str, Any] = {"data_files": {"train": [str(path.absolute())]}}
+    if ending(path.name) == ".tsv":
+        files["sep"] = "\t"
     return _finished(datasets.load_dataset_builder(kind, **files), kind, None, **files)
 
 
 def prepared(builder: datasets.DatasetBuilder) -> dict[str, datasets.Dataset]:
     """Each split as it is in the data files. Raises LOADING_ERRORS."""
-    builder.download_and_prepare()
-    return builder.as_dataset()
+    try:
+        builder.download_and_prepare()
+        return builder.as_dataset()
+    except StopIteration:  # of JSON files without content
+        raise ValueError("there are no rows") from None
 
 
 def read(builder: datasets.DatasetBuilder) -> dict[str, datasets.Dataset]:
@@ -71,7 +77,9 @@ def is_configured(path: Path) -> bool:
     return bool(_settings(path).get("configs"))
 
 
-def _finished(builder: datasets.DatasetBuilder, where: str, config: str | None, **files: Any) -> datasets.DatasetBuilder:
+def _finished(
+    builder: datasets.DatasetBuilder, where: str, config: str | None, **files: Any
+) -> datasets.DatasetBuilder:
     """The same builder with a cache folder of its own for each version of the files, and our options."""
     options = CSV_OPTIONS if type_of(builder) == "csv" else {}
     cache = f"{datasets.config.HF_DATASETS_CACHE}/{_key(builder)}"
