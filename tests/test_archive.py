@@ -93,11 +93,12 @@ def test_an_export_under_the_former_name_of_the_package_loads(model):
 ])
 def test_the_program_of_a_bundle_is_never_run(model, line, tmp_path):
     content = members(model)
-    code = next(name for name in content if name.endswith("torchscript.py"))
     before = "    return None\n"  # the ends of __setstate__, which torch runs when it loads the program
-    assert before in content[code].decode()
     line = line.replace("VICTIM", str(tmp_path / "written"))
-    content[code] = content[code].decode().replace(before, f"    {line}\n{before}").encode()
+    codes = [name for name in content if name.endswith(".py") and before in content[name].decode()]
+    assert codes
+    for code in codes:
+        content[code] = content[code].decode().replace(before, f"    {line}\n{before}").encode()
     assert all(map(torch.equal, answers(zipped(content)), answers(model)))
     assert not list(tmp_path.iterdir())
 
@@ -123,7 +124,7 @@ TERABYTES = b"\x8a\x06" + (10**12).to_bytes(6, "little")
     ("no member data/99", {b"X\x01\x00\x00\x002": b"X\x02\x00\x00\x0099"}),
     ("does not say where", {b"X\x01\x00\x00\x002": b"X\x0b\x00\x00\x00../data.pkl"}),
     ("other than for tensors", {b"torch._utils\n_rebuild_tensor_v2": b"os\nsystem"}),
-    ("no module", {b"c__torch__.nextword.lm.torchscript\n_Inference": b"cos\nsystem"}),
+    ("no module", {b"\x80\x02c__torch__": b"\x80\x02cos"}),
     ("opcode STACK_GLOBAL", {b"\x80\x02": b"\x80\x02\x93"}),
     ("opcode INST", {b"\x80\x02": b"\x80\x02(ios\nsystem\n"}),
     ("opcode BYTEARRAY8", {b"\x80\x02": b"\x80\x02\x96" + bytes(8)}),
