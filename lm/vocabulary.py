@@ -7,16 +7,20 @@ What a token is
     words, and `3.14` is three tokens. A number that is not frequent enough for the vocabulary is `<unk>`, like any other
     word. Case is kept. Any script that separates words by spaces works.
     Pretokenized text (the benchmarks') is only split at spaces.
-    The rules are part of `tokenizer.json`: a bundle keeps those it was trained with.
+    The rules are part of `tokenizer.json`: a bundle keeps those it was trained with. A file with rules that no version
+    of Nextword writes is refused: the `tokenizers` library would run them, and they can take all memory.
 What the ids are
     0 is `<unk>`, 1 is `<eos>` (the end of a paragraph, and so the beginning of the next), then the words from the most
     to the least frequent: the order that the sampled softmax in training relies on.
 """
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
@@ -34,6 +38,11 @@ from nextword.lm.words import (
 
 UNK, EOS = "<unk>", "<eos>"
 UNK_ID, EOS_ID = 0, 1
+# `_rules` of former versions, whose bundles are read. When the rules change, the digest of the old ones belongs here.
+FORMER_RULES = {
+    "149abc51f2aaddc69a825647fb4f98f0e5368cf3a0a4f6a117aa3a97db64f975",
+    "df6c839892943323fed1696e4ae2be8578c2a6c5195757c12838f794aee4a22b",
+}
 # The characters that words are made of, as the inside of a character class of Oniguruma
 _LETTERS = rf"\p{{L}}\p{{Nd}}\p{{Nl}}\p{{Pc}}[\p{{M}}&&[^{NOT_IN_WORDS}]]{JOINERS}"
 
@@ -55,6 +64,16 @@ def _tokenizer(model: models.Model, pretokenized: bool) -> Tokenizer:
         ]
     )
     return tokenizer
+
+
+def _rules(tokenizer: dict[str, Any]) -> str:
+    """A digest of how a `tokenizer.json` takes text apart. It covers the fields that have a meaning for its steps."""
+    steps = []
+    for part, inner in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
+        outer = tokenizer[part] or {}
+        steps.append([[step.get(field) for field in ("type", "pattern", "content", "behavior", "invert")]
+                      for step in outer.get(inner, [outer])])
+    return hashlib.sha256(json.dumps(steps, sort_keys=True).encode()).hexdigest()
 
 
 class Vocabulary:
@@ -97,12 +116,31 @@ class Vocabulary:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Vocabulary:
-        return cls(Tokenizer.from_file(str(path)))
+        return cls.from_json(Path(path).read_text(encoding="utf-8"))
 
     @classmethod
-    def from_json(cls, json: str) -> Vocabulary:
-        """The vocabulary that `to_json` gave."""
-        return cls(Tokenizer.from_str(json))
+    def from_json(cls, text: str) -> Vocabulary:
+        """The vocabulary that `to_json` gave, here or in a former version. Raises ValueError for anything else."""
+        try:
+            given = json.loads(text)
+            words, rules = given["model"]["vocab"], _rules(given)
+            numbered = sorted(words.values()) == list(range(len(words)))
+        except (AttributeError, KeyError, TypeError, RecursionError, ValueError) as error:
+            raise ValueError(f"tokenizer.json is no tokenizer ({type(error).__name__})") from None
+        if not numbered:
+            raise ValueError(f"the ids of tokenizer.json are not 0 to {len(words) - 1}, each once")
+        for pretokenized in (False, True):
+            own = _tokenizer(models.WordLevel({UNK: UNK_ID}, unk_token=UNK), pretokenized).to_str()
+            if rules == _rules(json.loads(own)):
+                return cls(_tokenizer(models.WordLevel(words, unk_token=UNK), pretokenized))
+        if rules not in FORMER_RULES:
+            raise ValueError("tokenizer.json has rules that no version of Nextword writes")
+        # Of the file only these parts are used: others, such as padding, could take all memory.
+        steps = {part: given[part] for part in ("normalizer", "pre_tokenizer")}
+        model = {"type": "WordLevel", "vocab": words, "unk_token": UNK}
+        unused = dict.fromkeys(("truncation", "padding", "post_processor", "decoder"))
+        parts = {"version": "1.0", "added_tokens": [], **unused, **steps, "model": model}
+        return cls(Tokenizer.from_str(json.dumps(parts)))
 
     def to_json(self) -> str:
         return self._tokenizer.to_str(pretty=False)
