@@ -32,7 +32,7 @@ def remembering(tiny_bundle, tmp_path_factory):
     bundle = folder / "bundle"
     shutil.copytree(tiny_bundle, bundle)
     description = json.loads((bundle / "bundle.json").read_text())
-    description.update(cache={"theta": 12.0, "weight": 0.3}, sha256="")
+    description.update(cache={"theta": 12.0, "weight": 0.3, "size": 2000}, sha256="")
     (bundle / "bundle.json").write_text(json.dumps(description))
     with serving(folder, bundle) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
         yield client
@@ -51,6 +51,10 @@ def test_history_brings_words_that_the_vocabulary_lacks(remembering):
     fields = {"text": "I went to the", "partial": "zor", "max_words": 2}
     assert words(remembering, **fields, history="I went to the Zorbulon.") == ["Zorbulon"]
     assert words(remembering, **fields) == []
+    fields = {"history": "I went to the Zorbulon.\n" * 5, "k": 20}
+    texts = ["I went to the", "You ran to the"]
+    alone = [answer(remembering, text=text, **fields) for text in texts]
+    assert answer(remembering, text=texts, **fields)["results"] == alone
 
 
 @pytest.mark.parametrize("typed, word", COMPLETED, ids=ascii)

@@ -1,9 +1,11 @@
 """The service as its users meet it: over HTTP, and as a program that is started and stopped."""
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import math
+import os
 import shutil
 import socket
 import subprocess
@@ -18,8 +20,9 @@ import pytest
 from nextword.lm import malloc
 from nextword.serve import logs
 from nextword.serve.engine.admission import Admission
-from nextword.serve.engine.frames import FrameReader, Kind, frame, pack
-from nextword.serve.questions import NextWordsQuestion
+from nextword.serve.engine.frames import Frame, FrameReader, Kind, frame, pack, unpack
+from nextword.serve.engine.links import Links
+from nextword.serve.questions import Counts, NextWordsQuestion
 from nextword.serve.schemas import CONTEXT_LIMIT, TEXT_LIMIT
 from nextword.serve.worker.lit_api import TRIM_SECONDS, NextWordsAPI, grouped
 from tests.servers import PATIENCE, ROOT, started, wait_until
@@ -167,6 +170,35 @@ def test_a_worker_that_nobody_asks_gives_freed_memory_back_once(tiny_bundle, mon
         ours.shutdown(socket.SHUT_RDWR)
         worker.join(PATIENCE)
         assert not worker.is_alive()
+
+
+def test_a_text_that_questions_share_goes_to_a_worker_once_and_is_forgotten():
+    async def frames_sent() -> list[Frame]:
+        links = Links("tiny", 1, lambda counts: None)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            await links.connect(ours, 0, os.getpid())
+            theirs.sendall(frame(Kind.READY, content=b"tiny"))
+            history = links.share("I went to the Zorbulon.")
+            numbers = [links.ask(NextWordsQuestion(f"{n}", history))[0] for n in range(2)]
+            while not links.cache_bytes:  # the worker is taken on, and then has counted something
+                theirs.sendall(frame(Kind.COUNTS, content=Counts("next_words", 1, 0, 0, 5).to_json()))
+                await asyncio.sleep(0.01)
+            for number in numbers:
+                links.close(number)
+            links.unshare(history)
+            await asyncio.sleep(0.01)
+            sent = FrameReader().add(theirs.recv(10_000))
+        while links.cache_bytes:  # until the end of the worker is noticed
+            await asyncio.sleep(0.01)
+        return sent
+
+    text, *questions, forget_one, forget_other, forget_text = asyncio.run(frames_sent())
+    assert (text.kind, text.content) == (Kind.TEXT, b"I went to the Zorbulon.")
+    assert [unpack(one.content, {text.number: "the history"}).text for one in questions] == ["0", "1"]
+    assert {unpack(one.content, {text.number: "the history"}).history for one in questions} == {"the history"}
+    assert {one.kind for one in (forget_one, forget_other, forget_text)} == {Kind.FORGET}
+    assert forget_text.number == text.number
 
 
 def test_idle_service_uses_no_cpu(server, http):

@@ -10,6 +10,7 @@ import functools
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 
@@ -72,7 +73,8 @@ class Completions:
 
     def __init__(self, model: Model, states: StateCache):
         self._model, self._states = model, states
-        self._ids = {word: i for i, word in enumerate(model.vocabulary.words)}
+        self._words = cast(list[str], model.vocabulary.words)
+        self._ids = {word: i for i, word in enumerate(self._words)}
         self._texts: OrderedDict[str, _TextInProgress] = OrderedDict()
         self._contexts = functools.lru_cache(maxsize=8)(self._read_prompt)
 
@@ -130,7 +132,7 @@ class Completions:
     def _add_token(
         self, question: WriteQuestion, text: _TextInProgress, distribution: Distribution, answer: WrittenTokens
     ) -> None:
-        candidates = _Candidates(self._model.vocabulary.words, distribution)
+        candidates = _Candidates(self._words, distribution)
         number = uniform(question.seed, question.row, text.written)
         place = draw(candidates.log_probs, number, temperature=question.temperature, top_p=question.top_p)
         token, logprob = candidates.token(place), float(candidates.log_probs[place])
@@ -160,7 +162,7 @@ class Completions:
             unknown = distribution.unknown.get(word, 0.0) if i == UNK_ID else 0.0
             logprob = float((distribution.log_probs[i].exp() + unknown).log())
             space = text[: len(text) - len(text.lstrip())]
-            best = _Candidates(self._model.vocabulary.words, distribution).best(question.top)
+            best = _Candidates(self._words, distribution).best(question.top)
             top = {BREAK if other == EOS else space + other: value for other, value in best if other != word}
             answer.texts.append(text)
             answer.logprobs.append(logprob)
@@ -172,6 +174,6 @@ class Completions:
         ids, unknown = self._model.vocabulary.encode_with_unknown(prompt)
         ends = self._model.vocabulary.ends(prompt)
         texts = [prompt[start:end] for start, end in zip([0, *ends[:-1]], [*ends[:-1], len(prompt)])] if ends else []
-        spellings = [unknown.get(place, self._model.vocabulary.words[i]) for place, i in enumerate(ids)]
+        spellings = [unknown.get(place, self._words[i]) for place, i in enumerate(ids)]
         rated = 0 < len(ids) <= CONTEXT_LIMIT
         return texts, spellings, ids, self._model.before_each(ids, unknown) if rated else []

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import nextword.serve.worker.lit_api
 from nextword.serve.__main__ import main
+from nextword.serve.questions import Question
 
 
 class SlowAPI(nextword.serve.worker.lit_api.NextWordsAPI):
@@ -20,7 +21,7 @@ class SlowAPI(nextword.serve.worker.lit_api.NextWordsAPI):
         super().__init__(*arguments, **options)
         self.seconds = 1 / self.rate
 
-    def predict(self, questions: list[tuple]) -> Iterator[tuple]:
+    def predict(self, questions: Sequence[Question]) -> Iterator[bytes | Exception]:
         for answer in super().predict(questions):
             time.sleep(self.seconds)
             yield answer
