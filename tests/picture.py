@@ -13,7 +13,7 @@ from tests.harness.waiting import PATIENCE
 from tests.servers import serving
 
 TEXT = "Sorry, I'm running late. See you at the "
-WIDTH, HEIGHT = 900, 560  # pixels
+WIDTH, HEIGHT = 780, 740  # pixels
 
 
 def take(picture: Path) -> int:
