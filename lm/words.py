@@ -10,8 +10,8 @@ Words
 Emoji
     An emoji is one token with all that belongs to it: a skin tone, the emoji joined to it (families), the two letters
     or the tags of a flag, a keycap. The canonical spelling is Unicode's fully qualified one: U+FE0F follows each
-    character that is text by default, unless a skin tone does (❤ becomes ❤️). It follows no other character. Signs of print
-    (© ™ ↔ ▪) are emoji only where U+FE0F follows.
+    character that is text by default, unless a skin tone does (❤ becomes ❤️). It follows no other character.
+    Signs of print (© ™ ↔ ▪) are emoji only where U+FE0F follows.
 Canonical text
     Text is canonical when it is in Unicode NFC, its quotes are straight, U+2010 and U+2011 are `-`, U+02BC is `'`, its
     emoji are spelled as above, and it has no other invisible characters than joiners between letters.
