@@ -1,7 +1,7 @@
 """Suggestions of several words: "New York", where "New" is hardly ever all that comes.
 
-Each of the best next words is followed by the likeliest word after it, as long as that has at least the probability SURE
-there: more likely than not, it is what comes. A phrase's probability is the product of its words'.
+Each of the best next words is followed by the likeliest word after it, as long as this has at least the probability
+SURE. A phrase's probability is the product of its words' probabilities.
 """
 from __future__ import annotations
 

@@ -1,14 +1,16 @@
 """From a distribution over tokens to the words that a typist is offered.
 
-Words only: never `<unk>` or `<eos>`; emoji, and other tokens (punctuation, numbers), only where asked for. Spellings of
-one key (see nextword.lm.words.key), such as those that differ in case alone, are one suggestion: it has the probability
-of all of them together, and is spelled as the likeliest one; where nearly all that may come begins with a capital, as at
-the start of a sentence, the rest is given one too.
+Suggestions are words, never `<unk>` or `<eos>`. Emoji, and punctuation and numbers, are suggested on request only.
+Spellings with the same key (see nextword.lm.words.key), such as those that differ in case alone, are one suggestion. It
+has the sum of their probabilities and the spelling of the likeliest one. Where nearly all that may come begins with a
+capital, as at the start of a sentence, the other suggestions get a capital too.
 
-Some words are only completed, not suggested unprompted: blocked ones (see lm.blocklist) before PROMPTED letters are typed;
-and names of hardly more than one document, spelled so, before one letter is, unless they occur in the context or its
-history. Stock names (the Tom and Mary of a collection of examples) count STOCK of their probability until then. Half-words
-("ck", where the training text has "f*ck") are never suggested.
+Some words are completed, but not suggested unprompted:
+    blocked words (see nextword.lm.blocklist), until PROMPTED letters are typed;
+    names that hardly more than one document of the training text has, until one letter is typed, unless the context or
+    its history has them;
+    stock names (the Tom and Mary of a collection of examples): until then, STOCK of their probability counts.
+Half-words ("ck", where the training text has "f*ck") are never suggested.
 """
 from __future__ import annotations
 
@@ -89,16 +91,17 @@ class Ranking:
         marks[: EOS_ID + 1] = 0
         self._allowed = {kinds: (is_word + marks * kinds.punctuation + emoji * kinds.emoji).astype(numpy.float32)
                          for kinds in starmap(Kinds, product((False, True), repeat=2))}
-        share = numpy.array([held_back.get(word, 1.0) for word in self._words], numpy.float32) * ~self._blocked[self._group]
+        share = numpy.array([held_back.get(word, 1.0) for word in self._words], numpy.float32)
+        share *= ~self._blocked[self._group]
         self._unprompted = {kinds: allowed * share for kinds, allowed in self._allowed.items()}
 
     def best(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
              emoji: bool = False, exclude: Collection[str] = ()) -> list[Word]:
         """The k most probable words, best first; fewer where there are not so many.
 
-        partial: what is typed of the word so far; the words begin with it in any case of letters. Where it has capitals,
-        words that are spelled so are likelier: the others count RESPELLED of their probability and are spelled to fit,
-        in capitals throughout after more than one.
+        partial: the typed beginning of the word; letter case does not matter. Where it has capitals, words with these
+        capitals are likelier: of the others, RESPELLED of their probability counts, and they are spelled to fit, in
+        capitals throughout where more than one letter is typed and all are capitals.
         punctuation, emoji: offer punctuation marks and numbers, or emoji, too.
         exclude: words not wanted, in any case of letters.
         """
@@ -161,7 +164,8 @@ class Ranking:
     def _with_capitals(self, groups: numpy.ndarray, probabilities: numpy.ndarray, typed: str, numbers: numpy.ndarray
                        ) -> numpy.ndarray:
         """The sums of words whose spellings begin as typed, and RESPELLED of those of the others."""
-        fitting = [token for _, token in self._spelled[bisect_left(self._spelled, (typed,)) : bisect_left(self._spelled, (typed + LAST,))]]
+        first, last = bisect_left(self._spelled, (typed,)), bisect_left(self._spelled, (typed + LAST,))
+        fitting = [token for _, token in self._spelled[first:last]]
         if not fitting:
             return groups * RESPELLED
         fits = numpy.bincount(self._group[fitting] - numbers[0], probabilities[fitting], minlength=len(numbers))
@@ -216,13 +220,14 @@ class Ranking:
                 yield most
             elif typed == typed.lower():
                 first, last = _range(self._keys, beginning)
-                yield min(most, int(better[last] - better[first]) + sum(other.startswith(beginning) for other in others))
+                better_others = sum(other.startswith(beginning) for other in others)
+                yield min(most, int(better[last] - better[first]) + better_others)
             else:
                 suggestions = [key(word.word) for word in self.best(distribution, most, partial=typed)]
                 yield suggestions.index(own_key) if own_key in suggestions else most
 
     def _masses(self, distribution: Distribution, typed: str) -> tuple[numpy.ndarray, dict[str, float]]:
-        """The probabilities of the vocabulary's words whatever their case (words,), and of those it has in no spelling."""
+        """The probabilities of the vocabulary's words in any spelling (words,), and of words that it lacks."""
         counts = self._counts(typed, distribution.seen, Kinds())
         groups = (distribution.probabilities.numpy() * counts)[self._tokens].sum(1)
         others: dict[str, float] = {}
@@ -251,7 +256,7 @@ def _suggestion(spellings: dict[str, float], typed: str) -> Word:
 
 
 def _rest(word: str, beginning: str) -> str:
-    """The part of a word after the beginning that has this key: there ß is two letters, so characters cannot be counted."""
+    """The part of a word after the beginning with this key, where ß is two letters: characters cannot be counted."""
     for end in range(len(word) + 1):
         read = key(word[:end])
         if read.startswith(beginning):

@@ -15,6 +15,8 @@ The rules, for the punctuation of English and its neighbours:
 """
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from nextword.lm.vocabulary import EOS
 from nextword.lm.words import is_emoji
 
@@ -33,7 +35,7 @@ class Spacing:
     '"Well," he said.'
     """
 
-    def __init__(self, tokens: list[str] = (), spaced: bool = False):
+    def __init__(self, tokens: Iterable[str] = (), spaced: bool = False) -> None:
         """After `tokens`, which are written already; spaced: and white space after them."""
         self._open: set[str] = set()
         self._before = ["", ""]  # the last two tokens

@@ -1,15 +1,14 @@
 """From text to token ids and back: a word-level tokenizer, kept as the `tokenizer.json` of the `tokenizers` library.
 
-What a token is
-    A word, an emoji, or any other visible character (`,`, `(`, `€`) with its combining marks. nextword.lm.words defines
-    words and emoji, and the form that text is brought to first: Unicode NFC, straight quotes, `-` for every hyphen, a
-    dash for `--` and for a hyphen between spaces, no invisible marks. So `don't`, `to-morrow`, `1984` and `3rd` are
-    words, and `3.14` is three tokens. A number that is not frequent enough for the vocabulary is `<unk>`, like any other
-    word. Case is kept. Any script that separates words by spaces works.
+Tokens
+    A token is a word, an emoji, or any other visible character (`,`, `(`, `€`) with its combining marks. The module
+    nextword.lm.words defines words, emoji, and the canonical form that text is brought to first. A dash replaces `--`
+    and a hyphen between spaces. So `don't`, `to-morrow`, `1984` and `3rd` are words, and `3.14` is three tokens. A
+    number that is not frequent enough for the vocabulary is `<unk>`, like any other word. Case is kept.
     Pretokenized text (the benchmarks') is only split at spaces.
     The rules are part of `tokenizer.json`: a bundle keeps those it was trained with. A file with rules that no version
     of Nextword writes is refused: the `tokenizers` library would run them, and they can take all memory.
-What the ids are
+Ids
     0 is `<unk>`, 1 is `<eos>` (the end of a paragraph, and so the beginning of the next), then the words from the most
     to the least frequent: the order that the sampled softmax in training relies on.
 """
@@ -84,7 +83,8 @@ class Vocabulary:
             if tokenizer.token_to_id(token) != expected:
                 raise ValueError(f"the tokenizer gives {token} the id {tokenizer.token_to_id(token)}, not {expected}")
         self._tokenizer = tokenizer
-        self.words = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size(with_added_tokens=False))]
+        ids = tokenizer.get_vocab(with_added_tokens=False)
+        self.words = sorted(ids, key=ids.__getitem__)
 
     @classmethod
     def build(
@@ -102,7 +102,7 @@ class Vocabulary:
         )
         counter.train_from_iterator(texts, trainer)
         counted = counter.get_vocab(with_added_tokens=False)
-        kept = [word for word in sorted(counted, key=counted.get) if word not in (UNK, EOS)][: size - 2]
+        kept = [word for word in sorted(counted, key=counted.__getitem__) if word not in (UNK, EOS)][: size - 2]
         if not kept:
             raise ValueError(f"no word occurs {minimum_count} times in the training text")
         return cls.of_words(kept, pretokenized)
@@ -188,7 +188,8 @@ class Vocabulary:
         """`encode` of many texts at once, in parallel (as `tokenizers` sees fit)."""
         lines = [(owner, *line) for owner, text in enumerate(texts) for line in self._lines(text)]
         ids: list[list[int]] = [[] for _ in texts]
-        for (owner, _, ended), encoding in zip(lines, self._tokenizer.encode_batch_fast([line for _, line, _ in lines])):
+        encodings = self._tokenizer.encode_batch_fast([line for _, line, _ in lines])
+        for (owner, _, ended), encoding in zip(lines, encodings):
             ids[owner] += encoding.ids + [EOS_ID] * ended
         return ids
 
@@ -209,10 +210,8 @@ class Vocabulary:
         return [i > EOS_ID and has_letter(word) for i, word in enumerate(self.words)]
 
 
-_REST = re.compile(r"[^\s-]*")
-
-
 def _whole(line: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """The places of tokens in a line, each with the characters after it that the tokenizer composes or leaves out."""
     limits = [*(start for start, _ in offsets[1:]), len(line)]
-    return [(start, _REST.match(line, end, limit).end()) for (start, end), limit in zip(offsets, limits)]
+    return [(start, end + len(re.split(r"[\s-]", line[end:limit], maxsplit=1)[0]))
+            for (start, end), limit in zip(offsets, limits)]

@@ -1,19 +1,20 @@
 """The definition of a word, shared by the tokenizer, the terminal, the client and the service. Needs Python alone.
 
-A word
-    consists of letters, combining marks, digits and connectors (`_`), in any script that separates words by spaces. As in
-    Unicode's word boundaries (UAX 29, https://www.unicode.org/reports/tr29), an apostrophe or a middle dot between
-    letters is part of it (`don't`, `col·lecció`), and so are zero-width joiners (`می‌خواهم`), and a double quote or
-    gershayim between Hebrew letters (`צה״ל`). A geresh or an apostrophe is too that ends a Hebrew word. People's writing
-    differs from UAX 29 in two points: a hyphen between letters is part of a word (`well-known`), and a full stop or a
-    comma is not (`3.14` is three tokens).
-An emoji
-    is one token with all that belongs to it: skin tone, joined emoji (families), the two letters or the tags of a flag,
-    a keycap. Its canonical spelling is the fully qualified one: U+FE0F follows each character that is text by default
-    (❤ becomes ❤️) unless a skin tone does, and no other. Signs of print (© ™ ↔ ▪) are emoji only where U+FE0F follows.
+Words
+    A word consists of letters, combining marks, digits and connectors (`_`). Any script that separates words by spaces
+    works. The rules are those of Unicode's word boundaries (UAX 29, https://www.unicode.org/reports/tr29): between
+    letters, an apostrophe, a middle dot or a zero-width joiner is part of a word (`don't`, `col·lecció`, `می‌خواهم`).
+    Between Hebrew letters, so is a double quote or a gershayim (`צה״ל`). A Hebrew word may end in a geresh or an
+    apostrophe. Two rules differ from UAX 29: a hyphen between letters is part of a word (`well-known`), and a full stop
+    or a comma is not (`3.14` is three tokens).
+Emoji
+    An emoji is one token with all that belongs to it: a skin tone, the emoji joined to it (families), the two letters
+    or the tags of a flag, a keycap. The canonical spelling is Unicode's fully qualified one: U+FE0F follows each
+    character that is text by default, unless a skin tone does (❤ becomes ❤️). It follows no other character.
+    Signs of print (© ™ ↔ ▪) are emoji only where U+FE0F follows.
 Canonical text
-    is in Unicode NFC, has straight quotes, `-` for U+2010 and U+2011, `'` for U+02BC, emoji in canonical spelling, and
-    nothing that is not seen: joiners stay between letters and within emoji, variation selectors within emoji.
+    Text is canonical when it is in Unicode NFC, its quotes are straight, U+2010 and U+2011 are `-`, U+02BC is `'`, its
+    emoji are spelled as above, and it has no other invisible characters than joiners between letters.
 """
 from __future__ import annotations
 
@@ -30,25 +31,25 @@ def _ranges(spans: str) -> str:
 
 # Unicode's Emoji property, in three parts.
 PICTURES = _ranges(  # shown as emoji without more; with places that Unicode keeps for emoji to come
-    "231A-231B 23E9-23EC 23F0 23F3 25FD-25FE 2614-2615 2648-2653 267F 2693 26A1 26AA-26AB 26BD-26BE 26C4-26C5 26CE 26D4 "
-    "26EA 26F2-26F3 26F5 26FA 26FD 2705 270A-270B 2728 274C 274E 2753-2755 2757 2795-2797 27B0 27BF 2B1B-2B1C 2B50 2B55 "
-    "1F004 1F0CF 1F18E 1F191-1F19A 1F201 1F21A 1F22F 1F232-1F236 1F238-1F23A 1F250-1F251 1F300-1F320 1F32D-1F335 "
-    "1F337-1F37C 1F37E-1F393 1F3A0-1F3CA 1F3CF-1F3D3 1F3E0-1F3F0 1F3F4 1F3F8-1F43E 1F440 1F442-1F4FC 1F4FF-1F53D "
-    "1F54B-1F54E 1F550-1F567 1F57A 1F595-1F596 1F5A4 1F5FB-1F64F 1F680-1F6C5 1F6CC 1F6D0-1F6DF 1F6EB-1F6EF 1F6F4-1F6FF "
-    "1F7E0-1F7FF 1F90C-1F93A 1F93C-1F945 1F947-1F9FF 1FA70-1FAFF"
+    "231A-231B 23E9-23EC 23F0 23F3 25FD-25FE 2614-2615 2648-2653 267F 2693 26A1 26AA-26AB 26BD-26BE 26C4-26C5 "
+    "26CE 26D4 26EA 26F2-26F3 26F5 26FA 26FD 2705 270A-270B 2728 274C 274E 2753-2755 2757 2795-2797 27B0 27BF "
+    "2B1B-2B1C 2B50 2B55 1F004 1F0CF 1F18E 1F191-1F19A 1F201 1F21A 1F22F 1F232-1F236 1F238-1F23A 1F250-1F251 "
+    "1F300-1F320 1F32D-1F335 1F337-1F37C 1F37E-1F393 1F3A0-1F3CA 1F3CF-1F3D3 1F3E0-1F3F0 1F3F4 1F3F8-1F43E 1F440 "
+    "1F442-1F4FC 1F4FF-1F53D 1F54B-1F54E 1F550-1F567 1F57A 1F595-1F596 1F5A4 1F5FB-1F64F 1F680-1F6C5 1F6CC "
+    "1F6D0-1F6DF 1F6EB-1F6EF 1F6F4-1F6FF 1F7E0-1F7FF 1F90C-1F93A 1F93C-1F945 1F947-1F9FF 1FA70-1FAFF"
 )
 DRAWN = _ranges(  # text by default, but people mean the emoji: it is always written with U+FE0F
-    "2328 23CF 23ED-23EF 23F1-23F2 23F8-23FA 2600-2604 260E 2611 2618 261D 2620 2622-2623 2626 262A 262E-262F 2638-263A "
-    "2640 2642 265F-2660 2663 2665-2666 2668 267B 267E 2692 2694-2697 2699 269B-269C 26A0 26A7 26B0-26B1 26C8 26CF 26D1 "
-    "26D3 26E9 26F0-26F1 26F4 26F7-26F9 2702 2708-2709 270C-270D 270F 2712 2714 2716 271D 2721 2733-2734 2744 2747 "
-    "2763-2764 1F170-1F171 1F17E-1F17F 1F202 1F237 1F321 1F324-1F32C 1F336 1F37D 1F396-1F397 1F399-1F39B 1F39E-1F39F "
-    "1F3CB-1F3CE 1F3D4-1F3DF 1F3F3 1F3F5 1F3F7 1F43F 1F441 1F4FD 1F549-1F54A 1F56F-1F570 1F573-1F579 1F587 1F58A-1F58D "
-    "1F590 1F5A5 1F5A8 1F5B1-1F5B2 1F5BC 1F5C2-1F5C4 1F5D1-1F5D3 1F5DC-1F5DE 1F5E1 1F5E3 1F5E8 1F5EF 1F5F3 1F5FA 1F6CB "
-    "1F6CD-1F6CF 1F6E0-1F6E5 1F6E9 1F6F0 1F6F3"
+    "2328 23CF 23ED-23EF 23F1-23F2 23F8-23FA 2600-2604 260E 2611 2618 261D 2620 2622-2623 2626 262A 262E-262F "
+    "2638-263A 2640 2642 265F-2660 2663 2665-2666 2668 267B 267E 2692 2694-2697 2699 269B-269C 26A0 26A7 "
+    "26B0-26B1 26C8 26CF 26D1 26D3 26E9 26F0-26F1 26F4 26F7-26F9 2702 2708-2709 270C-270D 270F 2712 2714 2716 "
+    "271D 2721 2733-2734 2744 2747 2763-2764 1F170-1F171 1F17E-1F17F 1F202 1F237 1F321 1F324-1F32C 1F336 1F37D "
+    "1F396-1F397 1F399-1F39B 1F39E-1F39F 1F3CB-1F3CE 1F3D4-1F3DF 1F3F3 1F3F5 1F3F7 1F43F 1F441 1F4FD 1F549-1F54A "
+    "1F56F-1F570 1F573-1F579 1F587 1F58A-1F58D 1F590 1F5A5 1F5A8 1F5B1-1F5B2 1F5BC 1F5C2-1F5C4 1F5D1-1F5D3 "
+    "1F5DC-1F5DE 1F5E1 1F5E3 1F5E8 1F5EF 1F5F3 1F5FA 1F6CB 1F6CD-1F6CF 1F6E0-1F6E5 1F6E9 1F6F0 1F6F3"
 )
 SIGNS = _ranges(  # signs of print (© ™ ↔ ▪): emoji only where U+FE0F follows
-    "A9 AE 203C 2049 2122 2139 2194-2199 21A9-21AA 24C2 25AA-25AB 25B6 25C0 25FB-25FC 27A1 2934-2935 2B05-2B07 3030 303D "
-    "3297 3299"
+    "A9 AE 203C 2049 2122 2139 2194-2199 21A9-21AA 24C2 25AA-25AB 25B6 25C0 25FB-25FC 27A1 2934-2935 2B05-2B07 "
+    "3030 303D 3297 3299"
 )
 TURNING = _ranges("2194-2195 27A1")  # signs that are part of a joined emoji
 TONES = _ranges("1F3FB-1F3FF")
@@ -70,16 +71,17 @@ HEBREW = _ranges("5D0-5EA 5EF-5F2 FB1D-FB4F")
 HEBREW_POINTS = _ranges("591-5BD 5BF 5C1-5C2 5C4-5C5 5C7")
 NOT_IN_WORDS = STYLES + KEYCAP  # combining marks that are part of emoji alone
 UNSPACED = _ranges(  # Thai, Lao, Myanmar, Khmer, Japanese, Chinese: scripts that put no spaces between words
-    "E00-EFF 1000-109F 1780-17FF 3005-3007 3040-30FF 31F0-31FF 3400-4DBF 4E00-9FFF AA60-AA7F F900-FAFF 20000-323AF"
+    "E00-EFF 1000-109F 1780-17FF 3005-3007 3040-30FF 31F0-31FF 3400-4DBF 4E00-9FFF AA60-AA7F F900-FAFF "
+    "20000-323AF"
 )
 
 
-# ---- Regular expressions that mean the same to Python and to Oniguruma. `letters` is the inside of a character class of
-# what words are made of: Oniguruma has names for it, Python needs the list. Each takes time linear in the text.
+# ---- Regular expressions with the same meaning to Python and to Oniguruma, the library in `tokenizers`. `letters` is
+# the inside of a character class: Oniguruma has names for it, Python needs the list. Each takes linear time.
 
 
 def invisible_patterns(letters: str) -> dict[str, str]:
-    """Patterns, in the order in which they are replaced, that make NFC text canonical as to what is not seen."""
+    """Patterns and what replaces them, in order: they make the invisible characters of NFC text canonical."""
     pictures = PICTURES + DRAWN
     return {
         f"[{INVISIBLE}]": "",
@@ -153,7 +155,7 @@ def has_letter(token: str) -> bool:
 
 @cache
 def _letters() -> str:
-    """All characters that are letters, as the inside of a character class; made when first needed, as it takes a while."""
+    """All characters that are letters, as the inside of a character class; made on first use, as it takes 50 ms."""
     spans: list[list[int]] = []
     for code in chain(range(0x323B0), range(0xE0100, 0xE01F0)):  # there are none elsewhere
         if is_letter(chr(code)):
@@ -184,8 +186,9 @@ def _unfinished() -> re.Pattern[str]:
 
 
 def split_typed(typed: str) -> tuple[str, str]:
-    """A text that is being typed, cut where the word begins that is not finished: what is before it, and what is typed
-    of it, which is "" where the text does not end in a word. Together they are the text.
+    """Cut a text that is being typed into the text before the unfinished word and the typed part of this word.
+
+    The second is "" where the text does not end in a word. Together they are the whole text, character by character.
 
     >>> split_typed("He is well-kn")
     ('He is ', 'well-kn')
@@ -197,8 +200,10 @@ def split_typed(typed: str) -> tuple[str, str]:
         start -= 1
     for word in _unfinished().finditer(typed, start) if start < len(typed) else ():
         if word.end() == len(typed):
-            first = next((place for place in range(*word.span()) if not unicodedata.category(typed[place])[0] == "M"), len(typed))
-            return typed[:first], typed[first:]  # leading marks belong to the character before
+            start = word.start()
+            while start < len(typed) and unicodedata.category(typed[start])[0] == "M":
+                start += 1  # a mark belongs to the character before
+            return typed[:start], typed[start:]
     return typed, ""
 
 
@@ -224,11 +229,11 @@ def straight(word: str) -> str:
 
 
 def key(word: str) -> str:
-    """What words are compared by: a word that is being typed begins with the key of what is typed of it.
+    """The form in which words are compared: a word's key begins with the key of each typed beginning of the word.
 
-    Letter case does not count, nor do joiners, which many people leave out, nor whether Hebrew marks are those of
-    typewriters. Hangul syllables become the keys of a Korean keyboard, so that `지ㅈ`, `짖` and `지저`, which are typed
-    on the way, begin `지정`.
+    It has no letter case and no joiners, which many people leave out. Geresh and gershayim are quotes, as on
+    typewriters. Hangul syllables are the keys of a Korean keyboard: so `지ㅈ`, `짖` and `지저`, which are typed on the
+    way to `지정`, are its beginnings.
     """
     if word.isascii():
         return word.lower()
@@ -239,11 +244,13 @@ def key(word: str) -> str:
 _ALIKE = str.maketrans({NON_JOINER: None, JOINER: None, GERESH: "'", GERSHAYIM: '"'})
 _LEADS = "ㄱ ㄲ ㄴ ㄷ ㄸ ㄹ ㅁ ㅂ ㅃ ㅅ ㅆ ㅇ ㅈ ㅉ ㅊ ㅋ ㅌ ㅍ ㅎ".split()
 _VOWELS = "ㅏ ㅐ ㅑ ㅒ ㅓ ㅔ ㅕ ㅖ ㅗ ㅗㅏ ㅗㅐ ㅗㅣ ㅛ ㅜ ㅜㅓ ㅜㅔ ㅜㅣ ㅠ ㅡ ㅡㅣ ㅣ".split()
-_TAILS = "ㄱ ㄲ ㄱㅅ ㄴ ㄴㅈ ㄴㅎ ㄷ ㄹ ㄹㄱ ㄹㅁ ㄹㅂ ㄹㅅ ㄹㅌ ㄹㅍ ㄹㅎ ㅁ ㅂ ㅂㅅ ㅅ ㅆ ㅇ ㅈ ㅊ ㅋ ㅌ ㅍ ㅎ".split()
-_COMPOUNDS = dict(zip("ㄳㄵㄶㄺㄻㄼㄽㄾㄿㅀㅄㅘㅙㅚㅝㅞㅟㅢ",
-                      "ㄱㅅ ㄴㅈ ㄴㅎ ㄹㄱ ㄹㅁ ㄹㅂ ㄹㅅ ㄹㅌ ㄹㅍ ㄹㅎ ㅂㅅ ㅗㅏ ㅗㅐ ㅗㅣ ㅜㅓ ㅜㅔ ㅜㅣ ㅡㅣ".split()))
-_JAMO = _COMPOUNDS | {chr(first + place): keys for first, jamo in ((0x1100, _LEADS), (0x1161, _VOWELS), (0x11A8, _TAILS))
-                      for place, keys in enumerate(jamo)}
+_TAILS = (
+    "ㄱ ㄲ ㄱㅅ ㄴ ㄴㅈ ㄴㅎ ㄷ ㄹ ㄹㄱ ㄹㅁ ㄹㅂ ㄹㅅ ㄹㅌ ㄹㅍ ㄹㅎ ㅁ ㅂ ㅂㅅ ㅅ ㅆ ㅇ ㅈ ㅊ ㅋ ㅌ ㅍ ㅎ"
+).split()
+_COMPOUNDS = [keys for keys in _TAILS + _VOWELS if len(keys) == 2]
+_JAMO = dict(zip("ㄳㄵㄶㄺㄻㄼㄽㄾㄿㅀㅄㅘㅙㅚㅝㅞㅟㅢ", _COMPOUNDS))
+for _first, _keys in ((0x1100, _LEADS), (0x1161, _VOWELS), (0x11A8, _TAILS)):  # conjoining jamo
+    _JAMO.update({chr(code): keys for code, keys in enumerate(_keys, _first)})
 _HANGUL = re.compile(f"[{_ranges('AC00-D7A3')}{''.join(_JAMO)}]")
 
 

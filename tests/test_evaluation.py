@@ -12,7 +12,8 @@ from nextword.lm import BundleError, load
 from nextword.lm.command import main
 from nextword.lm.context import Distribution
 from nextword.lm.continuous_cache import CacheSettings
-from nextword.lm.vocabulary import EOS_ID, UNK_ID, has_letter
+from nextword.lm.vocabulary import EOS_ID, UNK_ID
+from nextword.lm.words import has_letter
 from tests.conftest import invented_text
 from nextword.training.evaluation import ngram
 from nextword.training.__main__ import main as training

@@ -1,4 +1,5 @@
 """`python -m nextword.lm predict` without a text, at a pseudo-terminal."""
+import itertools
 import os
 import select
 import subprocess
@@ -6,7 +7,9 @@ import sys
 
 import pytest
 
+from nextword.lm.terminal import converse
 from tests.servers import PATIENCE
+from tests.word_cases import TYPED
 
 pty = pytest.importorskip("pty")
 
@@ -49,3 +52,16 @@ def test_lines_are_answered_until_the_end(terminal, tiny_model):
     assert terminal("xyzzy\n")[0] == ["  … no such word", row("→", "xyzzy")]
     assert terminal("\n")[0] == [row("→", "")]
     assert terminal("\x04")[1] == 0
+
+
+def test_the_unfinished_word_of_a_line_is_found_in_every_script(monkeypatch, capsys):
+    lines = iter([text + partial for text, partial in TYPED])
+    monkeypatch.setattr("builtins.input", lambda _: next(lines, None) or _end())
+    asked = []
+    converse(lambda *question: asked.append(question) or ())
+    expected = [[(text, partial)] * bool(partial) + [(text + partial, "")] for text, partial in TYPED]
+    assert asked == list(itertools.chain(*expected))
+
+
+def _end() -> str:
+    raise EOFError

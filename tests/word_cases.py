@@ -46,7 +46,8 @@ TOKENS: list[tuple[str, list[str]]] = [
 
 # What is typed: the text before the unfinished word, and this word as far as it is there
 TYPED: list[tuple[str, str]] = [
-    ("", "it"), ("It was 3.", "14"), ("the ", "3r"), ("", "max_w"), ("(", "or"), ("so--", "I"), ("boys''", ""), ("Yes. ", ""),
+    ("", "it"), ("It was 3.", "14"), ("the ", "3r"), ("", "max_w"), ("(", "or"), ("so--", "I"), ("boys''", ""),
+    ("Yes. ", ""),
     ("He is ", "well-kn"), ("He is ", "well\u2011kn"), ("He is ", "well-"), ("I ", "don’"), ("I ", "don't"),
     ("", "col·lec"), ("", "Ελλη"), ("Это ", "Съешь-к"), ("a ", "cafe\u0301"), ("so ", "so\u00adft"), ("\u200b", "a"),
     ("صحبت ", "می\u200cخو"), ("صحبت ", "می\u200c"), ("ایک ", "ماہی\u200cگ"), ("এই ", "র\u200d্যা"),
@@ -59,9 +60,11 @@ TYPED: list[tuple[str, str]] = [
 
 # The beginning of a word as it is typed, and the word
 COMPLETED: list[tuple[str, str]] = [
-    ("well\u2011kn", "well-known"), ("don’", "don't"), ("it\u02bc", "it's"), ("Cafe\u0301", "Café"), ("col·", "col·lecció"),
-    ("می\u200c", "می\u200cخواهم"), ("می\u200cخو", "می\u200cخواهم"), ("میخو", "می\u200cخواهم"), ("ماہی\u200c", "ماہی\u200cگیر"),
+    ("well\u2011kn", "well-known"), ("don’", "don't"), ("it\u02bc", "it's"), ("Cafe\u0301", "Café"),
+    ("col·", "col·lecció"), ("ماہی\u200c", "ماہی\u200cگیر"),
+    ("می\u200c", "می\u200cخواهم"), ("می\u200cخو", "می\u200cخواهم"), ("میخو", "می\u200cخواهم"),
     ("র\u200d্", "র\u200d্যাব"), ('צה"', "צה״ל"), ("צה״", "צה״ל"),
-    ("지ㅈ", "지정"), ("짖", "지정"), ("지저", "지정"), ("ㅈ", "지정"), ("지정", "지정"), ("고", "과학"), ("안", "앉다"),
+    ("지ㅈ", "지정"), ("짖", "지정"), ("지저", "지정"), ("ㅈ", "지정"), ("지정", "지정"),
+    ("고", "과학"), ("안", "앉다"),
     ("ώρ", "ώρα"), ("съешь-", "съешь-ка"), ("max_", "max_words"), ("3r", "3rd"),
 ]

@@ -1,4 +1,4 @@
-"""Text without spaces between its words, as Chinese, Japanese and Thai are written: a model of words cannot learn it."""
+"""Text without spaces between words, such as Chinese, Japanese and Thai: a model of words cannot learn from it."""
 from __future__ import annotations
 
 import re

@@ -12,7 +12,8 @@ from torch import Tensor
 from nextword.lm.context import CachedTokens, Context, Distribution
 from nextword.lm.continuous_cache import as_keys, mixed
 from nextword.lm.model import Model, padded
-from nextword.lm.vocabulary import UNK_ID, has_letter
+from nextword.lm.vocabulary import UNK_ID
+from nextword.lm.words import has_letter
 from nextword.training.evaluation.cache_tuning import mixed_log_probs, token_log_probs
 from nextword.training.evaluation.excerpts import Text
 from nextword.training.progress import work_progress
