@@ -1,4 +1,5 @@
 """A real Chromium for the tests of the page; where none is installed they are skipped."""
+
 from __future__ import annotations
 
 import shutil
@@ -21,7 +22,7 @@ FLAGS = (
 
 
 @pytest.fixture(scope="session")
-def chromium(tmp_path_factory) -> Iterator[webdriver.Chrome]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
     driver = shutil.which("chromedriver")
     if not browser or not driver:

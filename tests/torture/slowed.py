@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import nextword.serve.worker.lit_api
@@ -12,7 +12,7 @@ from nextword.serve.__main__ import main
 
 
 class SlowAPI(nextword.serve.worker.lit_api.NextWordsAPI):
-    """Waits before each answer, as if it were computed on a far slower machine."""
+    """Waits before it computes, as if it were on a far slower machine."""
 
     rate = 20.0
 
@@ -20,10 +20,9 @@ class SlowAPI(nextword.serve.worker.lit_api.NextWordsAPI):
         super().__init__(*arguments, **options)
         self.seconds = 1 / self.rate
 
-    def predict(self, questions: list[tuple]) -> Iterator[tuple]:
-        for answer in super().predict(questions):
-            time.sleep(self.seconds)
-            yield answer
+    def predict(self, questions: Sequence[Any]) -> list[bytes | Exception]:
+        time.sleep(self.seconds * len(questions))
+        return super().predict(questions)
 
 
 def slowed(rate: float) -> tuple[str, ...]:
