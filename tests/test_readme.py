@@ -25,7 +25,7 @@ def blocks(language: str) -> list[str]:
 
 
 def requests() -> list[tuple[str, str]]:
-    """Return each curl command and its answer. The functions at the start of a block are part of each of its commands."""
+    """Return each curl command and its answer; functions at the start of a block belong to each of its commands."""
     examples = [(next(line for line in README.splitlines() if line.startswith("curl ")), blocks("json")[0])]
     for block in blocks("sh"):
         definitions = "".join(re.findall(r"^\w+\(\) .*\n", block, re.MULTILINE))
