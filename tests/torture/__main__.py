@@ -38,7 +38,7 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "kill-worker": Part(killing.kill_worker, {"times": 2, "connections": 16}),
+    "kill-worker": Part(killing.kill_worker, {"times": 2, "crowds": (16,)}),
     "kill-http": Part(killing.kill_http, {"crowds": (16,)}),
     "kill-main": Part(killing.kill_main, {"crowds": (16,)}),
     "kill-others": Part(killing.kill_others),

@@ -23,10 +23,10 @@ ENDED = 5.0  # seconds that count as "at once" for the end of all processes
 
 
 def kill_worker(
-    bundle: Path | None, folder: Path, times: int = 10, connections: int = 64, within: float = BACK
+    bundle: Path | None, folder: Path, times: int = 10, crowds: tuple[int, ...] = (0, 64), within: float = BACK
 ) -> Iterator[Promise]:
     """Kill the only worker again and again, idle and under load, and while it starts."""
-    for crowd_size in (0, connections):
+    for crowd_size in crowds:
         with serving(folder, bundle) as service:
             yield _kill_worker(service, times, crowd_size, within)
     yield kill_starting_worker(bundle, folder)
