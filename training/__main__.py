@@ -14,22 +14,28 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nextword.lm.command import Parser, Run, main
 from nextword.training.recipe import Recipe, accepted_values, load_recipe, recipe_names
+
+if TYPE_CHECKING:
+    from nextword.training.distributed import Processes
 
 
 def train(parser: Parser) -> Run:
     parser.formatter_class, parser.description = argparse.RawDescriptionHelpFormatter, __doc__
     parser.usage = "%(prog)s [option ...]"
     parser.add_argument("--corpus", help="a name, a hub id, a folder or a file; several joined by commas")
-    parser.add_argument("--recipe", help=f"a TOML file or one of: {', '.join(recipe_names())} (default: the defaults below)")
+    parser.add_argument("--recipe", help=(
+        f"a TOML file or one of: {', '.join(recipe_names())} (default: the defaults below)"))
     parser.add_argument("--out", type=Path, help="the run's folder (default: runs/ and the corpus's name)")
-    parser.add_argument("--processes", type=int, default=1, help="processes on this machine that share the work (default: 1)")
+    parser.add_argument("--processes", type=int, default=1, help=(
+        "processes on this machine that share the work (default: 1)"))
     group = parser.add_argument_group("settings, which override the recipe's")
     for name, setting in Recipe.model_fields.items():
         if name != "corpus":
-            switch = {"nargs": "?", "const": "true"} if setting.annotation is bool else {}
+            switch: dict[str, Any] = {"nargs": "?", "const": "true"} if setting.annotation is bool else {}
             default = "none" if setting.default == "" else str(setting.default).lower()
             group.add_argument(f"--{name.replace('_', '-')}", dest=f"set_{name}", metavar="VALUE", **switch, help=(
                 f"{setting.description} ({accepted_values(setting)}; default: {default})"))
@@ -84,7 +90,8 @@ def _train_in(processes: Processes, recipe: Recipe, out: Path | None) -> int:
 def compare(parser: Parser) -> Run:
     parser.add_argument("--corpus", default="python-docs", help="as of train (default: python-docs)")
     parser.add_argument("--pretokenized", action="store_true", help="the text is split at spaces already")
-    parser.add_argument("--out", type=Path, help="the comparison's folder (default: runs/compare- and the corpus's name)")
+    parser.add_argument("--out", type=Path, help=(
+        "the comparison's folder (default: runs/compare- and the corpus's name)"))
     parser.add_argument("--quick", action="store_true", help="tiny models, trained for a moment: to see that it works")
     return lambda arguments: _guarded(parser.prog, lambda: _compare(arguments))
 

@@ -1,10 +1,8 @@
-"""RNN, GRU, LSTM and a small Transformer with as many parameters, trained alike on the same tokens: `python -m nextword.training
-compare`.
+"""`nextword compare`: RNN, GRU, LSTM and a small Transformer with as many parameters, trained alike on the same tokens.
 
-All have the embedding in common, tied to the output layer; the widths of the others are chosen so that they have the
-LSTM's number of parameters. Each is trained a little with each of a few learning rates, and then in full with the one
-that gave the best validation perplexity. What is timed is timed on one thread of the processor, in processor time, so
-that other programs do not disturb it.
+All have an embedding that is the output layer too. The widths of the others are chosen so that they have the LSTM's
+number of parameters. Each is trained for a moment with each of a few learning rates, and then in full with the rate of
+the best validation perplexity. Times are processor time on one thread, so that other programs do not disturb them.
 """
 from __future__ import annotations
 
@@ -17,7 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -41,10 +41,13 @@ CONTEXTS = (10, 100, 1000)
 
 @dataclass(frozen=True)
 class Plan:
-    """How large the models are and how long they are trained.
+    """The size of the models and the length of their training.
 
-    embedding_size and hidden_size are the LSTM's; rates are tried for trial_epochs each; reach is how many words back the
-    gradient is followed; repeats: of each thing that is timed.
+    embedding_size, hidden_size     of the LSTM
+    epochs                          of the full training, with so many evaluations
+    rates, trial_epochs             learning rates to try, and the epochs of each trial
+    reach                           words through which the gradient is followed back
+    repeats                         of each timing
     """
 
     embedding_size: int = 128
@@ -89,14 +92,15 @@ class _Model:
                         hidden_size=plan.hidden_size, evaluation_tokens=5_000, patience=1_000, threads=1)
         self.vocabulary = build_vocabulary(corpus, recipe.vocabulary_size, recipe.minimum_count, pretokenized)
         self.network = partial(_bare, name, size=len(self.vocabulary))
-        wanted = _count(_bare("lstm", recipe, len(self.vocabulary)))
+        count = _count(_bare("lstm", recipe, len(self.vocabulary)))
         widths = range(8, 16 * plan.hidden_size)
-        index = bisect.bisect(widths, wanted, key=lambda width: self._parameters(recipe, width))
-        width = min(widths[max(0, index - 1) : index + 1], key=lambda w: abs(self._parameters(recipe, w) - wanted))
+        index = bisect.bisect(widths, count, key=lambda width: self._parameters(recipe, width))
+        width = min(widths[max(0, index - 1) : index + 1], key=lambda w: abs(self._parameters(recipe, w) - count))
         cell = name if name != "transformer" else "lstm"  # recipes know no other; for the Transformer it has no meaning
         self.recipe = recipe.model_copy(update={"cell": cell, "hidden_size": width})
-        self.figures = {"parameters": self._parameters(recipe, width), "width": width, "vocabulary": len(self.vocabulary),
-                        "embedding_parameters": len(self.vocabulary) * (plan.embedding_size + 1)}
+        self.figures: dict[str, Any] = {
+            "parameters": self._parameters(recipe, width), "width": width, "vocabulary": len(self.vocabulary),
+            "embedding_parameters": len(self.vocabulary) * (plan.embedding_size + 1)}
         self.tokens_a_step = recipe.batch_size * recipe.bptt
 
     def _parameters(self, recipe: Recipe, width: int) -> int:
@@ -106,10 +110,11 @@ class _Model:
         trial = {"epochs": self.plan.trial_epochs, "evaluate_every": 1_000_000}
         trials = {rate: self._fit(f"rate-{rate:g}", self.recipe.model_copy(update={**trial, "learning_rate": rate}))
                   [-1]["validation"]["perplexity"] for rate in self.plan.rates}
-        best = min(trials, key=trials.get)
+        best = min(trials, key=lambda rate: trials[rate])
         tokens = len(encode_split(self.corpus, "train", self.vocabulary))
         every = max(1, int(self.plan.epochs * tokens / self.tokens_a_step / self.plan.evaluations))
-        self.recipe = self.recipe.model_copy(update={"learning_rate": best, "epochs": self.plan.epochs, "evaluate_every": every})
+        full = {"learning_rate": best, "epochs": self.plan.epochs, "evaluate_every": every}
+        self.recipe = self.recipe.model_copy(update=full)
         rows = self._fit("full", self.recipe)
         self.figures |= {"learning_rate": best, "trials": {f"{rate:g}": value for rate, value in trials.items()},
                          "learning_curve": [(row["tokens"], row["validation"]["perplexity"]) for row in rows]}
@@ -136,8 +141,9 @@ class _Model:
         self.figures |= measure(network, windows.epoch(0), windows.batch, len(test), torch.inference_mode)
         self.figures["gradient_norm"] = gradient_norms(network, *_excerpts(
             encode_split(self.corpus, "validation", self.vocabulary), self.plan.reach))
+        text = torch.as_tensor(test[:1001].astype(int))
         self.figures["word_ms"] = {kind: {str(context): 1000 * seconds for context, seconds in zip(CONTEXTS, times)}
-                                   for kind, times in self._word_times(remembering.eval(), torch.as_tensor(test[:1001].astype(int)))}
+                                   for kind, times in self._word_times(remembering.eval(), text)}
 
     def _word_times(self, network: Network, text: Tensor) -> Iterator[tuple[str, list[float]]]:
         """Seconds until the next word is known, behind contexts of several lengths."""
@@ -151,21 +157,21 @@ class _Model:
 
         empty = network.initial_state(1)
         states = [predict(text[:context], empty) for context in CONTEXTS]
-        yield "going on", list(_in_rounds([lambda s=state: partial(predict, text[-1:], s) for state in states],
+        yield "going on", list(_in_rounds([partial(partial, predict, text[-1:], state) for state in states],
                                           self.plan.repeats))
         yield "from the first word", list(_in_rounds(
-            [lambda c=context: partial(predict, text[:c], empty) for context in CONTEXTS], self.plan.repeats))
+            [partial(partial, predict, text[:context], empty) for context in CONTEXTS], self.plan.repeats))
 
 
-def _bare(name: str, recipe: Recipe, size: int, memory: int = 128) -> nn.Module:
+def _bare(name: str, recipe: Recipe, size: int, memory: int = 128) -> Any:
     """The network without dropout."""
     if name == "transformer":
         return Transformer(Shape(size, recipe.embedding_size, recipe.hidden_size, memory=memory))
     return Network(Architecture(size, name, recipe.embedding_size, recipe.hidden_size))
 
 
-def _build(name: str, recipe: Recipe, size: int) -> nn.Module:
-    """The network as it is trained."""
+def _build(name: str, recipe: Recipe, size: int) -> Any:
+    """The network with the dropout of training."""
     if name == "transformer":
         return Transformer(Shape(size, recipe.embedding_size, recipe.hidden_size), recipe.dropout)
     return build_network(recipe, size)
@@ -188,8 +194,10 @@ def _in_rounds(makers: list[Callable[[], Callable[[], object]]], rounds: int) ->
 
 
 def gradient_norms(network: Network, inputs: Tensor, targets: Tensor) -> list[float]:
-    """How the loss of the last word depends on the words before it: the norm of its gradient with respect to the embedded
-    input k steps earlier, k = 0, 1, …; the mean over the sequences.
+    """The dependence of the last word's loss on the words before it.
+
+    It is the norm of the loss's gradient with respect to the embedded input k steps earlier, k = 0, 1, …, as a mean
+    over the sequences.
 
     inputs (time, batch) int64, read from the empty state; targets (batch,), what follows.
     """
@@ -205,7 +213,7 @@ def gradient_norms(network: Network, inputs: Tensor, targets: Tensor) -> list[fl
     return norms.mean(1).flip(0).tolist()
 
 
-def _excerpts(tokens, time: int, count: int = 64) -> tuple[Tensor, Tensor]:
+def _excerpts(tokens: np.ndarray, time: int, count: int = 64) -> tuple[Tensor, Tensor]:
     """Pieces from all over a text: (time, count), and the word after each, (count,)."""
     windows = Windows(tokens, min(count, (len(tokens) - 1) // time), time)
     inputs, targets = next(windows.epoch(0))
@@ -214,7 +222,8 @@ def _excerpts(tokens, time: int, count: int = 64) -> tuple[Tensor, Tensor]:
 
 def _report(corpus: Corpus, plan: Plan, results: dict[str, dict]) -> str:
     lines = ["| | parameters | learning rate | perplexity | top-1 | top-3 | tokens/s in training | "
-             + " | ".join(f"ms a word at {context:,}" for context in CONTEXTS) + " |", "|---" * (7 + len(CONTEXTS)) + "|"]
+             + " | ".join(f"ms a word at {context:,}" for context in CONTEXTS) + " |",
+             "|---" * (7 + len(CONTEXTS)) + "|"]
     for name, result in results.items():
         times = result["word_ms"]
         lines.append(f"| {MODELS[name]} | {result['parameters']:,} | {result['learning_rate']:g} | "
@@ -230,20 +239,21 @@ def _report(corpus: Corpus, plan: Plan, results: dict[str, dict]) -> str:
         f"# Four networks on {corpus.name}", "", *lines, "",
         f"Perplexity and accuracy are on the {first['tokens']:,} tokens of the test text, with the weights of the best "
         f"validation perplexity of {plan.epochs:g} epochs, {first['learning_curve'][-1][0]:,} tokens read. Vocabulary "
-        f"{first['vocabulary']:,}; of the parameters, {first['embedding_parameters']:,} are the embedding, which is the "
-        f"output layer too, and its bias. The totals differ by {max(counts) / min(counts) - 1:.2%}.",
+        f"{first['vocabulary']:,}; of the parameters, {first['embedding_parameters']:,} are the embedding, which is "
+        f"the output layer too, and its bias. The totals differ by {max(counts) / min(counts) - 1:.2%}.",
         "",
         f"Embedding {plan.embedding_size}; one layer of " + ", ".join(
             f"{results[name]['width']} ({MODELS[name]})" for name in MODELS if name != "transformer")
-        + f"; the Transformer has two layers of {plan.embedding_size} with 4 heads and {results['transformer']['width']} in "
-        "between, and attends to the 128 words before a window of 35 too. All: AdamW, 32 sequences of 35 words a step, the "
-        "same schedule, dropout 0.2. Learning rates tried, with the validation perplexity after "
+        + f"; the Transformer has two layers of {plan.embedding_size} with 4 heads and "
+        f"{results['transformer']['width']} in between, and attends to the 128 words before a window of 35 too. All: "
+        "AdamW, 32 sequences of 35 words a step, the same schedule, dropout 0.2. Learning rates tried, with the "
+        "validation perplexity after "
         f"{plan.trial_epochs:g} epochs: {tried}.",
         "",
-        f"Times are of one thread on {processor()}, torch {torch.__version__}, in processor time (median of {plan.repeats}). "
-        "A recurrent network and the Transformer's cache of keys and values go on from what was read; without the cache the "
-        "Transformer reads the whole context again for each word. The LSTM is trained with this project's own layer, the "
-        "others with torch's.",
+        f"Times are of one thread on {processor()}, torch {torch.__version__}, in processor time (median of "
+        f"{plan.repeats}). A recurrent network and the Transformer's cache of keys and values go on from what was read; "
+        "without the cache the Transformer reads the whole context again for each word. The LSTM is trained with this "
+        "project's own layer, the others with torch's.",
         "", "![learning curves](learning.png)", "", "![how far the gradient reaches back](gradient.png)", "",
     ])
 

@@ -1,11 +1,12 @@
 """Several processes, one run: `torchrun` starts them, `torch.distributed` joins them (gloo; NCCL between GPUs).
 
-    make train NPROC=2 …                                                     # on this machine
-    torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint host:29400 -m nextword.training train …   # on each
+    nextword train --processes 2 …                  # on this machine
+    torchrun --nnodes 2 --nproc-per-node 8 \\
+        --rdzv-backend c10d --rdzv-endpoint host:29400 -m nextword.training train …     # on each of two machines
 
-The reading heads of a step are dealt out to the processes, so that a step reads the same tokens however many there are;
-gradients are averaged (DistributedDataParallel), so that all hold the same weights. The first one, rank 0, evaluates and
-writes, and it alone needs the run's folder.
+The sequences of a step are divided among the processes, so a step reads the same tokens with any number of them.
+Gradients are averaged (DistributedDataParallel), so all processes have the same weights. Rank 0 alone evaluates,
+writes, and needs the run's folder.
 """
 from __future__ import annotations
 
@@ -16,13 +17,13 @@ from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from datetime import timedelta
 from io import StringIO
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-# None is waited for in vain: where one process ends, torchrun ends the others. Preparing a large corpus takes hours.
+# Preparing a large corpus takes hours. No process waits longer than it must: where one ends, torchrun ends the others.
 TIMEOUT = timedelta(days=1)
 CPU = torch.device("cpu")
 Result = TypeVar("Result")
@@ -30,7 +31,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process is number `rank` of `size`, and `local_rank` of the `local_size` on its machine. Alone by default."""
+    """Process number `rank` of `size`, and number `local_rank` of the `local_size` on its machine; one by default."""
 
     rank: int = 0
     size: int = 1
@@ -38,30 +39,30 @@ class Processes:
     local_size: int = 1
 
     def check(self, batch_size: int) -> None:
-        """Raises ValueError where the heads or the GPUs cannot be shared out equally."""
+        """Raises ValueError where the sequences or the GPUs cannot be divided equally."""
         if self.size < 1:
             raise ValueError(f"{self.size} processes cannot train: at least 1 is needed")
         if batch_size % self.size:
             raise ValueError(f"batch_size is {batch_size}, and {self.size} processes cannot share that equally: "
                              f"take a multiple of {self.size}, or another number of processes")
         if torch.cuda.is_available() and self.local_size > torch.cuda.device_count():
-            raise ValueError(f"{self.local_size} processes cannot share this machine's {torch.cuda.device_count()} GPU: "
-                             "start one process a GPU")
+            raise ValueError(f"{self.local_size} processes cannot share this machine's {torch.cuda.device_count()} "
+                             "GPU: start one process a GPU")
 
     def device(self) -> torch.device:
-        """A GPU of this process's own, or the CPU where there are none."""
+        """This process's own GPU, or the CPU of a machine without."""
         if not torch.cuda.is_available():
             return CPU
         torch.cuda.set_device(self.local_rank)
         return torch.device("cuda", self.local_rank)
 
     def share(self, heads: int) -> slice:
-        """Which of the reading heads are this process's."""
+        """The part of the sequences that this process reads."""
         share = heads // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def synchronised(self, network: nn.Module) -> nn.Module:
-        """The network with rank 0's weights; what it computes has gradients that are the mean of all processes'."""
+        """The network with rank 0's weights, and with gradients that are the mean over all processes."""
         if self.size == 1:
             return network
         devices = [self.local_rank] if torch.cuda.is_available() else None
@@ -76,7 +77,7 @@ class Processes:
         return total.tolist()
 
     def gathered(self, rows: Tensor) -> Tensor:
-        """The rows of all processes in the order of their ranks, on the CPU; all have equally many."""
+        """The rows of all processes in the order of their ranks, on the CPU. All processes have as many rows."""
         if self.size == 1:
             return rows.cpu()
         parts = [torch.empty(rows.shape, dtype=rows.dtype) for _ in range(self.size)]
@@ -84,10 +85,10 @@ class Processes:
         return torch.cat(parts)
 
     def once(self, function: Callable[[], Result]) -> Result:
-        """What rank 0 gets by calling the function, the exception too, in all processes."""
+        """Call the function in rank 0, and return or raise its outcome in all processes."""
         if self.size == 1:
             return function()
-        outcome: list = [None, None]
+        outcome: list[Any] = [None, None]
         if self.rank == 0:
             try:
                 outcome = [function(), None]
@@ -100,7 +101,7 @@ class Processes:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """One process of each machine runs the block, then the others, who find what it left in the cache."""
+        """One process of each machine runs the block. Then the others do, and find its files in the cache."""
         if self.local_rank:
             self.sums(0)
         try:
@@ -110,11 +111,14 @@ class Processes:
                 self.sums(0)
 
 
+ALONE = Processes()
+
+
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """The processes that torchrun started, joined; or this one alone. After the block those but rank 0 are at their end."""
+    """Join the processes that torchrun started; without torchrun there is one. After the block all but rank 0 exit."""
     if not dist.is_torchelastic_launched():
-        yield Processes()
+        yield ALONE
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
     processes = Processes(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
@@ -124,15 +128,15 @@ def joined() -> Iterator[Processes]:
     finally:
         dist.destroy_process_group()
     if processes.rank:
-        # Without the interpreter's own end, where a library's thread that still runs can abort the process ("terminate called
-        # without an active exception"): torchrun would then end rank 0 too, which is writing the bundle.
+        # At the interpreter's own end a library's running thread can abort the process ("terminate called without an
+        # active exception"). torchrun would then end rank 0 too, which is writing the bundle.
         os._exit(0)
 
 
 def launch(processes: int, arguments: list[str]) -> int:
-    """Run `python -m nextword.training` with these arguments in so many processes on this machine; gives its exit status.
+    """Run `nextword` with these arguments in so many processes on this machine, and return the exit status.
 
-    It is `torchrun`, without the reports that follow on an error or a signal: rank 0 has said what there is to say.
+    It is `torchrun` without its reports on errors and signals, as rank 0 reports them.
     """
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing import SignalException
@@ -141,7 +145,8 @@ def launch(processes: int, arguments: list[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     logging.disable(logging.ERROR)
     try:
-        run.run(run.parse_args(["--standalone", "--nproc-per-node", str(processes), "-m", "nextword.training", *arguments]))
+        command = ["--standalone", "--nproc-per-node", str(processes), "-m", "nextword.training", *arguments]
+        run.run(run.parse_args(command))
     except ChildFailedError as error:
         status = error.get_first_failure()[1].exitcode
         return status if status >= 0 else 128 - status

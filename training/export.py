@@ -84,7 +84,8 @@ def _cache(program: torch.jit.ScriptModule, texts: list[Text], of_start: dict | 
 def compare(network: Network, program: torch.jit.ScriptModule, tokens: Tensor) -> dict:
     """The difference between the exported program and the network on text (batch, time + 1) int64, for `bundle.json`.
 
-    It has the largest and the mean difference of a log-probability (nats, over all words at all positions), the perplexity of
+    It has the largest and the mean difference of a log-probability (nats, over all words at all positions), the
+    perplexity of
     both on these tokens, and the share of positions at which both have the same best word and the same set of three.
     """
     inputs, targets = tokens[:, :-1], tokens[:, 1:]

@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
 from nextword.lm import malloc
 from nextword.lm.network import Network
 from nextword.training.corpora import Corpus
-from nextword.training.distributed import Processes
+from nextword.training.distributed import ALONE, Processes
 from nextword.training.progress import Progress
 from nextword.training.recipe import Recipe
 from nextword.training.run_folder import RunError, RunFolder
@@ -36,7 +37,7 @@ class Interrupted(Exception):
         self.number = number
 
 
-def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = Processes(),
+def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = ALONE,
         build: Callable[[Recipe, int], Network] = build_network) -> dict:
     """Train to the end, or go on where an earlier call in the same folder stopped, in however many processes.
 
@@ -111,10 +112,11 @@ class _Run:
     def _evaluate(self) -> str:
         """Measure the weights, note the figures, and keep the weights if they are the best. Returns a line to show."""
         trainer = self.trainer
-        row = {"step": trainer.step, "epoch": trainer.step / trainer.data.windows.steps, "tokens": trainer.tokens,
-               "seconds": round(self.seconds, 1),
-               "learning_rate": learning_rate(trainer.recipe, trainer.step - 1, trainer.steps),
-               "loss": sum(self.losses) / len(self.losses), **trainer.measure()}
+        row: dict[str, Any] = {
+            "step": trainer.step, "epoch": trainer.step / trainer.data.windows.steps, "tokens": trainer.tokens,
+            "seconds": round(self.seconds, 1),
+            "learning_rate": learning_rate(trainer.recipe, trainer.step - 1, trainer.steps),
+            "loss": sum(self.losses) / len(self.losses), **trainer.measure()}
         self.folder.add_evaluation(row)
         if has_diverged(row["train"]["loss"], len(trainer.data.counts)) or not math.isfinite(row["validation"]["loss"]):
             raise self._diverged(row["train"]["loss"])
@@ -128,9 +130,9 @@ class _Run:
 
     def _diverged(self, loss: float) -> RunError:
         even = math.log(len(self.trainer.data.counts))
-        return RunError(f"training diverged: at step {self.trainer.step} the loss is {loss:.3g} nats a token, where an even "
-                        f"guess has {even:.3g}. No bundle is written. Train in another folder with a lower learning_rate "
-                        "or clip_norm")
+        return RunError(f"training diverged: at step {self.trainer.step} the loss is {loss:.3g} nats a token, where an "
+                        f"even guess has {even:.3g}. No bundle is written. Train in another folder with a lower "
+                        "learning_rate or clip_norm")
 
     def _write_checkpoint(self) -> None:
         state = self.trainer.state_dict()
@@ -155,7 +157,7 @@ def _noted_signals() -> Iterator[list[int]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -9,8 +9,8 @@ Most of a word-level model's time goes into the softmax over the vocabulary. Two
        Z ≈ exp(z_t) + sum_{j in head, j≠t} exp(z_j) + sum_{j in sample, j≠t} exp(z_j) / π
 
    The estimate of Z is unbiased (Horvitz & Thompson 1952); importance sampling for language models is due to Bengio &
-   Senécal 2003, one sample shared by a batch to Jean et al. 2015. Counting the head in full keeps the variance far below
-   that of a log-uniform sample of the same size. With as many samples as there are words it is the exact loss.
+   Senécal 2003, one sample shared by a batch to Jean et al. 2015. Counting the head in full keeps the variance far
+   below that of a log-uniform sample of the same size. With as many samples as there are words it is the exact loss.
 2. The gradient of the loss is written down, not recorded: for rows in chunks that stay in the processor's cache,
    logits, probabilities p, d/dx = (p - 1_t) W and d/dW = (p - 1_t)' x follow one another, and nothing of size
    (tokens, vocabulary) is ever kept. The matrix products are done in `dtype`, sums in float32.
@@ -18,6 +18,7 @@ Most of a word-level model's time goes into the softmax over the vocabulary. Two
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,9 +27,10 @@ CHUNK = 320  # rows a chunk: the logits of one chunk against some 8,000 words fi
 
 
 def sample_candidates(vocabulary_size: int, samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Which words the normaliser is estimated from: ids (samples,) and log-weights log(1/π) (samples,), float32.
+    """Draw the words of the normaliser: ids (samples,) and log-weights log(1/π) (samples,), float32.
 
-    Half of the samples are the most frequent words; where samples >= vocabulary_size all words are taken, with weight 1.
+    Half of the samples are the most frequent words. Where samples >= vocabulary_size, all words are taken, with
+    weight 1.
     """
     if samples >= vocabulary_size:
         return torch.arange(vocabulary_size), torch.zeros(vocabulary_size)
@@ -41,7 +43,8 @@ def sample_candidates(vocabulary_size: int, samples: int, generator: torch.Gener
 
 class _CandidateCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, outputs, weight, bias, targets, candidates, log_weights, dtype):
+    def forward(ctx: Any, outputs: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, candidates: Tensor,
+                log_weights: Tensor, dtype: torch.dtype) -> Tensor:
         n, size = outputs.shape
         x = outputs.detach().to(dtype)
         candidate_weight = weight.detach()[candidates].to(dtype)
@@ -79,7 +82,7 @@ class _CandidateCrossEntropy(torch.autograd.Function):
         return losses.mean()
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         outputs, d_outputs, d_candidates, d_offset, d_target, targets, candidates = ctx.saved_tensors
         scale = gradient / len(outputs)
         d_weight = d_candidates.new_zeros(ctx.vocabulary_size, outputs.shape[1])

@@ -7,13 +7,16 @@ cell state, the gates and their gradients are float32.
 """
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 
 def lstm(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor], w_recurrent: Tensor, keep: Tensor | None = None
          ) -> tuple[Tensor, tuple]:
-    """What `layer(x, state)` gives, for a layer of one direction: x (time, batch, input), state h (1, batch, output) and
+    """What `layer(x, state)` gives, for a layer of one direction: x (time, batch, input), state h (1, batch, output)
+    and
     c (1, batch, hidden) → outputs (time, batch, output), new state; `w_recurrent` stands in for `layer.weight_hh_l0`.
 
     keep: (time, batch, 1) float32, what the state is multiplied by before each step; 0 forgets it. None: 1 throughout.
@@ -21,16 +24,18 @@ def lstm(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor], w_recurrent: T
     Under autocast the products are done in its type, in which the outputs come too.
     """
     h, c = state
+    weights: Any = layer
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     outputs, new_c = _LSTM.apply(
-        x, h[0], c[0], layer.weight_ih_l0, w_recurrent, layer.bias_ih_l0 + layer.bias_hh_l0,
-        layer.weight_hr_l0 if layer.proj_size else None, keep, dtype)
+        x, h[0], c[0], weights.weight_ih_l0, w_recurrent, weights.bias_ih_l0 + weights.bias_hh_l0,
+        weights.weight_hr_l0 if layer.proj_size else None, keep, dtype)
     return outputs, (outputs[-1:], new_c[None])
 
 
 class _LSTM(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, h, c, w_input, w_recurrent, bias, w_projection, keep, dtype):
+    def forward(ctx: Any, x: Tensor, h: Tensor, c: Tensor, w_input: Tensor, w_recurrent: Tensor, bias: Tensor,
+                w_projection: Tensor | None, keep: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         time, batch, hidden = len(x), x.shape[1], c.shape[1]
         x, w_input, w_recurrent, bias = (tensor.detach().to(dtype) for tensor in (x, w_input, w_recurrent, bias))
         w_projection = None if w_projection is None else w_projection.detach().to(dtype)
@@ -62,7 +67,7 @@ class _LSTM(torch.autograd.Function):
         return outputs, cells[-1].clone()
 
     @staticmethod
-    def backward(ctx, d_outputs, d_c):
+    def backward(ctx: Any, d_outputs: Tensor, d_c: Tensor) -> tuple[Tensor | None, ...]:
         x, first, outputs, inner, gates, cells, squashed, w_input, w_recurrent, w_projection, keep = (
             ctx.saved_tensors)
         time, batch, hidden = squashed.shape

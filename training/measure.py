@@ -1,8 +1,9 @@
-"""Exact loss and accuracy of a network on a stretch of text, for watching a run: perplexity = exp(mean loss)."""
+"""Exact loss and accuracy of a network on a stretch of text: perplexity = exp(mean loss)."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -13,7 +14,8 @@ ROWS = 256  # logits held at once: ROWS x vocabulary
 
 
 @torch.no_grad()
-def measure(network: Network, windows: Iterable[tuple[Tensor, Tensor]], batch: int, tokens: int, autocast) -> dict:
+def measure(network: Network, windows: Iterable[tuple[Tensor, Tensor]], batch: int, tokens: int,
+            autocast: Callable[[], AbstractContextManager[object]]) -> dict:
     """Reads `windows` with carried state until `tokens` are scored (or all are).
 
     Returns tokens (scored), loss (nats a token, exact: the softmax is over the whole vocabulary), perplexity, and top1

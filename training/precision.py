@@ -1,7 +1,7 @@
-"""In what numbers the matrix products of a training are done: those in which this processor is fastest, found out by trying.
+"""The numbers of training's matrix products: bfloat16 where this processor is faster in it, as a trial tells.
 
-That a processor has instructions for bfloat16 does not say that they are fast: with AMX or on AMD's Zen 4 they do several
-times or twice as much as those for float32; on Intel's without AMX, less.
+A processor can have instructions for bfloat16 that are slow. With AMX they are several times as fast as those for
+float32, on AMD's Zen 4 twice as fast, and on Intel's processors without AMX slower.
 """
 from __future__ import annotations
 

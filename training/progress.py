@@ -40,8 +40,8 @@ class Progress:
             self.say(f"step {self.done}/{self.total}  {self.figures(now)}  {clock(left)} left")
 
     def figures(self, now: float) -> str:
-        speed = self.tokens / max(now - self.began, 1e-9)
-        return f"{speed:,.0f} tokens/s  loss {self.loss:.3f}  perplexity {math.exp(min(self.loss, 20)):.1f}"
+        speed, loss = self.tokens / max(now - self.began, 1e-9), self.loss or 0.0
+        return f"{speed:,.0f} tokens/s  loss {loss:.3f}  perplexity {math.exp(min(loss, 20)):.1f}"
 
     def say(self, line: str) -> None:
         if self.bar is not None:

@@ -24,5 +24,6 @@ def publish(source: Path, target: Path) -> Bundle:
 
 def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], None]:
     parser.add_argument("bundle", type=Path, help="the bundle's folder")
-    parser.add_argument("folder", type=Path, help="where it goes: a bundle that is there is replaced, its *.md files stay")
+    parser.add_argument("folder", type=Path, help=(
+        "where it goes: a bundle that is there is replaced, its *.md files stay"))
     return lambda arguments: print(publish(arguments.bundle, arguments.folder).path)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from nextword.lm.architecture import Architecture
@@ -18,7 +18,7 @@ else:
     import tomli as tomllib
 
 FOLDER = Path(__file__).parent / "recipes"
-_FREE = {"free": True}  # of a setting that may change when a run goes on
+_FREE: dict[str, JsonValue] = {"free": True}  # of a setting that may change when a run goes on
 
 
 class RecipeError(ValueError):
@@ -30,62 +30,65 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
-    corpus: str = Field("", description="text to train on (see nextword.training.corpora); empty: wikitext-2, or python-docs "
-                        "where the hub is away", json_schema_extra=_FREE)
-    start_from: str = Field("", description="folder of a finished run or of a bundle whose vocabulary and weights this run "
-                            "begins with; english: the model that comes with Nextword; empty: none")
+    corpus: str = Field("", json_schema_extra=_FREE, description=(
+        "text to train on (see nextword.training.corpora); empty: wikitext-2, or python-docs where the hub is away"))
+    start_from: str = Field("", description=(
+        "folder of a finished run or of a bundle whose vocabulary and weights this run begins with; english: the "
+        "model that comes with Nextword; empty: none"))
     start_vocabulary: Literal["keep", "extend", "new"] = Field("keep", description=(
-        "with start_from, keep: the vocabulary of the start; extend: that and the words that occur minimum_count times in "
-        "the training text; new: the vocabulary of the training text"))
+        "with start_from, keep: the vocabulary of the start; extend: that and the words that occur minimum_count "
+        "times in the training text; new: the vocabulary of the training text"))
     pretokenized: bool = Field(False, description="the text is split at spaces already, a line a sentence (benchmarks)")
     vocabulary_size: int = Field(32_000, ge=3, description="words at most, <unk> and <eos> included")
-    minimum_count: int = Field(2, ge=1, description="occurrences in the training text that a word of the vocabulary needs")
+    minimum_count: int = Field(2, ge=1, description=(
+        "occurrences in the training text that a word of the vocabulary needs"))
     cell: Literal["rnn", "gru", "lstm"] = Field("lstm", description="kind of recurrent layer")
     embedding_size: int = Field(256, ge=1, description="width of the embedding and of the output layer")
     hidden_size: int = Field(512, ge=1, description="width of each recurrent layer")
     layers: int = Field(1, ge=1, description="recurrent layers, one above the other")
-    projection_size: int = Field(0, ge=0, description="width of the LSTM's output and recurrence, less than hidden_size; 0: as "
-                                 "wide as the cell")
-    dropout: float = Field(0.2, ge=0, lt=1, description="share of the inputs, of the values between layers and of the outputs "
-                           "that training drops")
-    word_dropout: float = Field(0.0, ge=0, lt=1, description="share of the vocabulary's words that training drops from the "
-                                "inputs")
+    projection_size: int = Field(0, ge=0, description=(
+        "width of the LSTM's output and recurrence, less than hidden_size; 0: as wide as the cell"))
+    dropout: float = Field(0.2, ge=0, lt=1, description=(
+        "share of the inputs, of the values between layers and of the outputs that training drops"))
+    word_dropout: float = Field(0.0, ge=0, lt=1, description=(
+        "share of the vocabulary's words that training drops from the inputs"))
     weight_drop: float = Field(0.0, ge=0, lt=1, description="share of the recurrent weights that training drops")
-    dropout_rise: float = Field(0.0, ge=0, lt=1, description="share of all steps in which these three rise from 0 to their full "
-                                "size")
+    dropout_rise: float = Field(0.0, ge=0, lt=1, description=(
+        "share of all steps in which these three rise from 0 to their full size"))
     output_penalty: float = Field(0.0, ge=0, description="penalty on the mean square of the outputs")
     change_penalty: float = Field(0.0, ge=0, description="penalty on the mean square of their change from word to word")
     batch_size: int = Field(32, ge=1, description="sequences that are read side by side")
     bptt: int = Field(35, ge=1, description="tokens through which the gradient goes back")
     epochs: float = Field(6.0, gt=0, description="passes over the text; the learning rate's schedule spans them")
     learning_rate: float = Field(3e-3, gt=0, description="AdamW's learning rate at its peak")
-    warmup: float = Field(0.02, ge=0, lt=1, description="share of all steps in which the rate rises to its peak; it then falls "
-                          "along a cosine")
+    warmup: float = Field(0.02, ge=0, lt=1, description=(
+        "share of all steps in which the rate rises to its peak; it then falls along a cosine"))
     final_rate: float = Field(0.02, ge=0, le=1, description="the rate's end, as a share of its peak")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
-    averaging: float = Field(0.0, ge=0, lt=1, description="decay per step of a moving average of the weights, which is then "
-                             "evaluated and kept; 0: no average")
+    averaging: float = Field(0.0, ge=0, lt=1, description=(
+        "decay per step of a moving average of the weights, which is then evaluated and kept; 0: no average"))
     clip_norm: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
     samples: int = Field(4096, ge=0, description="words in the normaliser of the softmax; 0: all, the exact loss")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="numbers of the matrix products; auto: "
-                                                              "bfloat16 where the processor is faster in it, else float32")
-    shuffle_block: int = Field(0, ge=0, description="tokens per block of text; blocks are read in random order; 0: the text in "
-                               "its own order")
-    forget: float = Field(0.01, ge=0, lt=1, description="chance that a sequence's state is set to 0 before a window, so that "
-                          "beginnings are learned too")
-    fresh_starts: float = Field(0.0, ge=0, le=1, description="share of the paragraphs that are read as the start of a text")
-    evaluate_every: int = Field(500, ge=1, description="steps between evaluations", json_schema_extra=_FREE)
-    evaluation_tokens: int = Field(20_000, ge=1, description="tokens of training text, and of validation text, that each "
-                                   "evaluation reads", json_schema_extra=_FREE)
-    patience: int = Field(8, ge=1, description="evaluations without a better validation perplexity after which training stops",
-                          json_schema_extra=_FREE)
-    checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints", json_schema_extra=_FREE)
-    calibration_tokens: int = Field(20_000, ge=1, description="tokens of validation text on which the export measures itself; "
-                                    "the cache is chosen on four times as many", json_schema_extra=_FREE)
-    quantized: bool = Field(True, description="export 8-bit weights, a quarter of the size; false: 32-bit",
-                            json_schema_extra=_FREE)
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description=(
+        "numbers of the matrix products; auto: bfloat16 where the processor is faster in it, else float32"))
+    shuffle_block: int = Field(0, ge=0, description=(
+        "tokens per block of text; blocks are read in random order; 0: the text in its own order"))
+    forget: float = Field(0.01, ge=0, lt=1, description=(
+        "chance that a sequence's state is set to 0 before a window, so that beginnings are learned too"))
+    fresh_starts: float = Field(0.0, ge=0, le=1, description=(
+        "share of the paragraphs that are read as the start of a text"))
+    evaluate_every: int = Field(500, ge=1, json_schema_extra=_FREE, description="steps between evaluations")
+    evaluation_tokens: int = Field(20_000, ge=1, json_schema_extra=_FREE, description=(
+        "tokens of training text, and of validation text, that each evaluation reads"))
+    patience: int = Field(8, ge=1, json_schema_extra=_FREE, description=(
+        "evaluations without a better validation perplexity after which training stops"))
+    checkpoint_every: int = Field(500, ge=1, json_schema_extra=_FREE, description="steps between checkpoints")
+    calibration_tokens: int = Field(20_000, ge=1, json_schema_extra=_FREE, description=(
+        "tokens of validation text on which the export measures itself; the cache is chosen on four times as many"))
+    quantized: bool = Field(True, json_schema_extra=_FREE, description=(
+        "export 8-bit weights, a quarter of the size; false: 32-bit"))
     seed: int = Field(1, ge=0, description="seed of everything that is drawn at random")
-    threads: int = Field(0, ge=0, description="processor threads; 0: as torch decides", json_schema_extra=_FREE)
+    threads: int = Field(0, ge=0, json_schema_extra=_FREE, description="processor threads; 0: as torch decides")
 
     @field_validator("samples")
     @classmethod

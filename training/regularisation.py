@@ -2,23 +2,26 @@
 
     dropout        one mask a sequence, the same at each of its steps (Gal & Ghahramani 2016), over the embedded words
                    and over the output of each layer
-    word_dropout   whole words are dropped from the embedding, in all places of the batch at once (Gal & Ghahramani 2016)
+    word_dropout   whole words are dropped from the embedding, in all places of the batch (Gal & Ghahramani 2016)
     weight_drop    single weights of the recurrent matrix are dropped, the same at each step (Wan et al. 2013; for LSTM
                    language models Merity et al. 2018, "AWD-LSTM")
-    fresh_starts   some paragraphs are read as the start of a text, from a state of nothing: as in use, where a text is short
-                   and the one before it is another person's; read on always, a network learns to lean on what came before
+    fresh_starts   some paragraphs are read as the start of a text, from the empty state. In use texts are short, and
+                   the text before is another person's: a network must not rely on it
     penalties      on large outputs and on fast changing ones (Merity et al. 2017)
 
-What is kept is scaled by 1 / (1 - p), so that expected values stay as they are. What is dropped can grow from nothing while
-training goes on (`level`; Morerio et al. 2017, "curriculum dropout"): at first there is little to learn by heart.
+What is kept is scaled by 1 / (1 - p), so that expected values stay as they are. What is dropped can grow from nothing
+while training goes on (`level`; Morerio et al. 2017, "curriculum dropout"): at first there is little to learn by heart.
 """
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from nextword.lm.network import Architecture, Network
+from nextword.lm.architecture import Architecture
+from nextword.lm.network import Network
 from nextword.lm.vocabulary import EOS_ID
 from nextword.training.lstm import lstm
 
@@ -33,7 +36,8 @@ class RegularisedNetwork(Network):
                  weight_drop: float = 0.0, fresh_starts: float = 0.0):
         super().__init__(architecture)
         self.dropout, self.word_dropout, self.weight_drop, self.level = dropout, word_dropout, weight_drop, 1.0
-        self.fresh_starts, self._keep = fresh_starts, None
+        self.fresh_starts = fresh_starts
+        self._keep: Tensor | None = None
 
     def forward(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         self._keep = None  # (time, batch, 1): 0 where a state is forgotten before a token, else 1
@@ -48,10 +52,10 @@ class RegularisedNetwork(Network):
             x = x * _mask(x, (len(self.bias), 1), self.level * self.word_dropout)[tokens]
         return self._locked(x)
 
-    def _recur(self, layer: nn.RNNBase, x: Tensor, state):
+    def _recur(self, layer: nn.RNNBase, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         if not self.training:
             return super()._recur(layer, x, state)
-        weight = layer.weight_hh_l0
+        weight: Any = layer.weight_hh_l0
         if self.weight_drop:
             weight = nn.functional.dropout(weight, self.level * self.weight_drop)
         if isinstance(layer, nn.LSTM) and x.device.type == "cpu":
@@ -60,7 +64,7 @@ class RegularisedNetwork(Network):
             x, state = self._recur_in_pieces(layer, x, state, weight)
         return self._locked(x), state
 
-    def _recur_in_pieces(self, layer: nn.RNNBase, x: Tensor, state, weight: Tensor):
+    def _recur_in_pieces(self, layer: nn.RNNBase, x: Tensor, state: Any, weight: Tensor) -> tuple[Tensor, Any]:
         """torch's layer, from each step before which a state is forgotten to the next."""
         # Handed over as an argument: writing to the layer's attribute has silently done nothing in many programs.
         weights = {"weight_hh_l0": weight} if self.weight_drop else {}

@@ -32,5 +32,6 @@ class Stopping:
 
 
 def has_diverged(loss: float, vocabulary_size: int) -> bool:
-    """Tells whether a loss on text that was trained on, in nats a token, is no number or clearly above an even guess."""
+    """Tells whether a loss on text that was trained on, in nats a token, is no number or clearly above an even
+    guess."""
     return not loss <= math.log(vocabulary_size) + CLEARLY

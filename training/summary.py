@@ -4,6 +4,7 @@ The texts are samples, small for a short training, so that the summary takes a s
 """
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -32,9 +33,11 @@ WORDS = 8  # of the text before an example
 
 
 def summary(bundle: Bundle, recipe: Recipe, corpus: Corpus, start: Start | None) -> str:
-    """Lines with figures on validation and test text, each beside the words' frequencies and other models, and examples.
+    """Lines with figures on validation and test text, each beside the words' frequencies and other models, and
+    examples.
 
-    start: the model that the training began with. Then the gain over it is told, or that the text is too little to tell.
+    start: the model that the training began with. Then the gain over it is told, or that the text is too little to
+    tell.
     """
     model = load(bundle)
     seconds = bundle.metadata["training"]["seconds"]
@@ -88,7 +91,8 @@ def _beside_others(model: Model, texts: list[Text], figures: dict, recipe: Recip
             perplexity = old["perplexity"] * math.exp(-shares)
         lines = [_row(f"before: {before.name}, no cache", perplexity, old),
                  _row(f"before: {before.name}, with cache", None, old["cache"])]
-        return [*lines, *_gain(old["cache"], figures["cache"], perplexity, figures), *_differences(before, model, same, texts)]
+        lines += _gain(old["cache"], figures["cache"], perplexity, figures)
+        return [*lines, *_differences(before, model, same, texts)]
     if seconds < SHORT or recipe.pretokenized or not (ENGLISH / "bundle.json").exists():
         return []
     bundled = load()
@@ -105,8 +109,8 @@ def _log_shares_of_new_words(old: Vocabulary, new: Vocabulary, texts: Sequence[T
 
     With it the perplexity of a model with the old vocabulary is over the same tokens as that of one with the new.
     """
-    width = len(old)
-    bias = change_vocabulary({"embedding.weight": torch.zeros(width, 1), "bias": torch.zeros(width)}, old, new, counts)["bias"]
+    zeros = {"embedding.weight": torch.zeros(len(old), 1), "bias": torch.zeros(len(old))}
+    bias = change_vocabulary(zeros, old, new, counts)["bias"]
     return float(torch.cat([bias[text.ids[1:]] for text in texts]).double().mean())
 
 
@@ -120,8 +124,8 @@ def _gain(old: dict, new: dict, perplexity: float | None, figures: dict) -> list
     lines = ["", f"  Gained on text that was not trained on: {perplexities}top-3 words {old['word_top3']:.1%} -> "
              f"{new['word_top3']:.1%}, keys saved {old['keystroke_savings']:.1%} -> {new['keystroke_savings']:.1%}."]
     if figures["tokens"] < LITTLE or abs(change) < 2 * error:
-        lines.append(f"  Warning: {figures['tokens']:,} tokens of test text are too little to tell the change in top-3 words from "
-                     f"chance ({100 * change:+.1f} ± {100 * error:.1f} points). Judge by more text.")
+        lines.append(f"  Warning: {figures['tokens']:,} tokens of test text are too little to tell the change in top-3 "
+                     f"words from chance ({100 * change:+.1f} ± {100 * error:.1f} points). Judge by more text.")
     return lines
 
 
@@ -168,7 +172,7 @@ def _examples_of(model: Model, corpus: Corpus) -> list[str]:
     beginnings = [""]
     for text in _texts(corpus, "validation", model.vocabulary, 50)[:EXAMPLES]:
         words = [_spelling(model.vocabulary, text, place) for place in range(min(4, text.length - 1))]
-        beginnings.append(" ".join(words[: words.index(None)] if None in words else words))
+        beginnings.append(" ".join(word for word in itertools.takewhile(bool, words) if word))
     for beginning in dict.fromkeys(beginnings):
         three = ", ".join(word.word for word in model.next_words(beginning, 3))
         lines.append(f"  {beginning or '(start of a text)':38}  {three}")

@@ -14,7 +14,8 @@ from nextword.lm.vocabulary import EOS_ID, Vocabulary
 DOCUMENTS = 1000  # a text of fewer documents is about the names that it has
 FEW, MANY = 5, 100  # documents
 LARGEST = 0.5  # share of a name's occurrences that one document has
-OFTEN, TIMES = 4e-4, 20  # a stock name: its share of a source's tokens, and how many times its share of any other source's
+OFTEN = 4e-4  # share of a source's tokens that a stock name has
+TIMES = 20  # times the share that it has of any other source's tokens
 SMALL = 0.01  # share of a stock name's occurrences that may begin with a small letter
 CUT = re.compile(r"(\w+)(?=[*`´]+\w)|(?<=\w)[*`´]+(\w+)")  # f*ck, don`t: the part before the mark, the part behind it
 PIECE = 1 / 3  # share of a half-word's occurrences that are cut off so
@@ -57,7 +58,8 @@ def suppressed_words(sources: Sequence[Iterable[str]], vocabulary: Vocabulary,
     small = {word: times for word, times in zip(vocabulary.words, total) if word[0].islower()}
     stock = _stock(counts, np.array(sizes)) & [small.get(word.casefold(), 0) <= SMALL * times
                                               for word, times in zip(vocabulary.words, total)]
-    name = np.array(vocabulary.is_word()) & [i > EOS_ID and word[0].isupper() for i, word in enumerate(vocabulary.words)]
+    capital = [i > EOS_ID and word[0].isupper() for i, word in enumerate(vocabulary.words)]
+    name = np.array(vocabulary.is_word()) & capital
     half = np.array([pieces[word] > PIECE * times for word, times in zip(vocabulary.words, total)])
     lists = dict(zip(LISTS, (few & name, stock & name, half)))
     if start is not None:

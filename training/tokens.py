@@ -60,7 +60,7 @@ def digest(vocabulary: Vocabulary, *splits: np.ndarray) -> str:
     state = hashlib.sha256(vocabulary.to_json().encode())
     for tokens in splits:
         state.update(b"|")
-        state.update(tokens)
+        state.update(np.ascontiguousarray(tokens).data)
     return state.hexdigest()[:24]
 
 

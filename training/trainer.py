@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from nextword.lm.network import Network
 from nextword.lm.vocabulary import Vocabulary
 from nextword.training.corpora import Corpus
-from nextword.training.distributed import Processes
+from nextword.training.distributed import ALONE, Processes
 from nextword.training.loss import cross_entropy, sample_candidates
 from nextword.training.measure import measure
 from nextword.training.precision import choose_precision
@@ -48,7 +48,8 @@ class TrainingData:
     digest: str
 
     @classmethod
-    def load(cls, recipe: Recipe, corpus: Corpus, vocabulary: Vocabulary, processes: Processes = Processes()) -> TrainingData:
+    def load(cls, recipe: Recipe, corpus: Corpus, vocabulary: Vocabulary, processes: Processes = ALONE
+             ) -> TrainingData:
         with processes.in_turn():
             train, validation = (encode_split(corpus, split, vocabulary) for split in ("train", "validation"))
         windows = Windows(train, recipe.batch_size, recipe.bptt, recipe.shuffle_block, recipe.seed,
@@ -71,8 +72,8 @@ def _excerpt(tokens: np.ndarray, count: int) -> np.ndarray:
 
 def build_network(recipe: Recipe, vocabulary_size: int) -> Network:
     """The recipe's architecture with its regularisers."""
-    return RegularisedNetwork(recipe.architecture(vocabulary_size), recipe.dropout, recipe.word_dropout, recipe.weight_drop,
-                              recipe.fresh_starts)
+    return RegularisedNetwork(recipe.architecture(vocabulary_size), recipe.dropout, recipe.word_dropout,
+                              recipe.weight_drop, recipe.fresh_starts)
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
@@ -93,13 +94,13 @@ class Trainer:
     kept        the network to evaluate and to save: the moving average where the recipe has one
     """
 
-    def __init__(self, recipe: Recipe, data: TrainingData, processes: Processes = Processes(),
+    def __init__(self, recipe: Recipe, data: TrainingData, processes: Processes = ALONE,
                  build: Callable[[Recipe, int], Network] = build_network):
         self.recipe, self.data, self.processes = recipe, data, processes
         self.device = processes.device()
         self.dtype = choose_precision(recipe.precision, self.device)
         torch.manual_seed(recipe.seed)
-        self.network = build(recipe, len(data.counts)).to(self.device)
+        self.network: Any = build(recipe, len(data.counts)).to(self.device)
         with torch.no_grad():  # at first each word is predicted as often as it occurs
             self.network.bias.copy_((data.counts / data.counts.sum()).log().float())
         self.steps = math.ceil(recipe.epochs * data.windows.steps)
@@ -119,7 +120,7 @@ class Trainer:
         self.average = None
         if recipe.averaging:
             self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging))
-        self.kept: Network = self.average.module if self.average else self.network
+        self.kept: Any = self.average.module if self.average else self.network
         self._synchronised = self.processes.synchronised(self.network)
 
     def windows_left(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,12 +1,12 @@
 """A small decoder-only Transformer with the network's interface, to compare the recurrent networks with.
 
     x = W_e[w]                                                                 embedding, tied to the output layer
-    x = x + Attention(norm(x));  x = x + W_2 gelu(W_1 norm(x))                 in each layer (pre-norm: Xiong et al. 2020)
+    x = x + Attention(norm(x));  x = x + W_2 gelu(W_1 norm(x))               in each layer (pre-norm: Xiong et al. 2020)
 
-Attention is causal and has linear biases instead of positions (ALiBi: Press et al. 2022), so that text of any length can be
-read, and goes on from what was read: the state holds the keys and values of the last `memory` words, as in Transformer-XL
-(Dai et al. 2019). In training the gradient ends where the window begins, as it does for the recurrent networks; when
-predicting word by word the state is the usual cache of keys and values.
+Attention is causal and has linear biases instead of positions (ALiBi: Press et al. 2022), so that text of any length
+can be read, and goes on from what was read: the state holds the keys and values of the last `memory` words, as in
+Transformer-XL (Dai et al. 2019). In training the gradient ends where the window begins, as it does for the recurrent
+networks; when predicting word by word the state is the usual cache of keys and values.
 """
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ class Transformer(nn.Module):
         """(heads, time, past + time): less the further back, minus infinity for what comes later."""
         place = torch.arange(past + time, device=self.bias.device)
         distance = place[past:, None] - place
-        slopes = 2.0 ** (-8.0 * torch.arange(1, self.architecture.heads + 1, device=place.device) / self.architecture.heads)
+        heads = self.architecture.heads
+        slopes = 2.0 ** (-8.0 * torch.arange(1, heads + 1, device=place.device) / heads)
         return torch.where(distance < 0, -torch.inf, -slopes[:, None, None] * distance)
 
     def logits(self, outputs: Tensor) -> Tensor:

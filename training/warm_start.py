@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,30 +44,33 @@ class Start:
     def __init__(self, name: str):
         self.name = name
         self.folder = BUNDLED.get(name) or Path(name)
-        self.bundle: Bundle | None = open_bundle(self.folder) if (self.folder / DESCRIPTION).exists() else None
+        self.bundle: Bundle | None = None  # of a run, the one that its end left
+        self._run: RunFolder | None = None
+        if (self.folder / DESCRIPTION).exists():
+            self.bundle = open_bundle(self.folder)
+            return
         self._run = RunFolder(self.folder)
-        if self.bundle is None:
-            try:
-                self._run.check_finished()
-            except RunError as error:
-                raise WarmStartError(f"start_from is {name!r}, which is neither a bundle nor the folder of a finished run: "
-                                     f"{error}") from None
-            if (self._run.bundle / DESCRIPTION).exists():
-                self.bundle = open_bundle(self._run.bundle)
+        try:
+            self._run.check_finished()
+        except RunError as error:
+            raise WarmStartError(f"start_from is {name!r}, which is neither a bundle nor the folder of a finished run: "
+                                 f"{error}") from None
+        if (self._run.bundle / DESCRIPTION).exists():
+            self.bundle = open_bundle(self._run.bundle)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        if self._is_run:
+        if self._run:
             return self._run.vocabulary()
+        assert self.bundle
         return Vocabulary.from_json(self.bundle.content[TOKENIZER].decode())
 
-    @property
-    def _is_run(self) -> bool:
-        return self.bundle is None or self.bundle.path != self.folder
-
     def _weights(self) -> dict[str, Tensor]:
-        """By their names in nextword.lm.network.Network."""
-        return self._run.best()[1] if self._is_run else torchscript.weights(torchscript.load(self.bundle.content[MODEL]))
+        """The weights by their names in nextword.lm.network.Network."""
+        if self._run:
+            return self._run.best()[1]
+        assert self.bundle
+        return torchscript.weights(torchscript.load(self.bundle.content[MODEL]))
 
     @torch.no_grad()
     def load_into(self, network: Network, vocabulary: Vocabulary, counts: Tensor) -> None:
@@ -81,14 +85,16 @@ class Start:
             wider = {name: _wider(name, old, own[name]) for name, old in weights.items() if name in own}
             network.load_state_dict({**weights, **wider})
         except RuntimeError:
-            shape = ", ".join(f"{name} {value}" for name, value in self._architecture().items() if name != "vocabulary_size")
-            raise WarmStartError(f"start_from: the network in {self.folder} has another architecture than the recipe's: "
-                                 f"{shape}. All but hidden_size must be the same, and that may only be larger, with a "
-                                 "projection_size") from None
+            shape = ", ".join(f"{name} {value}" for name, value in self._architecture().items()
+                              if name != "vocabulary_size")
+            raise WarmStartError(f"start_from: the network in {self.folder} has another architecture than the "
+                                 f"recipe's: {shape}. All but hidden_size must be the same, and that may only be "
+                                 "larger, with a projection_size") from None
 
-    def _architecture(self) -> dict:
-        if self._is_run:
+    def _architecture(self) -> dict[str, Any]:
+        if self._run:
             return self._run.recipe().architecture(len(self.vocabulary)).to_dict()
+        assert self.bundle
         return self.bundle.metadata["architecture"]
 
 
@@ -101,11 +107,13 @@ def choose_vocabulary(recipe: Recipe, corpus: Corpus, start: Start | None) -> Vo
     counted = build_vocabulary(corpus, recipe.vocabulary_size, recipe.minimum_count, recipe.pretokenized)
     if not start or recipe.start_vocabulary == "new":
         return counted
-    return Vocabulary.of_words(list(dict.fromkeys(start.vocabulary.words + counted.words))[EOS_ID + 1 :], recipe.pretokenized)
+    words = dict.fromkeys(start.vocabulary.words + counted.words)
+    return Vocabulary.of_words(list(words)[EOS_ID + 1 :], recipe.pretokenized)
 
 
 @torch.no_grad()
-def change_vocabulary(weights: dict[str, Tensor], old: Vocabulary, new: Vocabulary, counts: Tensor) -> dict[str, Tensor]:
+def change_vocabulary(weights: dict[str, Tensor], old: Vocabulary, new: Vocabulary, counts: Tensor
+                      ) -> dict[str, Tensor]:
     """The weights of a network with the vocabulary `old`, as those of a network with the vocabulary `new`.
 
     counts: (len(new),) occurrences of each new id in the training text.
@@ -122,7 +130,8 @@ def change_vocabulary(weights: dict[str, Tensor], old: Vocabulary, new: Vocabula
 
 
 def _wider(name: str, old: Tensor, new: Tensor) -> Tensor:
-    """The old weights beside those of the new cells, in a tensor of the new shape, or the old weights where none fits."""
+    """The old weights beside those of the new cells, in a tensor of the new shape, or the old weights where none
+    fits."""
     kind = name.rpartition(".")[2]
     if old.shape == new.shape or "recurrent." not in name:
         return old

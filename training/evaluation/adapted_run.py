@@ -1,5 +1,5 @@
-"""A run's 32-bit weights in use, and what is chosen for them on validation text: the numbers of the continuous cache and
-of dynamic evaluation. They are kept in the run's folder, in adaptation.json."""
+"""A run's 32-bit weights in use, and what is chosen for them on validation text: the numbers of the continuous cache
+and of dynamic evaluation. They are kept in the run's folder, in adaptation.json."""
 from __future__ import annotations
 
 import json
@@ -16,8 +16,8 @@ from nextword.lm.bundle import Bundle, as_name
 from nextword.lm.continuous_cache import CacheSettings
 from nextword.lm.model import Model
 from nextword.lm.network import Network
-from nextword.training.evaluation.cache_tuning import TIMES, best_settings, mixed_log_probs, tune_cache
 from nextword.training.corpora import Corpus
+from nextword.training.evaluation.cache_tuning import TIMES, best_settings, mixed_log_probs, tune_cache
 from nextword.training.evaluation.dynamic import DynamicSettings, gradient_scales, read_dynamically, tune_dynamic
 from nextword.training.evaluation.excerpts import Text, excerpts
 from nextword.training.files import write_atomically
@@ -46,7 +46,8 @@ class AdaptedRun:
         self._scales: list[Tensor] = []
 
     def tune(self, corpus: Corpus, tokens: int, dynamic: bool, anew: bool = False) -> None:
-        """Choose what is not chosen yet, on validation text: dynamic evaluation's numbers on its first `tokens` tokens, the
+        """Choose what is not chosen yet, on validation text: dynamic evaluation's numbers on its first `tokens` tokens,
+        the
         caches' on TIMES as many."""
         if self._file.exists() and not anew:
             self._settings = json.loads(self._file.read_text(encoding="utf-8"))
@@ -56,7 +57,8 @@ class AdaptedRun:
             windows = Windows(train, min(SCALE_BATCH, max(1, len(train) // (2 * segment))), segment)
             self._scales = gradient_scales(self.network, islice(windows.epoch(0), SCALE_STEPS))
         if "cache" not in self._settings or (dynamic and "dynamic_cache" not in self._settings):
-            texts, longer = ([text for text in excerpts(corpus, "validation", self.model.vocabulary, count) if text.length]
+            vocabulary = self.model.vocabulary
+            texts, longer = ([text for text in excerpts(corpus, "validation", vocabulary, count) if text.length]
                              for count in (tokens, TIMES * tokens))
             if not texts:
                 raise ValueError("there is no validation text to tune on")
@@ -75,15 +77,18 @@ class AdaptedRun:
                   file=sys.stderr, flush=True)
             return mean
 
-        best = DynamicSettings(**self._settings["dynamic"]["settings"]) if "dynamic" in self._settings else tune_dynamic(loss)
+        chosen = self._settings.get("dynamic")
+        best = DynamicSettings(**chosen["settings"]) if chosen else tune_dynamic(loss)
         read = [(log_probs, keys, text.ids[1:])
                 for text, (log_probs, keys) in zip(longer, self._dynamic(longer, best))]
         return {"dynamic": {"settings": vars(best), "perplexity": math.exp(_mean([row[0] for row in read]))},
                 "dynamic_cache": best_settings(read, SIZES)}
 
     def dynamic_log_probs(self, texts: list[Text], cache: bool) -> dict[str, list[Tensor]]:
-        """Of the tokens of each text (n,), with dynamic evaluation and with the cache too; each text starts from the
-        trained weights."""
+        """Log-probabilities (n,) of each text's tokens with dynamic evaluation, and with the cache too.
+
+        Each text starts from the trained weights.
+        """
         read = self._dynamic(texts, DynamicSettings(**self._settings["dynamic"]["settings"]), show=True)
         found = {"dynamic": [log_probs for log_probs, _ in read]}
         if cache:

@@ -21,7 +21,8 @@ BLOCK = 256  # positions looked at together
 def tune_cache(program: torch.jit.ScriptModule, texts: Sequence[Text], sizes: Sequence[int] = (SIZE,)) -> dict:
     """The settings from THETAS x WEIGHTS x sizes with the least loss on texts.
 
-    Returns {"settings": the fields of a CacheSettings, "perplexity": with it, "perplexity_without": with λ = 0, "tokens"}.
+    Returns {"settings": the fields of a CacheSettings, "perplexity": with it, "perplexity_without": with λ = 0,
+    "tokens"}.
     """
     return best_settings(_read(program, texts), sizes)
 
@@ -56,9 +57,10 @@ def token_log_probs(program: torch.jit.ScriptModule, outputs: Tensor, targets: T
 
 
 def best_settings(read: Sequence[tuple[Tensor, Tensor, Tensor]], sizes: Sequence[int]) -> dict:
-    """As `tune_cache`, for texts that were read: log-probabilities of the tokens (n,), output vectors (n, D), the tokens (n,)."""
+    """As `tune_cache`, for texts that were read: log-probabilities of the tokens (n,), output vectors (n, D), the
+    tokens (n,)."""
     count = sum(len(targets) for _, _, targets in read)
-    mean = {}
+    mean: dict[tuple[float, float, int], float] = {}
     for size in sizes:
         loss = torch.zeros(len(THETAS), len(WEIGHTS))
         for log_probs, outputs, targets in read:
@@ -74,7 +76,8 @@ def best_settings(read: Sequence[tuple[Tensor, Tensor, Tensor]], sizes: Sequence
 
 
 def mixed_log_probs(log_probs: Tensor, outputs: Tensor, targets: Tensor, settings: CacheSettings) -> Tensor:
-    """log p (n,) of the tokens of a text with the cache, from those without it: what `lm.continuous_cache.mixed` gives, but that
+    """log p (n,) of the tokens of a text with the cache, from those without it: what `lm.continuous_cache.mixed` gives,
+    but that
     all words outside the vocabulary are one token, whose probability is that of `<unk>` and of all remembered ones."""
     again = cache_probabilities(outputs, targets, [settings.theta], settings.size)
     return _mixture(log_probs, again, settings.weight, settings.size)[0]

@@ -17,24 +17,27 @@ from nextword.training.evaluation.ngram import NGram
 
 
 def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], None]:
-    """perplexity, accuracy and keystroke savings on a corpus"""
-    parser.description = "Perplexity, accuracy and keystroke savings of a bundle on a corpus. Progress is shown on stderr."
+    parser.description = ("Perplexity, accuracy and keystroke savings of a bundle on a corpus. "
+                          "Progress is shown on stderr.")
     parser.add_argument("--bundle", help="a bundle's folder (default: the English model that comes with Nextword)")
-    parser.add_argument("--run", type=Path, dest="folder", help="instead of a bundle: a run's folder, whose 32-bit weights are measured, "
-                        "with a cache tuned on validation text")
+    parser.add_argument("--run", type=Path, dest="folder", help=(
+        "instead of a bundle: a run's folder, whose 32-bit weights are measured, with a cache tuned on validation "
+        "text"))
     parser.add_argument("--corpus", required=True, help="a corpus, as in training: a name, a hub id, a folder, a file")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help="default: test")
-    parser.add_argument("--tokens", type=_positive, help="about so many tokens, from all over the split (default: all of it)")
-    parser.add_argument("--sample", type=int, default=SAMPLE, help="positions at which accuracy and savings are measured; "
-                        f"0: perplexity alone (default: {SAMPLE:,})")
-    parser.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True, help="with the continuous cache too "
-                        "(default)")
-    parser.add_argument("--history", action="store_true", help="measure the second half of each text, also with the first "
-                        "half given as its writer's history")
-    parser.add_argument("--dynamic", action="store_true", help="dynamic evaluation too (needs --run): the weights go on "
-                        "learning from the text as it is read")
-    parser.add_argument("--tune", action="store_true", help="choose the settings of cache and dynamic evaluation anew (they "
-                        "are kept in the run's folder; chosen on validation text, whatever the split)")
+    parser.add_argument("--tokens", type=_positive, help=(
+        "about so many tokens, from all over the split (default: all of it)"))
+    parser.add_argument("--sample", type=int, default=SAMPLE, help=(
+        f"positions at which accuracy and savings are measured; 0: perplexity alone (default: {SAMPLE:,})"))
+    parser.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True, help=(
+        "with the continuous cache too (default)"))
+    parser.add_argument("--history", action="store_true", help=(
+        "measure the second half of each text, also with the first half given as its writer's history"))
+    parser.add_argument("--dynamic", action="store_true", help=(
+        "dynamic evaluation too (needs --run): the weights go on learning from the text as it is read"))
+    parser.add_argument("--tune", action="store_true", help=(
+        "choose the settings of cache and dynamic evaluation anew (they are kept in the run's folder; chosen on "
+        "validation text, whatever the split)"))
     parser.add_argument("--tune-tokens", type=_positive, default=20_000, help="default: 20000")
     parser.add_argument("--ngram", type=Path, help="a KenLM model to compare with (see training/evaluation/ngram.py)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -56,7 +59,7 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
             histories, texts = [first for first, _ in pairs], [second for _, second in pairs]
         figures = evaluate(model, texts, arguments.sample, arguments.cache, histories)
         result = {"model": model.name, "corpus": corpus.name, "split": arguments.split, **figures}
-        if arguments.dynamic:
+        if adapted and arguments.dynamic:
             dynamic = adapted.dynamic_log_probs(texts, arguments.cache)
             result |= {way: perplexity(log_probs) for way, log_probs in dynamic.items()}
         if arguments.ngram:

@@ -1,4 +1,5 @@
-"""Dynamic evaluation: while a network reads a text it goes on learning from it (Krause, Kahembwe, Murray & Renals 2018).
+"""Dynamic evaluation: while a network reads a text it goes on learning from it (Krause, Kahembwe, Murray & Renals
+2018).
 
 The text is read in segments. Each is predicted first, with the weights as they are, and only then learned from: a step
 against the gradient g of its mean loss, and a pull back to the trained weights W. With r the root mean square of a
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +44,8 @@ def gradient_scales(network: Network, windows: Iterable[tuple[Tensor, Tensor]]) 
         outputs, state = network(inputs, state.detach())
         nn.functional.cross_entropy(network.logits(outputs).flatten(0, 1), targets.flatten()).backward()
         for square, parameter in zip(squares, network.parameters()):
-            square.addcmul_(parameter.grad, parameter.grad)
+            gradient: Any = parameter.grad
+            square.addcmul_(gradient, gradient)
         network.zero_grad()
     roots = [square.sqrt_() for square in squares]
     mean = sum(float(root.sum()) for root in roots) / sum(root.numel() for root in roots)
@@ -53,7 +56,8 @@ def read_dynamically(network: Network, tokens: Tensor, settings: DynamicSettings
                      progress: Callable[[int], object] = lambda count: None) -> tuple[Tensor, Tensor]:
     """Reads tokens (n + 1,) int64 as one text; the network has its trained weights again afterwards.
 
-    Returns the log-probability of each token after the first (n,), and the output vectors from which they were predicted
+    Returns the log-probability of each token after the first (n,), and the output vectors from which they were
+    predicted
     (n, width), as they are before the projection: the keys of the continuous cache.
     """
     network.eval()
@@ -71,7 +75,8 @@ def read_dynamically(network: Network, tokens: Tensor, settings: DynamicSettings
             loss.mean().backward()
             with torch.no_grad():
                 for weights, step, pull, origin in zip(network.parameters(), steps, pulls, trained):
-                    weights.addcmul_(weights.grad, step, value=-settings.rate).lerp_(origin, pull)
+                    gradient: Any = weights.grad
+                    weights.addcmul_(gradient, step, value=-settings.rate).lerp_(origin, pull)
             network.zero_grad(set_to_none=False)
             progress(len(targets))
     finally:

@@ -30,17 +30,17 @@ NO_STATE = torch.empty(0)  # of contexts that are not read on
 
 PERPLEXITY = (
     "exp of the mean negative natural log-probability of every token: words, punctuation marks, one <eos> after each "
-    "paragraph; words outside the vocabulary count as the one token <unk>. The softmax is over the whole vocabulary. Each "
-    "document is read from its start, the state carried from its first token to its last"
+    "paragraph; words outside the vocabulary count as the one token <unk>. The softmax is over the whole vocabulary. "
+    "Each document is read from its start, the state carried from its first token to its last"
 )
 PRETOKENIZED = (
-    "exp of the mean negative natural log-probability of every token, <unk> and one <eos> a line included. The softmax is "
-    "over the whole vocabulary, the state is carried through the whole split"
+    "exp of the mean negative natural log-probability of every token, <unk> and one <eos> a line included. The softmax "
+    "is over the whole vocabulary, the state is carried through the whole split"
 )
 CACHE = (
-    "the network's distribution mixed with the continuous cache over the text's own words before; for the perplexity the "
-    "words outside the vocabulary stay one token, which has the probability of <unk> and of all remembered ones together, "
-    "so that the distribution is over the same tokens"
+    "the network's distribution mixed with the continuous cache over the text's own words before; for the perplexity "
+    "the words outside the vocabulary stay one token, which has the probability of <unk> and of all remembered ones "
+    "together, so that the distribution is over the same tokens"
 )
 ACCURACY = (
     "topK: share of all tokens that are among the K most probable tokens; word_topK: share of the words (tokens with a "
@@ -48,8 +48,8 @@ ACCURACY = (
     "only where the cache or a history offers it"
 )
 SAVINGS = (
-    f"of each word w the {OFFERED} best words are asked for that begin with its first j characters, j = 0, 1, …; keys = "
-    f"j + 1 at the first j where w is among them, else len(w) + 1; savings = 1 - sum of keys / sum of (len(w) + 1)"
+    f"of each word w the {OFFERED} best words are asked for that begin with its first j characters, j = 0, 1, …; keys "
+    f"= j + 1 at the first j where w is among them, else len(w) + 1; savings = 1 - sum of keys / sum of (len(w) + 1)"
 )
 ERRORS = "standard errors take positions as independent"
 
@@ -137,7 +137,8 @@ def evaluate(model: Model, texts: Sequence[Text], sample: int = SAMPLE, cache: b
              histories: Sequence[Text] | None = None, unigram: Tensor | None = None, show: bool = True) -> dict:
     """Perplexity, accuracy and keystroke savings on texts, each read from its start.
 
-    sample: positions at which accuracy and savings are measured, drawn at random (always the same); 0: perplexity alone.
+    sample: positions at which accuracy and savings are measured, drawn at random (always the same); 0: perplexity
+    alone.
     histories: for each text, an earlier text of its writer.
     unigram: (V,) log-probabilities of the words by their frequency alone, to be measured too. show: progress on stderr.
     The keys of the result are those of the command, and "unigram".
@@ -189,9 +190,11 @@ def perplexity(log_probs: Sequence[Tensor] | None) -> dict[str, float]:
 
 def _outputs(model: Model, texts: Sequence[Text], progress: Callable[[float], object]
              ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """For each text, longest first: its number, the output vectors (n, D) before its tokens, and their log-probabilities
+    """For each text, longest first: its number, the output vectors (n, D) before its tokens, and their
+    log-probabilities
     (n,)."""
-    order = sorted((number for number, text in enumerate(texts) if text.length), key=lambda number: -texts[number].length)
+    order = [number for number, text in enumerate(texts) if text.length]
+    order.sort(key=lambda number: -texts[number].length)
     for start in range(0, len(order), ROWS):
         numbers = order[start : start + ROWS]
         rows = _outputs_of_rows(model, [texts[number].ids for number in numbers])
@@ -227,7 +230,8 @@ def _distributions(model: Model, ways: Sequence[str], text: Text, outputs: Tenso
             cached = CachedTokens(keys[first:place], tokens[first:place])
             context = Context(NO_STATE, outputs[place], keys[place], cached, spellings, place)
             yield place, {way: mixed(log_probs, context, history if way == "history" else None,
-                                     without_cache if way == "network" else model.cache, UNK_ID) for way in ways if way != "unigram"}
+                                     without_cache if way == "network" else model.cache, UNK_ID)
+                          for way in ways if way != "unigram"}
 
 
 def _histories(model: Model, histories: Sequence[Text]) -> list[Context]:
