@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,7 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], i
 def _run(flags: dict[str, Any]) -> int:
     signals = _signals()
     try:
+        _check_temporary_folder()
         settings, description = read_settings(flags)
         bundle = open_bundle(settings.bundle)
         blocklist = read_blocklist(settings.unprompted_blocklist)
@@ -47,6 +49,14 @@ def _run(flags: dict[str, Any]) -> int:
         return _serve(settings, bundle, blocklist, listener, signals)
     except OSError as error:
         return _fail(error)
+
+
+def _check_temporary_folder() -> None:
+    """Raise OSError where no temporary folder is writable: the queues between the processes need one."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        raise OSError("no temporary folder can be written to; set TMPDIR to one that can") from None
 
 
 def _fail(message: object, exit_code: int = 2) -> int:

@@ -121,12 +121,17 @@ def serve_read_only(bundle: Path | None, folder: Path) -> Promise:
         text=True,
     )
     assert process.stdout
-    first = process.stdout.readline()
+    output = ""
+    for line in process.stdout:
+        output += line
+        if line.startswith("Serving"):
+            break
     process.terminate()
     rest, _ = process.communicate(timeout=60)
-    serves = first.startswith("Serving") and process.returncode == 0
-    clear = process.returncode == 2 and not rest and first.startswith("serve:")
-    return Promise(promise, attack, serves or clear, "it serves and stops" if serves else _end(first + rest))
+    output += rest
+    serves = "\nServing" in f"\n{output}" and process.returncode == 0
+    clear = process.returncode == 2 and output.count("\n") == 1 and output.startswith("nextword serve:")
+    return Promise(promise, attack, serves or clear, "it serves and stops" if serves else _end(output))
 
 
 def serve_until_full(bundle: Path | None, folder: Path) -> Promise:
