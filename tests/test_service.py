@@ -256,7 +256,7 @@ def test_bad_values_are_one_line(tiny_bundle, options):
     status, message = run("--bundle", str(tiny_bundle), *options)
     assert status == 2
     assert message.count("\n") == 1
-    assert options[1] in message
+    assert any(option in message for option in options)
 
 
 def test_stopping_while_it_starts_is_clean(tiny_bundle, tmp_path):
