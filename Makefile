@@ -77,15 +77,13 @@ evaluate: .venv/train.stamp
 	$(nextword) evaluate $(call option,bundle,BUNDLE) $(call option,corpus,CORPUS) $(ARGS)
 
 # The model of version 0.1.0, with which the training begins, comes from the history. Stopped, it goes on with the same command.
-shares = chat-english*1.4 talk-english*1.1 tech-talk-english*0.4 notes-english*1.4 imdb*0.3 english-novels*0.5 tatoeba-english*1.5
-comma = ,
-empty =
+corpora = @chat-english*1.4,@talk-english*1.1,@tech-talk-english*0.4,@notes-english*1.4,@imdb*0.3,@english-novels*0.5,@tatoeba-english*1.5
 bundle: .venv/train.stamp
-	$(if $(value CORPORA),,$(error make bundle needs CORPORA=folder, with the corpora in hub layout: $(shares)))
+	$(if $(value CORPORA),,$(error make bundle needs CORPORA=folder, with these corpora in hub layout: $(subst @,,$(corpora))))
 	@test -d runs/english-0.1 || { mkdir -p runs/english-0.1 && \
 		git archive d8febfc:lm/bundles/english | tar -x -C runs/english-0.1; }
 	@.venv/bin/python -m nextword.lm train --recipe english --out runs/english $(ARGS) \
-		--corpus '$(subst $(empty) $(empty),$(comma),$(addprefix $(value CORPORA)/,$(shares)))'
+		--corpus '$(subst @,$(subst ','\'',$(value CORPORA))/,$(corpora))'
 	$(nextword) publish runs/english/bundle lm/bundles/english
 
 # The README's picture of the page.

@@ -27,7 +27,7 @@ from nextword.training.trainer import learning_rate
 from nextword.training.windows import Windows
 
 # Averaging is among them, so that a resumed run must bring the averaged weights back too.
-SHORT = [*TINY, "--epochs", "1", "--evaluate-every", "15", "--averaging", "0.9", "--weight-drop", "0.1"]
+SHORT = [*TINY, "--epochs", "1", "--precision", "float32", "--evaluate-every", "15", "--averaging", "0.9", "--weight-drop", "0.1"]
 
 
 def command(corpus, out, *options):
@@ -386,5 +386,6 @@ def test_precision_is_found_out(monkeypatch):
     flags = Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
     has_it = "avx512_bf16" in flags or "amx_bf16" in flags
     for seconds, faster in ((0.5, torch.bfloat16), (1.5, torch.float32)):  # of bfloat16's products; float32's take 1
-        monkeypatch.setattr(precision, "_seconds", {torch.bfloat16: seconds, torch.float32: 1.0}.__getitem__)
+        times = {torch.bfloat16: seconds, torch.float32: 1.0}
+        monkeypatch.setattr(precision, "_seconds", times.__getitem__)
         assert choose("auto", cpu) == (faster if has_it else torch.float32)

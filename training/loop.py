@@ -21,9 +21,10 @@ from nextword.lm import malloc
 from nextword.lm.network import Network
 from nextword.training.corpora import Corpus
 from nextword.training.distributed import ALONE, Processes
+from nextword.training.precision import choose_precision
 from nextword.training.progress import Progress
 from nextword.training.recipe import Recipe
-from nextword.training.run_folder import RunError, RunFolder
+from nextword.training.run_folder import CHOSEN_PRECISION, RunError, RunFolder
 from nextword.training.stopping import Stopping, has_diverged
 from nextword.training.trainer import Trainer, TrainingData, build_network, learning_rate
 from nextword.training.warm_start import Start, choose_vocabulary
@@ -57,13 +58,25 @@ def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = ALONE,
         raise RunError("the corpus is not the same on all machines")
     processes.once(lambda: folder.claim({"text": data.digest}))
     processes.once(lambda: folder.write_vocabulary(vocabulary))
-    trainer = Trainer(recipe, data, processes, build)
+    dtype = getattr(torch, processes.once(lambda: _chosen_precision(recipe, folder, processes)))
+    trainer = Trainer(recipe, data, processes, build, dtype)
     if start:
         trainer.begin_with(lambda network: start.load_into(network, vocabulary, data.counts))
     run = _Run(folder, trainer, Stopping(recipe.patience))
     run.resume()
     malloc.keep_freed()  # not before, as reading the corpus needs more, and once
     return run.train_to_end()
+
+
+def _chosen_precision(recipe: Recipe, folder: RunFolder, processes: Processes) -> str:
+    """The name of the type of the run's matrix products, chosen at its first start for all its processes."""
+    chosen = folder.chosen_precision()
+    if chosen is None:
+        chosen = str(choose_precision(recipe.precision, processes.device())).removeprefix("torch.")
+        folder.claim({CHOSEN_PRECISION: chosen})
+        print(f"Matrix products in {chosen}" + (", the faster type in a trial" if recipe.precision == "auto" else ""),
+              file=sys.stderr)
+    return chosen
 
 
 @dataclass

@@ -12,24 +12,29 @@ import torch
 WORTH_IT = 0.8  # bfloat16 is coarser, so it has to take at most this share of the time
 
 
-def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
-    """bfloat16 where this processor multiplies faster in it, or as asked for ("float32", "bfloat16")."""
-    if wanted != "auto":
-        return getattr(torch, wanted)
+def choose_precision(setting: str, device: torch.device) -> torch.dtype:
+    """The type of a recipe's `precision`. "auto": bfloat16 where this processor multiplies faster in it."""
+    if setting != "auto":
+        return getattr(torch, setting)
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        fast = (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()) and (
-            _seconds(torch.bfloat16) < WORTH_IT * _seconds(torch.float32))
+        fast = (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()) and _bfloat16_is_faster()
     return torch.bfloat16 if fast else torch.float32
 
 
-def _seconds(dtype: torch.dtype, rounds: int = 7) -> float:
-    """Of the fastest of some products as an output layer does them: 2,048 x 256 by 256 x 2,048."""
-    a, b = torch.ones(2048, 256, dtype=dtype), torch.ones(2048, 256, dtype=dtype)
-    times = []
+def _bfloat16_is_faster(rounds: int = 15) -> bool:
+    """A trial in turns, so that other work on the machine slows both types. The fastest round of each counts."""
+    seconds: dict[torch.dtype, list[float]] = {torch.bfloat16: [], torch.float32: []}
     for _ in range(rounds):
-        start = time.perf_counter()
-        a @ b.t()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        for dtype, times in seconds.items():
+            times.append(_seconds(dtype))
+    return min(seconds[torch.bfloat16]) < WORTH_IT * min(seconds[torch.float32])
+
+
+def _seconds(dtype: torch.dtype) -> float:
+    """The time of a product as an output layer does it: 2,048 x 256 by 256 x 2,048."""
+    a, b = torch.ones(2048, 256, dtype=dtype), torch.ones(2048, 256, dtype=dtype)
+    start = time.perf_counter()
+    a @ b.t()
+    return time.perf_counter() - start

@@ -1,6 +1,6 @@
 """The folder of a run.
 
-    recipe.json     the settings of the run, and a check sum of its text
+    recipe.json     the settings of the run, a check sum of its text, and the precision that was chosen for it
     tokenizer.json  its vocabulary
     metrics.jsonl   a line per evaluation
     checkpoint.pt   everything needed to go on
@@ -21,6 +21,9 @@ from torch import Tensor
 from nextword.lm.vocabulary import Vocabulary
 from nextword.training.files import replacing, write_atomically
 from nextword.training.recipe import Recipe
+
+
+CHOSEN_PRECISION = "chosen_precision"  # a key of recipe.json
 
 
 class RunError(ValueError):
@@ -65,6 +68,10 @@ class RunFolder:
 
     def _noted(self) -> dict[str, Any]:
         return json.loads(self._recipe.read_text(encoding="utf-8")) if self._recipe.exists() else {}
+
+    def chosen_precision(self) -> str | None:
+        """The type of the run's matrix products, "float32" or "bfloat16"; None before it is chosen."""
+        return self._noted().get(CHOSEN_PRECISION)
 
     def vocabulary(self) -> Vocabulary:
         return Vocabulary.from_file(self._tokenizer)

@@ -95,10 +95,11 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, data: TrainingData, processes: Processes = ALONE,
-                 build: Callable[[Recipe, int], Network] = build_network):
+                 build: Callable[[Recipe, int], Network] = build_network, dtype: torch.dtype | None = None):
+        """dtype: of the matrix products; by default what the recipe's `precision` gives on this machine."""
         self.recipe, self.data, self.processes = recipe, data, processes
         self.device = processes.device()
-        self.dtype = choose_precision(recipe.precision, self.device)
+        self.dtype = dtype or choose_precision(recipe.precision, self.device)
         torch.manual_seed(recipe.seed)
         self.network: Any = build(recipe, len(data.counts)).to(self.device)
         with torch.no_grad():  # at first each word is predicted as often as it occurs
