@@ -1,5 +1,5 @@
-"""The documents' examples, run with the bundled model and a real service, give the answers shown; files and commands that
-they name exist."""
+"""The documents' examples, run with the bundled model and a real service, give the answers shown; the files and commands
+that they name exist."""
 from __future__ import annotations
 
 import json
