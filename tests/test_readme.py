@@ -1,5 +1,7 @@
-"""The documents' examples, run with the bundled model and a real service, give the answers shown; the files and commands
-that they name exist."""
+"""The documents' examples, run with the bundled model and a real service, give the answers shown.
+
+The files, links and commands in the documents exist.
+"""
 from __future__ import annotations
 
 import json
@@ -107,6 +109,11 @@ def test_requests_get_the_answers_shown(english: Service) -> None:
 
 def test_the_readme_is_short() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= LONGEST
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_no_placeholder_is_left(document: Path) -> None:
+    assert not re.findall(r"@@\w*@@", document.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
