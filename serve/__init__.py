@@ -1,4 +1,4 @@
-"""Offers a bundle over HTTP: `python -m nextword.serve` is the service, `serve.client` talks to it.
+"""Offers a bundle over HTTP: `nextword serve` is the service, `serve.client` talks to it.
 
 Nothing is imported here, so that the client needs neither torch nor litserve.
 """

@@ -1,8 +1,8 @@
 """The settings of the service. Precedence: flags, environment, config file, defaults.
 
-    python -m nextword.serve --port 9000
-    NEXTWORD_SERVE_PORT=9000 python -m nextword.serve
-    python -m nextword.serve --config nextword.toml          # port = 9000
+    nextword serve --port 9000
+    NEXTWORD_SERVE_PORT=9000 nextword serve
+    nextword serve --config nextword.toml          # port = 9000
 
 Unknown settings are errors, in the environment (with the prefix) and in the file. Keys have no flag, because other
 users of the machine could read it.

@@ -1,4 +1,4 @@
-"""`python -m nextword.lm predict` without a text, at a pseudo-terminal."""
+"""`nextword predict` without a text, at a pseudo-terminal."""
 import itertools
 import os
 import select

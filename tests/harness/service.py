@@ -1,4 +1,4 @@
-"""This service as its users start it: `python -m nextword.serve`, with the processes that it consists of."""
+"""This service as its users start it: `nextword serve`, with the processes that it consists of."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Service(Server):
     Args:
         folder: for its log, its working directory and its temporary files; another service may have used it.
         bundle: the model to serve; None is the English one.
-        options: more options of `python -m nextword.serve`.
+        options: more options of `nextword serve`.
         program: another command that takes the same options.
         port: 0 for any, which `announced` then reads from the log.
     """

@@ -50,7 +50,7 @@ def damage(bundle: Path | None, folder: Path, bits: int = 200, started: int = 15
     wrong = [way for way, process in ended if not _is_clear(process, damaged)]
     yield Promise(
         PROMISE,
-        f"`python -m nextword.serve` with {len(ended)} of these",
+        f"`nextword serve` with {len(ended)} of these",
         not wrong,
         f"exit status 2 and one line each; not so: {', '.join(wrong) or 'none'}",
     )
