@@ -26,7 +26,9 @@ def take(picture: Path) -> int:
             browser.set_window_size(WIDTH, HEIGHT)
             browser.get(service.url)
             browser.find_element(By.ID, "text").send_keys(TEXT)
-            WebDriverWait(browser, PATIENCE).until(lambda page: len(page.find_elements(By.CSS_SELECTOR, "#words button")) == 5)
+            WebDriverWait(browser, PATIENCE).until(
+                lambda page: len(page.find_elements(By.CSS_SELECTOR, "#words button")) == 5
+            )
             browser.save_screenshot(str(picture))
     return 0
 

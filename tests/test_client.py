@@ -73,8 +73,15 @@ def test_answers_are_the_services(client_class, server, http):
 
 @both
 def test_every_field_goes_to_the_service(client_class, server, http):
-    fields = {"text": "Thank", "partial": "Y", "emoji": True, "history": "Zorbulon came.", "max_words": 3, "exclude": ["sea"],
-              "k": 3}
+    fields = {
+        "text": "Thank",
+        "partial": "Y",
+        "emoji": True,
+        "history": "Zorbulon came.",
+        "max_words": 3,
+        "exclude": ["sea"],
+        "k": 3,
+    }
     assert ask(client_class, server.url, **fields).model_dump() == http.post("/v1/next-words", json=fields).json()
 
 
@@ -114,8 +121,14 @@ def test_doctests_are_true(server):
     parts = [module, *(part for kind in (NextWords, AsyncNextWords) for part in (kind, *vars(kind).values()))]
     examples = 0
     for part in parts:
-        source = (inspect.getdoc(part) or "").replace(module.BASE_URL, server.url) if callable(part) or part is module else ""
-        test = doctest.DocTestParser().get_doctest(source, vars(module).copy(), getattr(part, "__name__", ""), None, None)
+        source = (
+            (inspect.getdoc(part) or "").replace(module.BASE_URL, server.url)
+            if callable(part) or part is module
+            else ""
+        )
+        test = doctest.DocTestParser().get_doctest(
+            source, vars(module).copy(), getattr(part, "__name__", ""), None, None
+        )
         outcome = doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF).run(test)
         assert outcome.failed == 0
         examples += outcome.attempted
@@ -129,7 +142,9 @@ def test_empty_text_is_the_default(client_class, server, http):
 
 @both
 @pytest.mark.parametrize(
-    ("arguments", "where"), [(("", 0), "k"), ((None,), "text"), (("\ud800",), "text"), (("", float("nan")), "k")], ids=str
+    ("arguments", "where"),
+    [(("", 0), "k"), ((None,), "text"), (("\ud800",), "text"), (("", float("nan")), "k")],
+    ids=str,
 )
 def test_refusal_says_what_the_service_says(client_class, server, arguments, where):
     with pytest.raises(BadRequest, match=f"^{where}: ") as refusal:
@@ -264,7 +279,11 @@ def test_the_key_is_sent(client_class):
     ask(client_class, "http://service", transport=httpx.MockTransport(script), api_key="secret")
     ask(client_class, "http://service", transport=httpx.MockTransport(script))
     ask(client_class, "http://service", transport=httpx.MockTransport(script), api_key="schlüssel")
-    assert [request.headers.get("authorization") for request in script.requests] == ["Bearer secret", None, "Bearer schlüssel"]
+    assert [request.headers.get("authorization") for request in script.requests] == [
+        "Bearer secret",
+        None,
+        "Bearer schlüssel",
+    ]
 
 
 @both
@@ -320,7 +339,10 @@ def test_streams_are_read_wherever_they_are_cut(client_class):
     whole = event(" “sea”\u2028") + b": a comment\n\n" + event(" ünd") + b"data: [DONE]\n\n"
     for size in (1, 7, len(whole)):
         transport = streamed(*(whole[at : at + size] for at in range(0, len(whole), size)))
-        assert ask(client_class, "http://service", "I", method="stream", transport=transport) == [" “sea”\u2028", " ünd"]
+        assert ask(client_class, "http://service", "I", method="stream", transport=transport) == [
+            " “sea”\u2028",
+            " ünd",
+        ]
 
 
 @both

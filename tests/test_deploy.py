@@ -19,7 +19,9 @@ def test_nginx_keeps_to_a_replica_and_goes_past_those_that_end(tmp_path, tiny_bu
     with replicas.replicas(tmp_path, tiny_bundle, "--deadline", "30") as several:
         ports = [replica.port for replica in several]
         with nginx(tmp_path, ports) as url, httpx.Client(base_url=url, timeout=PATIENCE) as client:
-            direct = httpx.post(f"{several[0].url}/v1/next-words", json={"text": "I went to the"}, timeout=PATIENCE).json()
+            direct = httpx.post(
+                f"{several[0].url}/v1/next-words", json={"text": "I went to the"}, timeout=PATIENCE
+            ).json()
 
             def ask(session: str) -> None:
                 answer = client.post("/v1/next-words", json={"text": "I went to the"}, headers={"x-session": session})
@@ -69,7 +71,9 @@ def test_manifests_fit_their_schemas(file):
 
 def test_the_image_copies_what_is_there_and_ignores_the_rest():
     dockerfile = (DEPLOY / "Dockerfile").read_text()
-    copied = {name for line in re.findall(r"^COPY (?!--from)(.*) \S+$", dockerfile, re.MULTILINE) for name in line.split()}
+    copied = {
+        name for line in re.findall(r"^COPY (?!--from)(.*) \S+$", dockerfile, re.MULTILINE) for name in line.split()
+    }
     ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().split()
     assert copied == {name[1:] for name in ignored if name.startswith("!")}
     for name in [*copied, *(name for name in ignored if name.startswith("serve/"))]:

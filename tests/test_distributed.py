@@ -10,10 +10,10 @@ import time
 import pytest
 import torch
 
-from tests.conftest import TINY
 from nextword.training.__main__ import main
 from nextword.training.distributed import Processes
 from nextword.training.windows import Windows
+from tests.conftest import TINY
 
 OPTIONS = [*TINY, "--evaluate-every", "50", "--checkpoint-every", "5", "--precision", "float32", "--forget", "0.1",
            "--averaging", "0.9"]

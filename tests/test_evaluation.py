@@ -14,18 +14,20 @@ from nextword.lm.context import Distribution
 from nextword.lm.continuous_cache import CacheSettings
 from nextword.lm.vocabulary import EOS_ID, UNK_ID
 from nextword.lm.words import has_letter
-from tests.conftest import invented_text
-from nextword.training.evaluation import ngram
 from nextword.training.__main__ import main as training
+from nextword.training.corpora import load_corpus
+from nextword.training.evaluation import ngram
 from nextword.training.evaluation.adapted_run import AdaptedRun
 from nextword.training.evaluation.cache_tuning import tune_cache
-from nextword.training.corpora import load_corpus
 from nextword.training.evaluation.dynamic import DynamicSettings, gradient_scales, read_dynamically
 from nextword.training.evaluation.excerpts import Text, excerpts, halves
 from nextword.training.evaluation.figures import evaluate
 from nextword.training.publish import publish
+from tests.conftest import invented_text
 
-NAMES = "They went to the Zorblax. Zorblax ran to the Quux.\nWe walked to the Zorblax, too.\nzorblax! Thank you, Zorblax."
+NAMES = (
+    "They went to the Zorblax. Zorblax ran to the Quux.\nWe walked to the Zorblax, too.\nzorblax! Thank you, Zorblax."
+)
 
 
 def step(model, token, state):
@@ -77,7 +79,7 @@ def caching_model(tiny_model):
 
 
 def typed_by_hand(model, text, history=None):
-    """Word by word, letter by letter, with `rank(partial=)`: hits among the first 1, 3 and 5, keys, letters; and loss."""
+    """With `rank(partial=)`, letter by letter: hits among the first 1, 3 and 5, keys, letters; and the loss."""
     hits, keys, letters, loss = dict.fromkeys((1, 3, 5), 0), [], [], 0.0
     context = model.start
     for place, token in enumerate(text.ids[1:].tolist()):
@@ -91,7 +93,9 @@ def typed_by_hand(model, text, history=None):
 
             for k in hits:
                 hits[k] += word.casefold() in offered(k, "")
-            keys.append(next((j + 1 for j in range(len(word)) if word.casefold() in offered(3, word[:j])), len(word) + 1))
+            keys.append(
+                next((j + 1 for j in range(len(word)) if word.casefold() in offered(3, word[:j])), len(word) + 1)
+            )
             letters.append(len(word) + 1)
         context = model.read([context], [([token], {0: word} if token == UNK_ID else {})])[0]
     return {"perplexity": math.exp(loss / text.length), **{f"word_top{k}": hit / len(keys) for k, hit in hits.items()},
@@ -196,8 +200,20 @@ def test_dynamic_evaluation_learns_from_the_text_and_forgets_it(tiny_run):
 
 def test_the_command_tunes_a_run_on_validation_text_once(tiny_run, corpus_file, capsys):
     settings = tiny_run / "adaptation.json"
-    command = ["evaluate", "--run", str(tiny_run), "--corpus", str(corpus_file), "--tokens", "150", "--tune-tokens", "100",
-               "--sample", "20", "--dynamic"]
+    command = [
+        "evaluate",
+        "--run",
+        str(tiny_run),
+        "--corpus",
+        str(corpus_file),
+        "--tokens",
+        "150",
+        "--tune-tokens",
+        "100",
+        "--sample",
+        "20",
+        "--dynamic",
+    ]
     assert main([*command, "--json"]) == 0
     output = capsys.readouterr()
     assert "validation text" in output.err
@@ -254,8 +270,31 @@ def test_pretokenized_benchmarks_are_read_as_one_text(tmp_path):
     for name in ("train", "valid", "test"):
         (folder / f"{name}.txt").write_text("".join(f" {line} \n" for line in lines[: 180 if name == "train" else 30]))
     out = tmp_path / "run"
-    assert training(["train", "--corpus", str(folder), "--pretokenized", "--out", str(out), "--epochs", "2", "--hidden-size",
-                     "32", "--embedding-size", "16", "--batch-size", "4", "--minimum-count", "1", "--threads", "1"]) == 0
+    assert (
+        training(
+            [
+                "train",
+                "--corpus",
+                str(folder),
+                "--pretokenized",
+                "--out",
+                str(out),
+                "--epochs",
+                "2",
+                "--hidden-size",
+                "32",
+                "--embedding-size",
+                "16",
+                "--batch-size",
+                "4",
+                "--minimum-count",
+                "1",
+                "--threads",
+                "1",
+            ]
+        )
+        == 0
+    )
     model = load(out / "bundle")
     assert model.vocabulary.pretokenized
     corpus = load_corpus(str(folder), pretokenized=True)
@@ -281,7 +320,9 @@ def test_a_published_bundle_takes_the_folders_name_and_keeps_its_card(tiny_bundl
     target = tmp_path / "english"
     first = publish(tiny_bundle, target)
     (target / "README.md").write_text("# A card\n")
-    assert publish(tiny_bundle, target).metadata == first.metadata and (target / "README.md").read_text() == "# A card\n"
+    assert (
+        publish(tiny_bundle, target).metadata == first.metadata and (target / "README.md").read_text() == "# A card\n"
+    )
     assert load(target).name == "english" and load(tiny_bundle).name == "tiny"
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("not a bundle")

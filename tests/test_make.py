@@ -152,6 +152,8 @@ def test_bundle_trains_on_all_corpora_and_publishes(checkout: Checkout) -> None:
     (checkout.folder / "runs" / "english-0.1").mkdir(parents=True)  # else it is taken from the history
     assert checkout.make("bundle", "CORPORA=my corpora").returncode == 0
     training, publishing = checkout.calls("-m nextword")
-    assert training.startswith("-m nextword.lm train --recipe english --out runs/english --corpus my corpora/chat-english*1.4,")
+    assert training.startswith(
+        "-m nextword.lm train --recipe english --out runs/english --corpus my corpora/chat-english*1.4,"
+    )
     assert training.endswith(",my corpora/tatoeba-english*1.5") and training.count("my corpora/") == 7
     assert publishing == "-m nextword.lm publish runs/english/bundle lm/bundles/english"

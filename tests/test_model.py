@@ -159,17 +159,31 @@ def damage(folder, what):
         (folder / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes()[:-10])
     else:
         description = json.loads((folder / "bundle.json").read_text())
-        changes = {"newer": {"format": 99}, "no files": {"files": {}}, "odd name": {"name": 3}, "odd list": {"half_words": [3]}}
+        changes = {
+            "newer": {"format": 99},
+            "no files": {"files": {}},
+            "odd name": {"name": 3},
+            "odd list": {"half_words": [3]},
+        }
         description.update(changes[what])
         (folder / "bundle.json").write_text(json.dumps(description))
 
 
-@pytest.mark.parametrize("what, message", [
-    ("no folder", "no such folder"), ("no description", "not a bundle.*no bundle.json"), ("not json", "damaged: bundle.json"),
-    ("missing model", "model.pt is missing"), ("flipped bit", "damaged: model.pt"), ("cut off", "damaged: tokenizer.json"),
-    ("newer", "format 99.*update"), ("no files", "damaged: bundle.json.*model.pt and tokenizer.json missing"),
-    ("odd name", "damaged: bundle.json.*name: "), ("odd list", "damaged: bundle.json.*half_words.0: "),
-])
+@pytest.mark.parametrize(
+    "what, message",
+    [
+        ("no folder", "no such folder"),
+        ("no description", "not a bundle.*no bundle.json"),
+        ("not json", "damaged: bundle.json"),
+        ("missing model", "model.pt is missing"),
+        ("flipped bit", "damaged: model.pt"),
+        ("cut off", "damaged: tokenizer.json"),
+        ("newer", "format 99.*update"),
+        ("no files", "damaged: bundle.json.*model.pt and tokenizer.json missing"),
+        ("odd name", "damaged: bundle.json.*name: "),
+        ("odd list", "damaged: bundle.json.*half_words.0: "),
+    ],
+)
 def test_what_is_wrong_with_a_bundle_is_said(tiny_bundle, tmp_path, what, message, capsys):
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, folder)
@@ -208,7 +222,9 @@ def test_a_bundle_is_written_whole_or_not_at_all(tiny_bundle, tmp_path):
 
 def test_predict_on_the_command_line(tiny_bundle, tiny_model, capsys):
     command = ["predict", "I went to the", "-k", "3", "--bundle", str(tiny_bundle)]
-    plain = subprocess.run([sys.executable, "-W", "default", "-m", "nextword.lm", *command], capture_output=True, text=True)
+    plain = subprocess.run(
+        [sys.executable, "-W", "default", "-m", "nextword.lm", *command], capture_output=True, text=True
+    )
     assert plain.returncode == 0 and plain.stderr == ""
     expected = tiny_model.next_words("I went to the", k=3)
     assert [line.split()[0] for line in plain.stdout.splitlines()] == [word.word for word in expected]

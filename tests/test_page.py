@@ -144,7 +144,9 @@ def test_probabilities_are_bars_and_numbers(page, http):
     page.offers([word["word"] for word in words])
     percents = [100 * word["probability"] for word in words]
     shown = [percent.text for percent in page.browser.find_elements(By.CSS_SELECTOR, "#words .percent")]
-    assert shown == ["< 0.1 %" if percent < 0.1 else f"{percent:.{1 if percent < 10 else 0}f} %" for percent in percents]
+    assert shown == [
+        "< 0.1 %" if percent < 0.1 else f"{percent:.{1 if percent < 10 else 0}f} %" for percent in percents
+    ]
     widths = """return [...document.querySelectorAll("#words .bar")].map((track) =>
         track.firstChild.getBoundingClientRect().width / track.getBoundingClientRect().width)"""
     relative = [percent / percents[0] for percent in percents]  # so that they are seen where all are unlikely too
@@ -329,7 +331,8 @@ def test_the_keyboard_alone_reaches_everything(page, ask):
 def test_the_word_that_is_typed_is_found_in_every_script(page, ask):
     page.offers(ask(""))
     script = """const [typed, field, questions, real] = [arguments[0], document.getElementById("text"), [], window.fetch];
-        window.fetch = (_, options) => { questions.push(JSON.parse(options.body)); return new Promise(() => {}); };
+        window.fetch = (_, options) => {
+            questions.push(JSON.parse(options.body)); return new Promise(() => {}); };
         for (const text of typed) {
           field.value = text;
           field.dispatchEvent(new InputEvent("input"));
@@ -346,10 +349,10 @@ def test_a_word_is_completed_however_it_is_typed(page):
     for typed, word in COMPLETED:
         page.browser.execute_script("const field = arguments[0]; field.value = ''; field.focus();"
                                     "document.execCommand('insertText', false, arguments[1])", page.text, f"I {typed}")
-        page.wait(lambda: page.first_words() == [word], f"{word} for {typed}")
+        page.wait(lambda word=word: page.first_words() == [word], f"{word} for {typed}")
         if typed in ("well\u2011kn", "Cafe\u0301", "don’"):
             rest = word[len(unicodedata.normalize("NFC", typed)) :]
-            page.wait(lambda: page.ghost().startswith(rest), f"the grey {rest}")
+            page.wait(lambda rest=rest: page.ghost().startswith(rest), f"the grey {rest}")
             page.press(Keys.TAB)
             assert page.value.startswith(f"I {word}")
         elif typed == "짖":
@@ -387,7 +390,8 @@ def test_late_answers_never_overwrite_newer_ones(page, ask):
     page.browser.execute_script(f"answers[{asked - 1}]()")
     page.offers(ask("I went to "))
     page.browser.execute_async_script(
-        "const done = arguments[0]; answers.slice(0, -1).forEach((answer, n) => answer(n % 2 == 1)); setTimeout(done, 300)"
+        "const done = arguments[0]; answers.slice(0, -1).forEach((answer, n) => answer(n % 2 == 1));"
+        "setTimeout(done, 300)"
     )
     assert page.words() == ask("I went to ")
     assert page.notice() == ""
@@ -412,7 +416,8 @@ def test_own_text_costs_no_second_question_at_each_key(page, ask):
     page.wait(lambda: effect.text, "what the own text does")
     page.browser.execute_script(
         "window.questions = []; const real = fetch;"
-        "window.fetch = (address, options) => { questions.push(JSON.parse(options.body)); return real(address, options); }"
+        "window.fetch = (address, options) =>"
+        " { questions.push(JSON.parse(options.body)); return real(address, options); }"
     )
     # In one go, as keys that a driver sends one by one may lie further apart than those of a quick typist.
     page.browser.execute_script("for (const key of 'I went ') document.execCommand('insertText', false, key)")
@@ -529,6 +534,6 @@ def test_nothing_comes_from_elsewhere(page, server, ask):
     for address in ("/", "/docs"):
         page.browser.get(server.url + address)
         names = "return performance.getEntriesByType('resource').map((entry) => entry.name)"
-        page.wait(lambda: len(page.browser.execute_script(names)) >= 3, "the parts of the page")
+        page.wait(lambda names=names: len(page.browser.execute_script(names)) >= 3, "the parts of the page")
         assert all(name.startswith(server.url) for name in page.browser.execute_script(names))
     page.wait(lambda: page.browser.find_elements(By.ID, "operations-suggestions-next_words"), "the documented route")

@@ -47,7 +47,9 @@ def test_excluded_words_do_not_follow_either(tiny_model):
 
 
 def test_partial_words_are_completed_and_go_on(tiny_model):
-    assert [phrase.word for phrase in phrases(tiny_model, "I went to the", 1, partial="Lon", max_words=2)] == ["London zoo"]
+    assert [phrase.word for phrase in phrases(tiny_model, "I went to the", 1, partial="Lon", max_words=2)] == [
+        "London zoo"
+    ]
 
 
 def test_marks_stay_alone(tiny_model):

@@ -4,9 +4,9 @@ import torch
 
 from nextword.lm.network import Architecture, Network
 from nextword.lm.vocabulary import EOS_ID
-from tests.conftest import TINY
 from nextword.training.__main__ import main
 from nextword.training.regularisation import RegularisedNetwork, activation_penalty
+from tests.conftest import TINY
 
 SHAPES = {"lstm": dict(hidden_size=24), "projected lstm": dict(hidden_size=24, projection_size=8),
           "gru": dict(cell="gru", hidden_size=24), "two layers": dict(hidden_size=24, layers=2)}
@@ -55,7 +55,9 @@ def test_the_noise_rises_while_training_goes_on(monkeypatch, corpus_file, tmp_pa
     assert main(["train", "--corpus", str(corpus_file), "--out", str(tmp_path / "run"), *TINY, "--epochs", "1",
                  "--dropout-rise", "0.5"]) == 0
     levels = [level for training, level in levels if training]
-    assert 0 < levels[0] < 0.1 and levels == sorted(levels) and levels[len(levels) // 2 :] == [1.0] * -(-len(levels) // 2)
+    assert (
+        0 < levels[0] < 0.1 and levels == sorted(levels) and levels[len(levels) // 2 :] == [1.0] * -(-len(levels) // 2)
+    )
 
 
 def test_without_noise_training_computes_the_plain_network():

@@ -36,7 +36,9 @@ def test_temperature_zero_takes_the_likeliest():
     assert draw(torch.zeros(5), 0.9, temperature=0) == 0
 
 
-@pytest.mark.parametrize(("top_p", "kept"), [(0.3, [1]), (0.5, [1, 3]), (0.69, [1, 3]), (0.71, [1, 3, 4]), (0.95, [0, 1, 3, 4])])
+@pytest.mark.parametrize(
+    ("top_p", "kept"), [(0.3, [1]), (0.5, [1, 3]), (0.69, [1, 3]), (0.71, [1, 3, 4]), (0.95, [0, 1, 3, 4])]
+)
 def test_top_p_keeps_the_smallest_set_that_reaches_it(top_p, kept):
     total = sum(PROBABILITIES[place] for place in kept)
     expected = [PROBABILITIES[place] / total if place in kept else 0 for place in range(len(PROBABILITIES))]
@@ -55,7 +57,9 @@ def test_the_ends_of_the_numbers_draw_possible_tokens():
     assert {draw(log_probs, number) for number in (0.0, 0.5, 1 - 2**-53)} == {1}
 
 
-@pytest.mark.parametrize("wrong", [{"number": 1.0}, {"number": -0.1}, {"temperature": -1.0}, {"temperature": math.nan}, {"top_p": 1.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"number": 1.0}, {"number": -0.1}, {"temperature": -1.0}, {"temperature": math.nan}, {"top_p": 1.1}]
+)
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match="must be"):
         draw(LOG, **{"number": 0.5, **wrong})

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from nextword.lm import load
-from nextword.lm.command import main
 from nextword.lm.blocklist import read_blocklist
 from nextword.lm.bundle import open_bundle, write_bundle
+from nextword.lm.command import main
 from nextword.lm.context import Distribution
 from nextword.lm.continuous_cache import CacheSettings
 from nextword.lm.ranking import Ranking
@@ -154,8 +154,20 @@ def test_a_service_has_the_list_that_it_is_given(tmp_path, tiny_bundle):
             return {word["word"] for word in answer["words"]} & PLACES
 
         assert found() == PLACES - {"station"} and found(partial="sta") == {"station"}
-    run = subprocess.run([sys.executable, "-m", "nextword.serve", "--bundle", str(tiny_bundle), "--unprompted-blocklist",
-                          str(tmp_path / "no.txt")], capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "nextword.serve",
+            "--bundle",
+            str(tiny_bundle),
+            "--unprompted-blocklist",
+            str(tmp_path / "no.txt"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert run.returncode == 2 and run.stderr.count("\n") == 1 and "accepted: own, none" in run.stderr
 
 
@@ -174,15 +186,21 @@ def test_stock_names_are_those_of_one_source():
     reviews += [f"Ann and Bob liked {number} films shot in Rome. " * 4 for number in range(1000)]
     vocabulary = Vocabulary.build([*examples, *reviews, "tom"])
     assert suppressed_words([examples, reviews], vocabulary)["stock_names"] == ["Bob", "Tom"]
-    assert suppressed_words([examples, reviews[:60]], vocabulary)["stock_names"] == [], "a source of few documents is about them"
+    assert suppressed_words([examples, reviews[:60]], vocabulary)["stock_names"] == [], (
+        "a source of few documents is about them"
+    )
     assert suppressed_words([[*examples, *reviews]], vocabulary)["stock_names"] == []
 
 
 def test_half_words_are_found_and_never_suggested():
-    vocabulary = Vocabulary.build(texts := ["What a f*ck`ed day! Oh f***, Ed. Ten cars*trucks. More trucks, cars, trucks, cars."] * 2)
+    vocabulary = Vocabulary.build(
+        texts := ["What a f*ck`ed day! Oh f***, Ed. Ten cars*trucks. More trucks, cars, trucks, cars."] * 2
+    )
     assert set(suppressed_words([texts], vocabulary)["half_words"]) == {"f", "ck", "ed"}
     ranking = Ranking(vocabulary, half_words=["ck", "ed"])
-    log_probs = torch.tensor([{"ck": 0.5, "ed": 0.2, "Ed": 0.2, "day": 0.1}.get(word, 0.0) for word in vocabulary.words]).log()
+    log_probs = torch.tensor(
+        [{"ck": 0.5, "ed": 0.2, "Ed": 0.2, "day": 0.1}.get(word, 0.0) for word in vocabulary.words]
+    ).log()
     for partial, expected in (("", ["Ed", "day"]), ("c", []), ("e", ["Ed"]), ("d", ["day"])):
         found = ranking.best(Distribution(log_probs, {}), 2, partial=partial, punctuation=True)
         assert [word.word for word in found] == expected
@@ -199,13 +217,17 @@ def test_stock_names_are_less_likely_until_the_text_has_them():
 
     assert found() == pytest.approx({"Ann": 0.3, "Tom": 0.15, "Tomb": 0.1}, rel=1e-5)
     assert found(partial="t") == pytest.approx({"Tom": 0.6, "Tomb": 0.1}, rel=1e-5)
-    assert found(torch.tensor([vocabulary.words.index("tom")])) == pytest.approx({"Tom": 0.6, "Ann": 0.3, "Tomb": 0.1}, rel=1e-5)
+    assert found(torch.tensor([vocabulary.words.index("tom")])) == pytest.approx(
+        {"Tom": 0.6, "Ann": 0.3, "Tomb": 0.1}, rel=1e-5
+    )
     assert list(ranking.places(Distribution(log_probs, {}), "Tom", 3)) == [1, 0, 0]
 
 
 def test_a_capital_that_one_document_gives_a_word_is_not_suggested():
     vocabulary = Vocabulary.build(["Cousin cousin Smith"] * 2)
-    log_probs = torch.tensor([{"Cousin": 0.5, "Smith": 0.3, "cousin": 0.2}.get(word, 0.0) for word in vocabulary.words]).log()
+    log_probs = torch.tensor(
+        [{"Cousin": 0.5, "Smith": 0.3, "cousin": 0.2}.get(word, 0.0) for word in vocabulary.words]
+    ).log()
     best = Ranking(vocabulary, names=["Cousin"]).best(Distribution(log_probs, {}), 3)
     assert [(word.word, round(word.probability, 5)) for word in best] == [("Smith", 0.3), ("cousin", 0.2)]
 

@@ -16,22 +16,45 @@ import torch
 from nextword.lm import load
 from nextword.lm.bundle import open_bundle, write_bundle
 from nextword.lm.vocabulary import Vocabulary
-from tests.conftest import TINY
-from nextword.training.__main__ import main
 from nextword.training import precision
+from nextword.training.__main__ import main
 from nextword.training.loss import cross_entropy, sample_candidates
 from nextword.training.recipe import Recipe, RecipeError, load_recipe, recipe_names
 from nextword.training.stopping import Stopping, has_diverged
 from nextword.training.tokens import encode_split, word_counts
 from nextword.training.trainer import learning_rate
 from nextword.training.windows import Windows
+from tests.conftest import TINY
 
 # Averaging is among them, so that a resumed run must bring the averaged weights back too.
-SHORT = [*TINY, "--epochs", "1", "--precision", "float32", "--evaluate-every", "15", "--averaging", "0.9", "--weight-drop", "0.1"]
+SHORT = [
+    *TINY,
+    "--epochs",
+    "1",
+    "--precision",
+    "float32",
+    "--evaluate-every",
+    "15",
+    "--averaging",
+    "0.9",
+    "--weight-drop",
+    "0.1",
+]
 
 
 def command(corpus, out, *options):
-    return [sys.executable, "-m", "nextword.training", "train", "--corpus", str(corpus), "--out", str(out), *SHORT, *options]
+    return [
+        sys.executable,
+        "-m",
+        "nextword.training",
+        "train",
+        "--corpus",
+        str(corpus),
+        "--out",
+        str(out),
+        *SHORT,
+        *options,
+    ]
 
 
 def weights(out):
@@ -80,10 +103,17 @@ def test_a_run_leaves_a_bundle_metrics_and_plots(finished):
     assert description["training"]["corpus"][0]["name"] == "invented.txt"
     assert str(out.parent) not in json.dumps(description)
     assert abs(description["export"]["perplexity_lost"]) < 0.02
-    for line in ("in training: state carried, no cache", "each document by itself, with cache", "the most frequent words",
-                 "A sample of the test text", "(start of a text)"):
+    for line in (
+        "in training: state carried, no cache",
+        "each document by itself, with cache",
+        "the most frequent words",
+        "A sample of the test text",
+        "(start of a text)",
+    ):
         assert line in run.stderr
-    assert "tokens/s" in run.stderr and "perplexity" in run.stderr and "\r" not in run.stderr  # no terminal: plain lines
+    assert (
+        "tokens/s" in run.stderr and "perplexity" in run.stderr and "\r" not in run.stderr
+    )  # no terminal: plain lines
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -96,7 +126,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(finished, corpus_file, tmp_pa
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
-    assert number == signal.SIGKILL or f"stopped by {number.name}" in errors and "Traceback" not in errors
+    assert number == signal.SIGKILL or (f"stopped by {number.name}" in errors and "Traceback" not in errors)
     assert not (out / "bundle").exists()
     resumed = subprocess.run(command(corpus_file, out), capture_output=True, text=True, env=environment("2"))
     assert resumed.returncode == 0, resumed.stderr
@@ -210,7 +240,13 @@ def test_evaluations_and_threads_may_change_when_a_run_goes_on(tmp_path, finishe
 def test_a_cell_that_cannot_grow_is_refused(tmp_path, corpus_file, capsys):
     gru = ["--cell", "gru", "--hidden-size", "10", "--epochs", "0.1"]
     assert main(command(corpus_file, tmp_path / "first", *gru)[3:]) == 0
-    wider = [*gru, "--start-from", str(tmp_path / "first"), "--hidden-size", "15"]  # 45 gate biases are no four times as many
+    wider = [
+        *gru,
+        "--start-from",
+        str(tmp_path / "first"),
+        "--hidden-size",
+        "15",
+    ]  # 45 gate biases are no four times as many
     assert main(command(corpus_file, tmp_path / "second", *wider)[3:]) == 2
     assert "cell gru, embedding_size 32, hidden_size 10" in capsys.readouterr().err
 
@@ -227,15 +263,21 @@ def test_a_folder_of_another_run_is_left_alone(finished, corpus_file, capsys):
     assert same(weights(finished[0]), before)
 
 
-@pytest.mark.parametrize("options, message", [
-    (["--cell", "lstn", "--bptt", "0"], "--cell is 'lstn', but must be one of rnn, gru, lstm; --bptt is 0, but must be a whole"),
-    (["--hidden-size", "many"], "--hidden-size is 'many', but must be a whole number from 1"),
-    (["--samples", "1"], "--samples is 1, but must be 0 (all words) or at least 2"),
-    (["--cell", "gru", "--projection-size", "8"], "projection_size is for the lstm"),
-    (["--hidden-sise", "8"], "there is no option --hidden-sise; did you mean --hidden-size?"),
-    (["--recipe", "no-such-recipe"], "no recipe 'no-such-recipe'"),
-    (["--corpus", "/no/such/file.txt"], "/no/such/file.txt"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (
+            ["--cell", "lstn", "--bptt", "0"],
+            "--cell is 'lstn', but must be one of rnn, gru, lstm; --bptt is 0, but must be a whole",
+        ),
+        (["--hidden-size", "many"], "--hidden-size is 'many', but must be a whole number from 1"),
+        (["--samples", "1"], "--samples is 1, but must be 0 (all words) or at least 2"),
+        (["--cell", "gru", "--projection-size", "8"], "projection_size is for the lstm"),
+        (["--hidden-sise", "8"], "there is no option --hidden-sise; did you mean --hidden-size?"),
+        (["--recipe", "no-such-recipe"], "no recipe 'no-such-recipe'"),
+        (["--corpus", "/no/such/file.txt"], "/no/such/file.txt"),
+    ],
+)
 def test_wrong_settings_are_named_before_anything_runs(corpus_file, tmp_path, capsys, options, message):
     arguments = ["train", "--corpus", str(corpus_file), "--out", str(tmp_path / "run"), *options]
     assert main(arguments) == 2
@@ -244,12 +286,19 @@ def test_wrong_settings_are_named_before_anything_runs(corpus_file, tmp_path, ca
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("content, message", [
-    ("hidden_sise = 3", "hidden_sise in .*r.toml is not a setting; did you mean hidden_size?"),
-    ("hidden_size = '3'", "hidden_size in .*r.toml is '3', but must be a whole number from 1"),
-    ("hidden_size = true", "must be a whole number"), ("hidden_size 3", "cannot be read as TOML"),
-    ("dropout = 1.5\nepochs = 0", "dropout in .* is 1.5, but must be a number from 0 to below 1; epochs in .* is 0, but"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("hidden_sise = 3", "hidden_sise in .*r.toml is not a setting; did you mean hidden_size?"),
+        ("hidden_size = '3'", "hidden_size in .*r.toml is '3', but must be a whole number from 1"),
+        ("hidden_size = true", "must be a whole number"),
+        ("hidden_size 3", "cannot be read as TOML"),
+        (
+            "dropout = 1.5\nepochs = 0",
+            "dropout in .* is 1.5, but must be a number from 0 to below 1; epochs in .* is 0, but",
+        ),
+    ],
+)
 def test_wrong_recipe_files_are_refused(tmp_path, content, message):
     (tmp_path / "r.toml").write_text(content)
     with pytest.raises(RecipeError, match=message):
@@ -321,7 +370,7 @@ def test_windows_read_the_whole_text_in_order():
 
 def test_shuffled_blocks_hold_every_token_once():
     lines = [[5 + i] * (i % 7 + 1) + [1] for i in range(200)]
-    tokens = torch.tensor([1] + sum(lines, [])).numpy()
+    tokens = torch.tensor([1, *(token for line in lines for token in line)]).numpy()
     windows = Windows(tokens, batch=1, bptt=10, shuffle_block=20, seed=3)
     epochs = [torch.cat([inputs for inputs, _ in windows.epoch(n)]).flatten().tolist() for n in (0, 1)]
     assert epochs[0] != epochs[1] and epochs[0] == torch.cat([i for i, _ in windows.epoch(0)]).flatten().tolist()
@@ -360,15 +409,20 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
 def test_freed_memory_is_not_fetched_again(tiny_run, corpus_file):
-    run = subprocess.run([sys.executable, "-c", FAULTS, "train", "--corpus", str(corpus_file), "--out", str(tiny_run), *TINY],
-                         capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", FAULTS, "train", "--corpus", str(corpus_file), "--out", str(tiny_run), *TINY],
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr
-    assert int(run.stdout.splitlines()[-1]) < 5 * 16_384 / 2  # a piece may lie elsewhere once, where something small is in the way
+    assert (
+        int(run.stdout.splitlines()[-1]) < 5 * 16_384 / 2
+    )  # a piece may lie elsewhere once, where something small is in the way
 
 
 def test_changed_text_is_noticed(tmp_path):
-    from tests.conftest import invented_text
     from nextword.training.corpora import load_corpus
+    from tests.conftest import invented_text
 
     path = tmp_path / "text.txt"
     path.write_text(invented_text(400))

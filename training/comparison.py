@@ -251,7 +251,7 @@ def _report(corpus: Corpus, plan: Plan, results: dict[str, dict]) -> str:
         f"{plan.trial_epochs:g} epochs: {tried}.",
         "",
         f"Times are of one thread on {processor()}, torch {torch.__version__}, in processor time (median of "
-        f"{plan.repeats}). A recurrent network and the Transformer's cache of keys and values go on from what was read; "
+        f"{plan.repeats}). A recurrent network and the Transformer's cache of keys and values go on from the text; "
         "without the cache the Transformer reads the whole context again for each word. The LSTM is trained with this "
         "project's own layer, the others with torch's.",
         "", "![learning curves](learning.png)", "", "![how far the gradient reaches back](gradient.png)", "",

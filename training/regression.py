@@ -15,7 +15,6 @@ import copy
 import csv
 import json
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple

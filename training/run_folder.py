@@ -22,7 +22,6 @@ from nextword.lm.vocabulary import Vocabulary
 from nextword.training.files import replacing, write_atomically
 from nextword.training.recipe import Recipe
 
-
 CHOSEN_PRECISION = "chosen_precision"  # a key of recipe.json
 
 

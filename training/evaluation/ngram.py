@@ -28,7 +28,9 @@ class NGram:
         try:
             import kenlm
         except ModuleNotFoundError:
-            raise ValueError("an n-gram is read by the package kenlm, which is not installed: pip install kenlm") from None
+            raise ValueError(
+                "an n-gram is read by the package kenlm, which is not installed: pip install kenlm"
+            ) from None
         try:
             self._model = kenlm.Model(str(path))
         except OSError as error:
