@@ -37,7 +37,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -149,9 +149,9 @@ class ServerError(_Refused):
 class Unavailable(ServerError):
     """The service is starting or busy (503, 504); try again soon."""
 
-    @property
-    def passing(self) -> bool:
-        return self.status == 503  # at 504 it has had its time: asking again would keep it busy
+    def __init__(self, status: int, fault: _Fault, retry_after: float | None = None):
+        super().__init__(status, fault, retry_after)
+        self.passing = status == 503  # after a 504, another request would keep the service busy
 
 
 _ERRORS = {401: Unauthorized, 403: Unauthorized, 429: RateLimited, 503: Unavailable, 504: Unavailable}
@@ -165,15 +165,16 @@ class _Service:
         self._retries = retries
 
     @staticmethod
-    def _settings(base_url: str, api_key: str | None, timeout: float | None, transport) -> dict:
+    def _settings(base_url: str, api_key: str | None, timeout: float | None,
+                  transport: httpx.BaseTransport | httpx.AsyncBaseTransport | None) -> dict[str, Any]:
         # By the session a balancer can send all questions of a client to the one service that knows its text.
-        headers = {"content-type": "application/json", "x-session": uuid.uuid4().hex}
+        headers: dict[str, str | bytes] = {"content-type": "application/json", "x-session": uuid.uuid4().hex}
         if api_key is not None:
             headers["authorization"] = f"Bearer {api_key}".encode()
         return {"base_url": base_url, "headers": headers, "timeout": timeout, "transport": transport}
 
     @staticmethod
-    def _post(path: str, *, session: str | None = None, **fields) -> dict:
+    def _post(path: str, *, session: str | None = None, **fields: Any) -> dict[str, Any]:
         """Only what is given is sent, so that older services understand it."""
         if isinstance(fields.get("exclude"), str):
             raise TypeError("exclude takes several words, such as ['store'], not one string")
@@ -332,14 +333,14 @@ class NextWords(_Service):
                              session=session)
         return self._send(request, NextWordsResponse)
 
-    def next_words_each(self, texts: Iterable[str], k: int | None = None, **wanted) -> list[NextWordsResponse]:
+    def next_words_each(self, texts: Iterable[str], k: int | None = None, **options: Any) -> list[NextWordsResponse]:
         """`next_words` for each of several texts, in one request; the options are the same and hold for all of them.
 
         >>> with NextWords("http://127.0.0.1:8000") as client:
         ...     [answer.words[0].word for answer in client.next_words_each(["Thank", "Thank you very"], k=1)]
         ['you', 'much']
         """
-        request = self._post("/v1/next-words", text=list(texts), k=k, **wanted)
+        request = self._post("/v1/next-words", text=list(texts), k=k, **options)
         return self._send(request, NextWordsResults).results
 
     def score(self, text: str) -> ScoreResponse:
@@ -432,6 +433,7 @@ class NextWords(_Service):
                 return self._read(response, answer)
             except NextWordsError as error:
                 time.sleep(self._pause(error, attempt))
+        raise AssertionError("the loop has no end")
 
     def close(self) -> None:
         """Closes the connections."""
@@ -440,7 +442,7 @@ class NextWords(_Service):
     def __enter__(self) -> NextWords:
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 
@@ -487,9 +489,10 @@ class AsyncNextWords(_Service):
                              session=session)
         return await self._send(request, NextWordsResponse)
 
-    async def next_words_each(self, texts: Iterable[str], k: int | None = None, **wanted) -> list[NextWordsResponse]:
+    async def next_words_each(self, texts: Iterable[str], k: int | None = None, **options: Any
+                              ) -> list[NextWordsResponse]:
         """See `NextWords.next_words_each`."""
-        request = self._post("/v1/next-words", text=list(texts), k=k, **wanted)
+        request = self._post("/v1/next-words", text=list(texts), k=k, **options)
         return (await self._send(request, NextWordsResults)).results
 
     async def score(self, text: str) -> ScoreResponse:
@@ -553,6 +556,7 @@ class AsyncNextWords(_Service):
                 return self._read(response, answer)
             except NextWordsError as error:
                 await asyncio.sleep(self._pause(error, attempt))
+        raise AssertionError("the loop has no end")
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -561,5 +565,5 @@ class AsyncNextWords(_Service):
     async def __aenter__(self) -> AsyncNextWords:
         return self
 
-    async def __aexit__(self, *exception) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         await self.aclose()

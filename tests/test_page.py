@@ -330,7 +330,8 @@ def test_the_keyboard_alone_reaches_everything(page, ask):
 
 def test_the_word_that_is_typed_is_found_in_every_script(page, ask):
     page.offers(ask(""))
-    script = """const [typed, field, questions, real] = [arguments[0], document.getElementById("text"), [], window.fetch];
+    script = """const [typed, questions, real] = [arguments[0], [], window.fetch];
+        const field = document.getElementById("text");
         window.fetch = (_, options) => {
             questions.push(JSON.parse(options.body)); return new Promise(() => {}); };
         for (const text of typed) {

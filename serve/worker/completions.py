@@ -10,7 +10,6 @@ import functools
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 
@@ -73,7 +72,7 @@ class Completions:
 
     def __init__(self, model: Model, states: StateCache):
         self._model, self._states = model, states
-        self._words = cast(list[str], model.vocabulary.words)
+        self._words = model.vocabulary.words
         self._ids = {word: i for i, word in enumerate(self._words)}
         self._texts: OrderedDict[str, _TextInProgress] = OrderedDict()
         self._contexts = functools.lru_cache(maxsize=8)(self._read_prompt)

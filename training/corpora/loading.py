@@ -181,8 +181,8 @@ def _from_hub(spec: str, use: Callable[[datasets.DatasetBuilder], dict[str, Any]
     name, _, config = spec.partition(":")
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) or os.path.isdir(os.path.dirname(name)):
         raise CorpusError(_unknown(spec))
-    known, config = with_hub_id(name, config or None)
-    return known, hub.load(name, config, use)
+    known, known_config = with_hub_id(name, config or None)
+    return known, hub.load(name, known_config, use)
 
 
 def _unknown(spec: str) -> str:

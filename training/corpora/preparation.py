@@ -5,7 +5,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 
@@ -14,7 +14,7 @@ from nextword.training.corpora.corpus import SPLITS, Corpus, CorpusError, Origin
 from nextword.training.corpora.files import SPLIT_NAMES
 from nextword.training.corpora.registry import Definition
 
-Text = datasets.Dataset | streaming.Streamed  # with one column, `text`, once it is clean
+Text: TypeAlias = Any  # datasets.Dataset or streaming.Streamed, with one column, `text`, once it is clean
 
 _STRINGS = (datasets.Value("string"), datasets.Value("large_string"))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import yaml
+import yaml  # type: ignore[import-untyped]
 from huggingface_hub import metadata_load
 
 from nextword.training.corpora.corpus import CorpusError

@@ -115,7 +115,7 @@ def _rank(distribution: Distribution, token: int, spelling: str | None) -> float
     log_probs, unknown = distribution.log_probs, distribution.unknown
     if token == UNK_ID and spelling not in unknown:
         return math.inf
-    probability = unknown[spelling] if token == UNK_ID else float(log_probs[token].exp())
+    probability = unknown[spelling or ""] if token == UNK_ID else float(log_probs[token].exp())
     bound = math.log(probability) if token == UNK_ID and probability > 0 else float(log_probs[token])
     return int((log_probs > bound).sum()) + sum(other > probability for other in unknown.values())
 
