@@ -1,4 +1,4 @@
-"""Tokens as natural text: where a space stands, given the tokens before.
+"""Write tokens as natural text: where spaces go, given the tokens before.
 
 The rules, for the punctuation of English and its neighbours:
 
@@ -28,7 +28,7 @@ BREAK = "\n"
 
 
 class Spacing:
-    """Writes tokens as text, one after the other; what it wrote is never changed by what comes later.
+    """Writes tokens as text, one after the other. Later tokens never change what is written.
 
     >>> spacing = Spacing()
     >>> "".join(spacing.add(token) for token in ['"', "Well", ",", '"', "he", "said", "."])
@@ -36,7 +36,7 @@ class Spacing:
     """
 
     def __init__(self, tokens: Iterable[str] = (), spaced: bool = False) -> None:
-        """After `tokens`, which are written already; spaced: and white space after them."""
+        """tokens: written already. spaced: white space follows them."""
         self._open: set[str] = set()
         self._before = ["", ""]  # the last two tokens
         self._joined = [True, True]  # whether the next token follows without a space; whether the last one did
@@ -57,7 +57,7 @@ class Spacing:
         return text
 
     def spelled(self, token: str) -> str:
-        """What `add` would give, without adding it."""
+        """The result of `add`, without adding the token."""
         if token == EOS:
             return BREAK
         return token if self._joined[0] or self._joins_before(token) else f" {token}"
@@ -76,7 +76,7 @@ class Spacing:
         return token == "'" and not self._open and self._before[1][-1:] in ("s", "z") and not self._joined[0]
 
     def _continues(self, token: str) -> bool:
-        """Whether the token goes on with a number or with initials that a mark has interrupted."""
+        """True if the token goes on with a number or with initials after a mark."""
         first, mark = self._before
         if not self._joined[1] or mark not in (".", ",", ":") or is_emoji(token):
             return False

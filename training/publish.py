@@ -1,6 +1,6 @@
-"""The command `nextword publish runs/english-7/bundle lm/bundles/english`: a run's bundle, put where it is offered.
+"""The command `nextword publish BUNDLE FOLDER`: copy a run's bundle to the folder where it is offered.
 
-It takes the folder's name, and what else lies in the folder, as a model card, stays.
+The copy is named after the folder. Markdown files that are in the folder, such as a model card, stay.
 """
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nextword.lm.bundle import MODEL, TOKENIZER, Bundle, as_name, open_bundle, w
 
 
 def publish(source: Path, target: Path) -> Bundle:
-    """Raises BundleError where the source is no bundle or the target is something else."""
+    """Copy the bundle `source` to the folder `target`. Raises BundleError if one of them is something else."""
     bundle = open_bundle(source)
     beside = {file: file.read_bytes() for file in target.glob("*.md")}
     metadata = bundle.metadata | {"name": as_name(target.resolve().name)}
