@@ -6,7 +6,7 @@ import torch
 
 from nextword.lm.command import Parser
 from nextword.training import recall
-from nextword.training.recall import MARK, NAMES, QUESTION, build, count, equal_width, sequences, trained_recall
+from nextword.training.recall import MARK, QUESTION, build, count, equal_width, sequences, trained_recall
 
 
 def run(*options: str) -> int:
@@ -25,7 +25,7 @@ def test_the_marked_symbol_is_asked_for_after_the_distance():
 
 
 def test_networks_are_of_equal_size():
-    counts = [count(build(name, equal_width(name))) for name in NAMES]
+    counts = [count(build(name, equal_width(name))) for name in ("rnn", "gru", "lstm", "transformer")]
     assert max(counts) / min(counts) < 1.02
 
 
@@ -34,7 +34,7 @@ def test_an_lstm_learns_to_recall():
 
 
 def test_one_command_leaves_figures_and_a_plot(tmp_path, capsys):
-    options = ["--seeds", "1", "--steps", "1", "--model", "rnn", "--processes", "1", "--out", str(tmp_path)]
+    options = ["--seeds", "1", "--steps", "1", "--training", "rnn", "--processes", "1", "--out", str(tmp_path)]
     assert run(*options) == 0
     [shares] = json.loads((tmp_path / "recall.json").read_text())["rnn"]
     assert len(shares) == 6 and all(0 <= share < 0.4 for share in shares)  # one step: near chance, 1 in 8

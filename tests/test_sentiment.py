@@ -5,10 +5,12 @@ import random
 import pytest
 import torch
 
+from nextword.lm.bundle import open_bundle
 from nextword.lm.command import Parser
 from nextword.training import sentiment
 from nextword.training.corpora import CorpusError
-from nextword.training.sentiment import load_reviews, pool
+from nextword.training.corpora.labelled import load_labelled
+from nextword.training.sentiment import pool
 
 GOOD, BAD = ["wonderful", "moving", "brilliant"], ["dull", "awful", "silly"]
 PLAIN = ["film", "plot", "actor", "scene", "music", "ending", "script", "camera", "story", "hero"]
@@ -71,22 +73,24 @@ def test_a_text_is_in_one_split_alone(tmp_path):
     unlabelled = [{"text": f"Seen before {number}", "label": -1} for number in range(20)]
     test = rows(100, 5)
     known = [{"text": row["text"], "label": 1} for row in unlabelled]
-    splits, names = load_reviews(write(tmp_path, train=rows(200, 4) + test[:30], unsupervised=unlabelled, test=test + known))
+    folder = write(tmp_path, train=rows(200, 4) + test[:30], unsupervised=unlabelled, test=test + known)
+    splits, names = load_labelled(folder)
     assert names == ["0", "1"] and {split: len(texts) for split, (texts, _) in splits.items()} == {
         "train": 207, "validation": 23, "test": 70}
     texts = [text for split in splits.values() for text in split.texts]
     assert len(set(texts)) == len(texts) and "<br" not in "".join(texts)
-    again, _ = load_reviews(str(tmp_path))
+    again, _ = load_labelled(folder)
     assert again == splits
 
 
-def test_pooled_outputs_are_those_of_the_language_model(tiny_model, monkeypatch):
+def test_pooled_outputs_are_those_of_the_language_model(tiny_model, tiny_bundle, monkeypatch):
     monkeypatch.setattr(sentiment, "CHUNK", 3)
     texts = ["We went to the market, too.\nThank you very much!", "I ran"]
-    for text, pooled in zip(texts, pool(tiny_model, texts)):
+    for text, pooled in zip(texts, pool(open_bundle(tiny_bundle), texts)):
         contexts = tiny_model.before_each(tiny_model.vocabulary.encode(text), {})
         last = tiny_model.extend([tiny_model.start], [text])[0]
         outputs = torch.stack([*(context.output for context in contexts), last.output])
+        outputs = tiny_model.program.projection(outputs)
         expected = torch.cat([outputs.mean(0), outputs.amax(0), outputs[-1]])
         assert torch.nn.functional.cosine_similarity(pooled, expected, dim=0) > 0.99  # 8-bit inputs and bfloat16 differ
 
@@ -109,7 +113,7 @@ def test_a_language_model_reads_the_texts(labelled, tiny_bundle, tmp_path, capsy
 ])
 def test_a_data_set_that_will_not_do_is_refused_in_one_line(tmp_path, train, message):
     with pytest.raises(CorpusError, match=message) as refusal:
-        load_reviews(write(tmp_path, train=train))
+        load_labelled(write(tmp_path, train=train))
     assert "\n" not in str(refusal.value)
 
 

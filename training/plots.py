@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def draw(path: Path, curves: Mapping[str, Points], *, title: str, x: str, y: str
     axes.set(xlabel=x, ylabel=y, yscale=scale)
     ends = []
     for number, (label, (xs, ys)) in enumerate(curves.items()):
-        colour = COLOURS.get(label.split(", ")[-1], COLOURS.get(label.split(" ")[0], OTHERS[number % len(OTHERS)]))
+        words = reversed(re.split("[ ,]+", label))
+        colour = next((COLOURS[word] for word in words if word in COLOURS), OTHERS[number % len(OTHERS)])
         axes.plot(xs, ys, "--" if label in dashed else "-", color=colour, linewidth=1.6,
                   marker="o" if markers and len(xs) <= 60 else None, markersize=3.5)
         if bands and label in bands:

@@ -3,15 +3,16 @@
     noise … noise  mark  symbol  noise … noise  question  →  symbol        distance: steps of noise behind it, 5 to 200
 
 The noise consists of the same symbols, so a network has to let the marked one in and keep the others out. An RNN, a GRU,
-an LSTM and a Transformer with as many parameters are trained alike, several times from different seeds. Their recall by
-distance shows what running text hides: how far each of them carries one fact. (After the long-lag tasks of Hochreiter &
-Schmidhuber 1997.)
+an LSTM and a Transformer with as many parameters are trained alike on distances from 1 to 200, several times from
+different seeds. Their recall shows what running text hides: which of them learns to carry one fact. The RNN is trained a
+second time, on short distances first. It can then carry the symbol too: what its vanishing gradient prevents is learning
+from a distance, not remembering. (After the long-lag tasks of Hochreiter & Schmidhuber 1997; curriculum: Bengio et al.
+2009.)
 """
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import sys
 from bisect import bisect
@@ -28,9 +29,9 @@ from torch.nn.functional import cross_entropy
 
 from nextword.lm.architecture import Architecture
 from nextword.lm.command import Parser, Run
+from nextword.training.files import write_atomically
 from nextword.training.plots import draw
 from nextword.training.regularisation import RegularisedNetwork
-from nextword.training.tokens import write_atomically
 from nextword.training.transformer import Shape, Transformer
 
 DISTANCES = (5, 10, 20, 50, 100, 200)
@@ -38,9 +39,12 @@ SYMBOLS, BEFORE = 8, 10  # symbols to carry; noise before the mark, at most
 MARK, QUESTION = SYMBOLS, SYMBOLS + 1
 WIDTH, HIDDEN = 16, 32  # of the LSTM; the others' widths give as many parameters
 BATCH = 64
-RATES = (1e-3, 4e-3)  # Adam's, at its peak; the better on validation sequences is kept
+RATES = (1e-3, 4e-3)  # Adam's; the better on validation sequences is kept
+LEARNED = 0.99
 VALIDATION, TEST = 10_001, 10_002  # seeds
-NAMES = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM", "transformer": "Transformer"}
+RISING = "-rising"  # trained on short distances first
+TRAININGS = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM", "transformer": "Transformer",
+             "rnn-rising": "RNN, from short to long"}
 
 
 def sequences(distance: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -52,7 +56,8 @@ def sequences(distance: int, batch: int, generator: torch.Generator) -> tuple[Te
 
 
 def build(name: str, hidden_size: int) -> nn.Module:
-    """One of the four networks."""
+    """The network of one of TRAININGS."""
+    name = name.removesuffix(RISING)
     if name == "transformer":
         return Transformer(Shape(QUESTION + 1, WIDTH, hidden_size))
     return RegularisedNetwork(Architecture(QUESTION + 1, name, WIDTH, hidden_size))
@@ -75,23 +80,21 @@ def logits(network: nn.Module, tokens: Tensor) -> Tensor:
     return network.logits(outputs[-1])[:, :SYMBOLS]
 
 
-def train(network: nn.Module, steps: int, longest: int, learning_rate: float, seed: int) -> None:
-    """Train in place: the distance of each batch is drawn log-uniformly from 1 to a limit, which grows with the steps of
-    the first half from 5 to `longest`, so that each network first learns the task where it is easy."""
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(network.parameters(), learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
-    network.train()
+def train(network: nn.Module, optimizer: torch.optim.Optimizer, longest: int, steps: int, generator: torch.Generator
+          ) -> None:
+    """Train in place on distances drawn log-uniformly from 1 to `longest`, until nearly all symbols are recalled over the
+    longest or `steps` are done."""
     for step in range(steps):
-        limit = min(longest, 5 * (longest / 5) ** (2 * step / steps))
-        distance = round(math.exp(math.log(limit) * float(torch.rand((), generator=generator))))
+        if step % 50 == 0 and recall(network, longest, VALIDATION) > LEARNED:
+            break
+        network.train()
+        distance = round(longest ** float(torch.rand((), generator=generator)))
         tokens, symbols = sequences(distance, BATCH, generator)
         loss = cross_entropy(logits(network, tokens), symbols)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
 
 
 @torch.inference_mode()
@@ -102,17 +105,18 @@ def recall(network: nn.Module, distance: int, seed: int, batch: int = 500) -> fl
     return float((logits(network, tokens).argmax(1) == symbols).float().mean())
 
 
-def trained_recall(name: str, seed: int, steps: int, distances: Sequence[int]) -> list[float]:
-    """Train one network with each learning rate; the recall by distance of the better one."""
+def trained_recall(training: str, seed: int, steps: int, distances: Sequence[int]) -> list[float]:
+    """The recall over each distance after a training of TRAININGS; of two learning rates, with the better."""
     torch.set_num_threads(1)  # more threads make products of this size slower
-    networks = []
+    results = []
     for rate in RATES:
         torch.manual_seed(seed)
-        network = build(name, equal_width(name))
-        train(network, steps, max(distances), rate, seed)
-        networks.append((mean(recall(network, distance, VALIDATION) for distance in distances), network))
-    best = max(networks, key=lambda pair: pair[0])[1]
-    return [recall(best, distance, TEST) for distance in distances]
+        network, generator = build(training, equal_width(training)), torch.Generator().manual_seed(seed)
+        optimizer = torch.optim.Adam(network.parameters(), rate)
+        for longest in distances if training.endswith(RISING) else [max(distances)]:
+            train(network, optimizer, longest, steps, generator)
+        results.append([[recall(network, distance, sample) for distance in distances] for sample in (VALIDATION, TEST)])
+    return max(results, key=lambda shares: sum(shares[0]))[1]
 
 
 def compare(names: Sequence[str], seeds: int, steps: int, distances: Sequence[int] = DISTANCES, processes: int = 1
@@ -126,15 +130,16 @@ def compare(names: Sequence[str], seeds: int, steps: int, distances: Sequence[in
         for (name, seed), recalled in zip(trainings, results):
             found[name].append(recalled)
             shares = "  ".join(f"{distance}: {share:.0%}" for distance, share in zip(distances, recalled))
-            print(f"{NAMES[name]}, seed {seed}: {shares}", file=sys.stderr)
+            print(f"{TRAININGS[name]}, seed {seed}: {shares}", file=sys.stderr)
     return found
 
 
 def command(parser: Parser) -> Run:
     parser.formatter_class, parser.description = argparse.RawDescriptionHelpFormatter, __doc__
-    parser.add_argument("--model", action="append", choices=list(NAMES), help="may be repeated (default: all four)")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each network (default: 3)")
-    parser.add_argument("--steps", type=int, default=1000, help="of a training (default: 1,000)")
+    parser.add_argument("--training", action="append", choices=list(TRAININGS), help="may be repeated (default: all)")
+    parser.add_argument("--seeds", type=int, default=3, help="repetitions of each training (default: 3)")
+    parser.add_argument("--steps", type=int, default=1500,
+                        help="at most; from short to long, at most for each distance (default: 1,500)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one a processor core")
     parser.add_argument("--out", type=Path, default=Path("runs/recall"), help="the plot's folder (default: runs/recall)")
     return run
@@ -144,20 +149,21 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ("seeds", "steps", "processes"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name} is {getattr(arguments, name)}; it must be at least 1")
-    found = compare(arguments.model or list(NAMES), arguments.seeds, arguments.steps, processes=arguments.processes)
-    print(f"{'':12}{'parameters':>11}" + "".join(f"{distance:>7}" for distance in DISTANCES))
-    curves, bands = {}, {}
-    for name, shares in found.items():
-        by_distance = list(zip(*shares))
-        means = [mean(column) for column in by_distance]
-        curves[NAMES[name]] = (DISTANCES, means)
-        bands[NAMES[name]] = ([min(column) for column in by_distance], [max(column) for column in by_distance])
-        print(f"{NAMES[name]:12}{count(build(name, equal_width(name))):11,}" + "".join(f"{share:7.0%}" for share in means))
-    curves["chance"] = (DISTANCES, [1 / SYMBOLS] * len(DISTANCES))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(arguments.out / "recall.json", json.dumps(found).encode())
-    print(draw(arguments.out / "recall.png", curves, x="steps of noise between the marked symbol and the question",
-               y=f"share of {SYMBOLS} symbols recalled", percent=True, x_ticks=DISTANCES, bands=bands, dashed=["chance"],
-               title=f"Recall by distance, networks of {count(build('lstm', HIDDEN)):,} parameters "
-                     f"(mean and range of {arguments.seeds} seeds)"))
+    found = compare(arguments.training or list(TRAININGS), arguments.seeds, arguments.steps, processes=arguments.processes)
+    names = [TRAININGS[training] for training in found]
+    columns = [list(zip(*shares)) for shares in found.values()]  # of each training, the seeds' shares by distance
+    means = [[mean(column) for column in by_distance] for by_distance in columns]
+    print(f"{'':24}{'parameters':>10}" + "".join(f"{distance:>7}" for distance in DISTANCES))
+    for training, name, shares in zip(found, names, means):
+        size = count(build(training, equal_width(training)))
+        print(f"{name:24}{size:10,}" + "".join(f"{share:7.0%}" for share in shares))
+    out = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "recall.json", json.dumps(found).encode())
+    curves = {name: (DISTANCES, shares) for name, shares in [*zip(names, means), ("chance", [1 / SYMBOLS] * len(DISTANCES))]}
+    print(draw(out / "recall.png", curves, x="steps of noise between the marked symbol and the question",
+               y=f"share of {SYMBOLS} symbols recalled", percent=True, x_ticks=DISTANCES,
+               bands={name: ([*map(min, by_distance)], [*map(max, by_distance)]) for name, by_distance in zip(names, columns)},
+               dashed=["chance", TRAININGS["rnn" + RISING]],
+               title=f"Recall by distance: equal networks, mean and range of {arguments.seeds} seeds"))
     return 0

@@ -25,8 +25,8 @@ from torch.nn.functional import mse_loss
 
 from nextword.lm.architecture import CELLS
 from nextword.lm.command import Parser, Run
+from nextword.training.files import write_atomically
 from nextword.training.plots import draw
-from nextword.training.tokens import write_atomically
 
 SHARES = (0.7, 0.15)  # of training and validation; the rest is test
 BATCH = 32

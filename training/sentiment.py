@@ -1,4 +1,4 @@
-"""An LSTM that judges film reviews, and what pre-training is worth: `nextword sentiment`.
+"""An LSTM that judges film reviews, and the value of pre-training: `nextword sentiment`.
 
     x_t = W_e[w_t]                embedding of 10,000 words, 128 wide
     h_t = LSTM(x_t, h_{t-1})      128 units, the equations of lm/cell.py
@@ -23,7 +23,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,90 +30,28 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from nextword.lm import Model, load, torchscript
+from nextword.lm import load, torchscript
 from nextword.lm.architecture import Architecture
+from nextword.lm.bundle import Bundle, open_bundle
 from nextword.lm.command import Parser, Run
 from nextword.lm.network import Network
 from nextword.lm.vocabulary import EOS_ID, Vocabulary
-from nextword.training.corpora import CorpusError, load_rows
 from nextword.training.corpora.cleaning import reviews as clean
+from nextword.training.corpora.labelled import load_labelled
+from nextword.training.files import write_atomically
 from nextword.training.plots import draw
 from nextword.training.precision import choose_precision
 from nextword.training.regularisation import RegularisedNetwork
-from nextword.training.tokens import write_atomically
 
 WORD = r"\w+(?:['’-]\w+)*"
 WORDS, LENGTH, WIDTH, DROPOUT, BATCH = 10_000, 500, 128, 0.2, 32
-VALIDATION, TEST = 0.1, 0.2  # shares of the training rows that are cut off where a split is missing
 CHUNK = 100  # tokens that the language model reads at once
-
-
-class Labelled(NamedTuple):
-    """The texts of a split, and for each whether its label is the second one."""
-
-    texts: list[str]
-    labels: list[bool]
-
-
-def load_reviews(spec: str) -> tuple[dict[str, Labelled], list[str]]:
-    """The splits train, validation and test of a data set, and the names of its two labels.
-
-    Raises CorpusError where a text or a label is missing, or where there are not two labels.
-    """
-    raw = load_rows(spec)
-    splits, names = {}, set()
-    for split in ("train", "validation", "test"):
-        if split in raw:
-            splits[split] = _labelled(spec, split, raw[split])
-            names |= set(splits[split][1])
-    if "train" not in splits:
-        raise CorpusError(f"{spec} has the splits {', '.join(raw)}; a split 'train' is needed")
-    if len(names) != 2:
-        raise CorpusError(f"{spec} has {len(names)} different labels ({', '.join(sorted(names)[:5])}); two are needed")
-    for split, share in (("test", TEST), ("validation", VALIDATION)):
-        if split not in splits:
-            splits["train"], splits[split] = _cut(*splits["train"], share)
-    others = {clean(text) for name, rows in raw.items() if name not in splits for text in rows["text"] if text}
-    first, second = sorted(names)
-    kept = {}
-    for split in ("train", "validation", "test"):
-        texts, labels = splits[split]
-        keep = [split == "train" or text not in others for text in texts]
-        others.update(texts)
-        kept[split] = Labelled([text for text, new in zip(texts, keep) if new],
-                               [label == second for label, new in zip(labels, keep) if new])
-        if not all(keep):
-            print(f"{split}: {keep.count(False):,} texts left out that other text has too", file=sys.stderr)
-        if len(set(kept[split].labels)) != 2:
-            raise CorpusError(f"{spec}: all {len(kept[split].texts):,} texts of {split} have one label; two are needed")
-    return kept, [first, second]
-
-
-def _labelled(spec: str, split: str, rows) -> tuple[list[str], list[str]]:
-    missing = {"text", "label"} - set(rows.column_names)
-    if missing:
-        raise CorpusError(f"{spec} has the columns {', '.join(rows.column_names)}; 'text' and 'label' are needed")
-    names = getattr(rows.features["label"], "names", None)
-    texts, labels = [clean(text or "") for text in rows["text"]], list(rows["label"])
-    for what, places in (("no text", [i for i, text in enumerate(texts) if not re.search(WORD, text)]),
-                         ("no label", [i for i, label in enumerate(labels) if label is None or label in (-1, "")])):
-        if places:
-            raise CorpusError(f"{spec}: {len(places):,} of {len(texts):,} rows of {split} have {what} (the first is row "
-                              f"{places[0] + 1}); give them one or take them out")
-    return texts, [names[label] if names else str(label) for label in labels]
-
-
-def _cut(texts: list[str], labels: list[str], share: float) -> list[tuple[list[str], list[str]]]:
-    """The rest and a share of the texts, drawn at random, always the same."""
-    order = random.Random(0).sample(range(len(texts)), len(texts))
-    places = order[int(share * len(texts)) :], order[: int(share * len(texts))]
-    return [([texts[i] for i in part], [labels[i] for i in part]) for part in places]
 
 
 class Reader(nn.Module):
     """The LSTM from nothing: word ids of some reviews → the logits of the second label, (reviews,)."""
 
-    def __init__(self, words: int):
+    def __init__(self, words: int) -> None:
         super().__init__()
         self.network = RegularisedNetwork(Architecture(words, "lstm", WIDTH, WIDTH), DROPOUT, weight_drop=DROPOUT)
         self.network.bias.requires_grad_(False)  # belongs to the output layer over words, which is not used
@@ -129,11 +66,21 @@ class Reader(nn.Module):
 class Pooled(nn.Module):
     """A linear layer on standardised vectors, one a review → the logits of the second label, (reviews,)."""
 
-    def __init__(self, width: int):
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("deviation", torch.ones(width))
         self.verdict = nn.Linear(width, 1)
+
+    @classmethod
+    def standardising(cls, training: Tensor) -> Pooled:
+        """The layer for vectors like these, (reviews, width)."""
+        layer = cls(training.shape[1])
+        layer.mean, layer.deviation = training.mean(0), training.std(0) + 1e-6
+        return layer
 
     def forward(self, rows: Sequence[Tensor]) -> Tensor:
         return self.verdict((torch.stack(list(rows)) - self.mean) / self.deviation).squeeze(1)
@@ -149,9 +96,9 @@ def _words(texts: Sequence[str]) -> list[str]:
 
 
 @torch.inference_mode()
-def pool(model: Model, texts: Sequence[str]) -> list[Tensor]:
+def pool(bundle: Bundle, texts: Sequence[str]) -> list[Tensor]:
     """The mean, maximum and last of the output vectors of the language model that reads each text, (3 · width,)."""
-    network = Network(Architecture(**model.metadata["architecture"])).eval()
+    model, network = load(bundle), Network(Architecture(**bundle.metadata["architecture"])).eval()
     network.load_state_dict(torchscript.weights(model.program))
     dtype = choose_precision("auto", torch.device("cpu"))
     ids = [torch.tensor([EOS_ID, *row]) for row in model.vocabulary.encode_many(list(texts))]
@@ -175,13 +122,13 @@ def pool(model: Model, texts: Sequence[str]) -> list[Tensor]:
 
 
 def _like_lengths(rows: Sequence[Tensor], size: int, seed: int | None = None) -> Iterator[list[int]]:
-    """The places of all rows in batches of like lengths; with a seed, in a random order of batches and of equal rows."""
+    """The places of all rows, in batches of like lengths. With a seed, batches differ and are in random order."""
     places = list(range(len(rows)))
     if seed is not None:
         random.Random(seed).shuffle(places)
-    pool = 50 * size if seed is not None else max(1, len(rows))  # sorting all rows would give the same batches each epoch
-    batches = [part[first : first + size] for start in range(0, len(rows), pool)
-               for part in [sorted(places[start : start + pool], key=lambda place: -len(rows[place]))]
+    several = max(1, len(rows)) if seed is None else 50 * size  # are sorted at a time, so that batches differ
+    batches = [part[first : first + size] for start in range(0, len(rows), several)
+               for part in [sorted(places[start : start + several], key=lambda place: -len(rows[place]))]
                for first in range(0, len(part), size)]
     if seed is not None:
         random.Random(seed).shuffle(batches)
@@ -219,7 +166,8 @@ def train(model: nn.Module, rows: dict[str, list[Tensor]], labels: dict[str, lis
         if row["validation_accuracy"] == max(row["validation_accuracy"] for row in figures):
             save()
         print(f"epoch {epoch:2}  loss {row['loss']:.3f}  accuracy {row['accuracy']:.1%}  validation loss "
-              f"{row['validation_loss']:.3f}  accuracy {row['validation_accuracy']:.1%}  {row['seconds']:.0f} s", flush=True)
+              f"{row['validation_loss']:.3f}  accuracy {row['validation_accuracy']:.1%}  {row['seconds']:.0f} s",
+              flush=True)
     return figures
 
 
@@ -241,23 +189,22 @@ def judge(model: nn.Module, rows: Sequence[Tensor]) -> Tensor:
 
 
 class SentimentRun:
-    """The folder of a run: model.pt, tokenizer.json, metrics.json, loss.png, accuracy.png, and with an encoder the pooled
-    outputs, which are read again by a later run on the same texts."""
+    """The folder of a run: model.pt, tokenizer.json, metrics.json, loss.png, accuracy.png. With an encoder it also keeps
+    the pooled outputs, for later runs on the same texts."""
 
-    def __init__(self, folder: Path, encoder: str | None):
+    def __init__(self, folder: Path, encoder: str | None) -> None:
         self.folder = folder
-        self.language_model = load(None if encoder == "english" else encoder) if encoder else None
-        self.title = f"{self.language_model.name} model's pooled outputs" if self.language_model else f"LSTM of {WIDTH} units"
+        self.encoder = open_bundle(None if encoder == "english" else encoder) if encoder else None
+        self.title = f"Pooled outputs of {self.encoder.name}" if self.encoder else f"LSTM of {WIDTH} units"
 
     def train(self, data: str, epochs: int, seed: int) -> None:
-        splits, names = load_reviews(data)
-        print(f"{data}: " + ", ".join(f"{split} {len(texts):,}" for split, (texts, _) in splits.items()), file=sys.stderr)
-        if self.language_model:
-            rows = {split: self._pooled(texts) for split, (texts, _) in splits.items()}
-            known = torch.stack(rows["train"])
-            model = Pooled(known.shape[1])
-            model.mean.copy_(known.mean(0))
-            model.deviation.copy_(known.std(0) + 1e-6)
+        splits, names = load_labelled(data)
+        sizes = ", ".join(f"{split} {len(texts):,}" for split, (texts, _) in splits.items())
+        print(f"{data}: {sizes}", file=sys.stderr)
+        model: nn.Module
+        if self.encoder:
+            rows = {split: self._pooled(self.encoder, texts) for split, (texts, _) in splits.items()}
+            model = Pooled.standardising(torch.stack(rows["train"]))
         else:
             vocabulary = Vocabulary.build(_words(splits["train"].texts), WORDS, pretokenized=True)
             write_atomically(self._path("tokenizer.json"), vocabulary.to_json().encode())
@@ -286,9 +233,10 @@ class SentimentRun:
         if not self._path("model.pt").exists():
             raise ValueError(f"{self.folder} holds no trained model: run the same command without a text first")
         saved = torch.load(self._path("model.pt"), weights_only=True)
-        if self.language_model:
-            rows = pool(self.language_model, [clean(text)])
-            model: nn.Module = Pooled(len(rows[0]))
+        model: nn.Module
+        if self.encoder:
+            rows = pool(self.encoder, [clean(text)])
+            model = Pooled(len(rows[0]))
         else:
             vocabulary = Vocabulary.from_file(self._path("tokenizer.json"))
             rows, model = to_ids(vocabulary, [clean(text)]), Reader(len(vocabulary))
@@ -299,21 +247,20 @@ class SentimentRun:
         self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder / name
 
-    def _pooled(self, texts: list[str]) -> list[Tensor]:
-        model = self.language_model
-        assert model is not None
-        digest = hashlib.sha256(json.dumps([model.metadata["files"], texts]).encode()).hexdigest()[:16]
+    def _pooled(self, encoder: Bundle, texts: list[str]) -> list[Tensor]:
+        digest = hashlib.sha256(json.dumps([encoder.metadata["files"], texts]).encode()).hexdigest()[:16]
         path = self._path(f"pooled-{digest}.pt")
         if not path.exists():
-            torch.save(torch.stack(pool(model, texts)), path)
+            torch.save(torch.stack(pool(encoder, texts)), path)
         return list(torch.load(path, weights_only=True))
 
     def _draw(self, figures: list[dict], data: str) -> None:
         epochs = [row["epoch"] for row in figures]
-        for name, unit, percent in (("loss", "cross-entropy, nats a review", False), ("accuracy", "share of reviews", True)):
-            draw(self._path(f"{name}.png"), {"train": (epochs, [row[name] for row in figures]),
-                                             "validation": (epochs, [row[f"validation_{name}"] for row in figures])},
-                 title=f"{self.title} on {data}: {name}", x="epoch", y=unit, percent=percent)
+        for name, unit in (("loss", "cross-entropy, nats a review"), ("accuracy", "share of reviews")):
+            curves = {"train": (epochs, [row[name] for row in figures]),
+                      "validation": (epochs, [row[f"validation_{name}"] for row in figures])}
+            draw(self._path(f"{name}.png"), curves, title=f"{self.title} on {data}: {name}", x="epoch", y=unit,
+                 percent=name == "accuracy")
 
 
 def _verdict(chance: float, names: Sequence[str]) -> str:
@@ -322,14 +269,14 @@ def _verdict(chance: float, names: Sequence[str]) -> str:
 
 def command(parser: Parser) -> Run:
     parser.formatter_class, parser.description = argparse.RawDescriptionHelpFormatter, __doc__
-    parser.add_argument("--data", default="imdb", help="a hub id, or a folder in the hub's layout, with the columns text and "
-                        "label (default: imdb)")
+    parser.add_argument("--data", default="imdb",
+                        help="a hub id or a folder in the hub's layout, with the columns text and label (default: imdb)")
     parser.add_argument("--text", help="judge this text with the model of an earlier run")
-    parser.add_argument("--encoder", help="a language model that reads the texts: english, or a bundle's folder (default: "
-                        "an LSTM is trained from nothing)")
+    parser.add_argument("--encoder", help="a language model that reads the texts: english, or a bundle's folder "
+                        "(default: an LSTM is trained from nothing)")
     parser.add_argument("--epochs", type=int, default=10, help="default: 10")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parser.add_argument("--out", type=Path, help="the run's folder (default: runs/sentiment, with an encoder its name too)")
+    parser.add_argument("--out", type=Path, help="the run's folder (default: runs/sentiment, and the encoder's name)")
     return run
 
 
