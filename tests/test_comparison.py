@@ -25,6 +25,7 @@ def test_one_command_leaves_a_table_and_two_figures(folder):
     sizes = [result["parameters"] for result in results.values()]
     assert max(sizes) / min(sizes) < 1.05
     lines = (folder / "comparison.md").read_text().splitlines()
+    assert "rehearsal" in (folder / "comparison.md").read_text()  # too short a training says nothing
     table = [line.split("|")[1:-1] for line in lines if line.startswith("|")]
     assert len(table) == 2 + len(NAMES) + 1 and len({len(row) for row in table}) == 1
     for result in results.values():

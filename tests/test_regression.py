@@ -66,7 +66,7 @@ def test_one_command_learns_a_sine_and_draws_it(tmp_path, capsys):
     assert all(errors[cell] < errors["last value"] / 2 for cell in ("RNN", "GRU", "LSTM"))
     assert errors["autoregression"] < 1e-6  # a sine is a linear function of its last two values
     output = capsys.readouterr().out
-    assert output.count("epoch ") == 18 and "Test loss" in output
+    assert output.count("epoch ") == 18 and "test windows" in output
     for name in ("loss.png", "prediction.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
 

@@ -1,4 +1,4 @@
-"""The project's plots as PNG files: a run's learning curves, the comparison of networks, and `draw`, which makes them."""
+"""Plots as PNG files: `draw` makes all of them, among them a run's learning curves and the comparison of networks."""
 from __future__ import annotations
 
 import json
@@ -22,12 +22,12 @@ LINE_HEIGHT = 13.0  # points between two labels
 
 def draw(path: Path, curves: Mapping[str, Points], *, title: str, x: str, y: str, scale: str = "linear",
          percent: bool = False, dashed: Sequence[str] = (), markers: bool = True, x_ticks: Sequence[float] = (),
-         bands: Mapping[str, Points] | None = None) -> Path:
+         bands: Mapping[str, Points] | None = None, stamp: str = "") -> Path:
     """Draw curves, each labelled at its right end, and write them to `path`; returns it.
 
     curves: label → x and y values. x, y: names of the axes. percent: y values are shares from 0 to 1.
     dashed: labels of dashed curves. x_ticks: the x values to mark, on a logarithmic axis; none: whole numbers.
-    bands: label → lower and upper y values of a curve, shaded.
+    bands: label → lower and upper y values of a curve, shaded. stamp: a warning across the plot.
     """
     figure = Figure(figsize=(7.5, 4.4), layout="constrained", facecolor="white")
     axes = figure.subplots()
@@ -46,6 +46,9 @@ def draw(path: Path, curves: Mapping[str, Points], *, title: str, x: str, y: str
     _x_axis(axes, x_ticks)
     _y_axis(axes, scale, percent)
     axes.margins(x=0.02)
+    if stamp:
+        axes.text(0.5, 0.5, stamp, transform=axes.transAxes, ha="center", va="center", fontsize=15, color="#b00020",
+                  alpha=0.55, rotation=12)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     _label(figure, axes, ends)
@@ -111,8 +114,9 @@ def plot_run(run: Path) -> list[Path]:
     steps = [row["step"] for row in rows]
 
     def curves(**keys: str) -> dict[str, Points]:
-        return {f"{prefix.replace('_', '-')}, {split}" if len(keys) > 1 else split: (steps, [row[split][key] for row in rows])
-                for prefix, key in keys.items() for split in ("train", "validation")}
+        labels = {(name, split): f"{name.replace('_', '-')}, {split}" if len(keys) > 1 else split
+                  for name in keys for split in ("train", "validation")}
+        return {label: (steps, [row[split][keys[name]] for row in rows]) for (name, split), label in labels.items()}
 
     return [
         draw(run / "loss.png", curves(loss="loss"), title=f"{model}: loss", x="step", y="loss, nats a token"),
@@ -124,12 +128,15 @@ def plot_run(run: Path) -> list[Path]:
 
 
 def plot_comparison(folder: Path, curves: dict[str, list[tuple[int, float]]], reach: dict[str, list[float]],
-                    text: str = "the same text") -> None:
+                    text: str, stamp: str = "") -> None:
     """Draw `learning.png`, validation perplexity by tokens read, and `gradient.png`, the norm of the gradient of the
-    last word's loss by how many words earlier the input is, both on logarithmic scales. text: named in the titles."""
-    draw(folder / "learning.png", {name: tuple(zip(*points)) for name, points in curves.items()},
+    last word's loss by how many words earlier the input is, both on logarithmic scales.
+
+    text: the corpus that the titles name. stamp: a warning across both.
+    """
+    draw(folder / "learning.png", {name: ([tokens for tokens, _ in points], [value for _, value in points]) for name, points in curves.items()},
          title=f"Four networks of equal size on {text}", x="tokens read in training", y="validation perplexity",
-         scale="log")
+         scale="log", stamp=stamp)
     draw(folder / "gradient.png", {name: (range(len(norms)), norms) for name, norms in reach.items()},
          title=f"How far the gradient reaches back on {text}", x="words earlier",
-         y="norm of the last word's gradient", scale="log", markers=False)
+         y="norm of the last word's gradient", scale="log", markers=False, stamp=stamp)

@@ -1,13 +1,13 @@
-"""Memory on its own: one symbol of a noisy sequence is marked and asked for later: `nextword recall`.
+"""Memory on its own: one symbol of a noisy sequence is marked, and asked for later: `nextword recall`.
 
-    noise … noise  mark  symbol  noise … noise  question  →  symbol        distance: steps of noise behind it, 5 to 200
+    noise … noise  mark  symbol  noise … noise  question  →  symbol        distance: steps of noise after it, 5 to 200
 
-The noise consists of the same symbols, so a network has to let the marked one in and keep the others out. An RNN, a GRU,
-an LSTM and a Transformer with as many parameters are trained alike on distances from 1 to 200, several times from
-different seeds. Their recall shows what running text hides: which of them learns to carry one fact. The RNN is trained a
-second time, on short distances first. It can then carry the symbol too: what its vanishing gradient prevents is learning
-from a distance, not remembering. (After the long-lag tasks of Hochreiter & Schmidhuber 1997; curriculum: Bengio et al.
-2009.)
+The noise consists of the same symbols, so a network has to let the marked one in and keep the others out. An RNN, a
+GRU, an LSTM and a Transformer with as many parameters are trained alike on distances from 1 to 200, several times from
+different seeds. Their recall shows what running text hides: which of them learns to carry one fact. The RNN is trained
+a second time, on short distances first, and then it can carry the symbol too: its vanishing gradient prevents learning
+from a distance, not remembering. (After the long-lag tasks of Hochreiter & Schmidhuber 1997; short distances first:
+curriculum learning, Bengio et al. 2009.)
 """
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from torch.nn.functional import cross_entropy
 
 from nextword.lm.architecture import Architecture
 from nextword.lm.command import Parser, Run
+from nextword.lm.network import Network
 from nextword.training.files import write_atomically
 from nextword.training.plots import draw
 from nextword.training.regularisation import RegularisedNetwork
@@ -55,7 +56,7 @@ def sequences(distance: int, batch: int, generator: torch.Generator) -> tuple[Te
     return torch.cat([symbols[:before], mark, symbols[before:], question]), symbols[before]
 
 
-def build(name: str, hidden_size: int) -> nn.Module:
+def build(name: str, hidden_size: int) -> Network | Transformer:
     """The network of one of TRAININGS."""
     name = name.removesuffix(RISING)
     if name == "transformer":
@@ -74,16 +75,16 @@ def equal_width(name: str) -> int:
     return min(widths[first - 1 : first + 1], key=lambda width: abs(count(build(name, width)) - wanted))
 
 
-def logits(network: nn.Module, tokens: Tensor) -> Tensor:
+def logits(network: Network | Transformer, tokens: Tensor) -> Tensor:
     """(batch, SYMBOLS): of each symbol at the last token."""
     outputs, _ = network(tokens, network.initial_state(tokens.shape[1]))
     return network.logits(outputs[-1])[:, :SYMBOLS]
 
 
-def train(network: nn.Module, optimizer: torch.optim.Optimizer, longest: int, steps: int, generator: torch.Generator
-          ) -> None:
-    """Train in place on distances drawn log-uniformly from 1 to `longest`, until nearly all symbols are recalled over the
-    longest or `steps` are done."""
+def train(network: Network | Transformer, optimizer: torch.optim.Optimizer, longest: int, steps: int,
+          generator: torch.Generator) -> None:
+    """Train in place on distances drawn log-uniformly from 1 to `longest`, for `steps` at most. Training ends once
+    nearly all symbols are recalled over the longest distance."""
     for step in range(steps):
         if step % 50 == 0 and recall(network, longest, VALIDATION) > LEARNED:
             break
@@ -98,7 +99,7 @@ def train(network: nn.Module, optimizer: torch.optim.Optimizer, longest: int, st
 
 
 @torch.inference_mode()
-def recall(network: nn.Module, distance: int, seed: int, batch: int = 500) -> float:
+def recall(network: Network | Transformer, distance: int, seed: int, batch: int = 500) -> float:
     """The share of symbols that are recalled, in sequences drawn with a seed."""
     network.eval()
     tokens, symbols = sequences(distance, batch, torch.Generator().manual_seed(seed))
@@ -111,11 +112,13 @@ def trained_recall(training: str, seed: int, steps: int, distances: Sequence[int
     results = []
     for rate in RATES:
         torch.manual_seed(seed)
-        network, generator = build(training, equal_width(training)), torch.Generator().manual_seed(seed)
+        network = build(training, equal_width(training))
+        generator = torch.Generator().manual_seed(seed)
         optimizer = torch.optim.Adam(network.parameters(), rate)
         for longest in distances if training.endswith(RISING) else [max(distances)]:
             train(network, optimizer, longest, steps, generator)
-        results.append([[recall(network, distance, sample) for distance in distances] for sample in (VALIDATION, TEST)])
+        results.append([[recall(network, distance, sample) for distance in distances]
+                        for sample in (VALIDATION, TEST)])
     return max(results, key=lambda shares: sum(shares[0]))[1]
 
 
@@ -141,7 +144,8 @@ def command(parser: Parser) -> Run:
     parser.add_argument("--steps", type=int, default=1500,
                         help="at most; from short to long, at most for each distance (default: 1,500)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one a processor core")
-    parser.add_argument("--out", type=Path, default=Path("runs/recall"), help="the plot's folder (default: runs/recall)")
+    parser.add_argument("--out", type=Path, default=Path("runs/recall"),
+                        help="the plot's folder (default: runs/recall)")
     return run
 
 
@@ -149,7 +153,8 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ("seeds", "steps", "processes"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name} is {getattr(arguments, name)}; it must be at least 1")
-    found = compare(arguments.training or list(TRAININGS), arguments.seeds, arguments.steps, processes=arguments.processes)
+    trainings = arguments.training or list(TRAININGS)
+    found = compare(trainings, arguments.seeds, arguments.steps, processes=arguments.processes)
     names = [TRAININGS[training] for training in found]
     columns = [list(zip(*shares)) for shares in found.values()]  # of each training, the seeds' shares by distance
     means = [[mean(column) for column in by_distance] for by_distance in columns]
@@ -160,10 +165,11 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "recall.json", json.dumps(found).encode())
-    curves = {name: (DISTANCES, shares) for name, shares in [*zip(names, means), ("chance", [1 / SYMBOLS] * len(DISTANCES))]}
+    curves = {name: (DISTANCES, shares) for name, shares in zip(names, means)}
+    curves["chance"] = (DISTANCES, [1 / SYMBOLS] * len(DISTANCES))
+    bands = {name: ([*map(min, by_distance)], [*map(max, by_distance)]) for name, by_distance in zip(names, columns)}
     print(draw(out / "recall.png", curves, x="steps of noise between the marked symbol and the question",
-               y=f"share of {SYMBOLS} symbols recalled", percent=True, x_ticks=DISTANCES,
-               bands={name: ([*map(min, by_distance)], [*map(max, by_distance)]) for name, by_distance in zip(names, columns)},
+               y=f"share of {SYMBOLS} symbols recalled", percent=True, x_ticks=DISTANCES, bands=bands,
                dashed=["chance", TRAININGS["rnn" + RISING]],
                title=f"Recall by distance: equal networks, mean and range of {arguments.seeds} seeds"))
     return 0

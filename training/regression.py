@@ -4,8 +4,8 @@
     y   = v h_T + b               T: the window's last value
 
 Mean squared error, Adam; the weights of the best validation loss are kept. The series is cut by time into training,
-validation and test part, each is cut into windows by itself, and the mean and deviation that scale all three are those of
-the training part. Beside the networks, on the same test windows: the last value repeated, and a linear autoregression
+validation and test part. Each is cut into windows by itself, and the mean and deviation of the training part scale all
+three. Beside the networks, on the same test windows: the last value repeated, and a linear autoregression
 (least squares; Box & Jenkins 1970). `built_in_series` makes the default series.
 """
 from __future__ import annotations
@@ -33,7 +33,7 @@ BATCH = 32
 
 
 def built_in_series(length: int = 4000, seed: int = 0) -> Tensor:
-    """An hour's consumption of a made-up town, (length,): the exponential of a sum of sines (day, half a day, week and a
+    """The hourly consumption of a made-up town, (length,): the exponential of a sum of sines (day, half a day, week,
     slow drift), times noise of 5 %. The next value is no linear function of those before it."""
     hours = torch.arange(length, dtype=torch.float64)
     waves = ((0.5, 24, 0.0), (0.25, 12, 1.0), (0.3, 168, 2.0), (0.2, 3000, 0.5))
@@ -86,7 +86,10 @@ class Data(NamedTuple):
 
 
 def prepare(series: Tensor, size: int) -> Data:
-    """Cut a series (values,) by time, scale it by its training part, and cut each part into windows of `size` values."""
+    """Cut a series (values,) by time, scale it by its training part, and cut each part into windows of `size` values.
+
+    Raises ValueError where the series is too short or constant.
+    """
     first = int(SHARES[0] * len(series))
     second = first + int(SHARES[1] * len(series))
     parts = series[:first], series[first:second], series[second:]
@@ -96,14 +99,15 @@ def prepare(series: Tensor, size: int) -> Data:
     mean, deviation = float(parts[0].mean()), float(parts[0].std())
     if not deviation > 0:
         raise ValueError("all values of the training part are equal: there is nothing to learn")
-    windows = [((part - mean) / deviation).float().unfold(0, size + 1, 1) for part in parts]
-    return Data(*(Windows(part[:, :-1], part[:, -1]) for part in windows), mean, deviation)
+    rows = [((part - mean) / deviation).float().unfold(0, size + 1, 1) for part in parts]
+    training, validation, test = (Windows(part[:, :-1], part[:, -1]) for part in rows)
+    return Data(training, validation, test, mean, deviation)
 
 
 class Regressor(nn.Module):
     """A recurrent layer and a linear layer on its last output: inputs (windows, size) → next values (windows,)."""
 
-    def __init__(self, cell: str, hidden_size: int):
+    def __init__(self, cell: str, hidden_size: int) -> None:
         super().__init__()
         self.recurrent = getattr(nn, cell.upper())(1, hidden_size)
         self.linear = nn.Linear(hidden_size, 1)
@@ -130,7 +134,8 @@ def train(model: nn.Module, data: Data, epochs: int, learning_rate: float, name:
             losses.append((total / len(data.train.inputs), error(model(data.validation.inputs), data.validation)))
         if losses[-1][1] == min(loss for _, loss in losses):
             best = copy.deepcopy(model.state_dict())
-        print(f"{name}, epoch {epoch:2}: training loss {losses[-1][0]:.4f}, validation loss {losses[-1][1]:.4f}", flush=True)
+        training, validation = losses[-1]
+        print(f"{name}, epoch {epoch:2}: training loss {training:.4f}, validation loss {validation:.4f}", flush=True)
     model.load_state_dict(best)
     return losses
 
@@ -178,7 +183,8 @@ def command(parser: Parser) -> Run:
     parser.add_argument("--epochs", type=int, default=30, help="default: 30")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="default: 0.002")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parser.add_argument("--out", type=Path, default=Path("runs/regression"), help="the plots' folder (default: runs/regression)")
+    parser.add_argument("--out", type=Path, default=Path("runs/regression"),
+                        help="the plots' folder (default: runs/regression)")
     return run
 
 
@@ -191,7 +197,7 @@ def run(arguments: argparse.Namespace) -> int:
     predictions, losses = compare(data, arguments.cell or CELLS, arguments.hidden_size, arguments.epochs,
                                   arguments.learning_rate, arguments.seed)
     errors = {name: error(predicted, data.test) for name, predicted in predictions.items()}
-    print(f"\nTest loss (mean squared error, scaled) and root of it in the series' unit, {len(data.test.targets):,} windows")
+    print(f"\n{len(data.test.targets):,} test windows: mean squared error, scaled, and its root in the series' unit")
     for name, value in errors.items():
         print(f"{name:>15}  {value:8.4f}  {value ** 0.5 * data.deviation:10.4g}")
     out, text = arguments.out, arguments.data.name if arguments.data else "the built-in series"

@@ -4,9 +4,9 @@
     h_t = LSTM(x_t, h_{t-1})      128 units, the equations of lm/cell.py
     P(positive) = σ(v h_T + b)    T: the review's last word, of 500 at most
 
-The network is trained from labelled reviews alone: binary cross-entropy, Adam, batches of 32 reviews of like lengths, 10
-epochs, of which the best on validation text is kept. Dropout is the language model's: of inputs, outputs and recurrent
-weights. With `--encoder english` the bundled language model reads the reviews instead, and only a linear layer on the
+The network is trained from labelled reviews alone: binary cross-entropy, Adam, batches of 32 reviews of like lengths,
+10 epochs, of which the best on validation text is kept. Dropout is the language model's: of inputs, outputs and
+recurrent weights. With `--encoder english` the bundled language model reads the reviews instead, and only a linear layer on the
 mean, the maximum and the last of its output vectors is trained (pooling: Howard & Ruder 2018, "ULMFiT").
 
 Data: the film reviews of Maas et al. 2011 (`imdb`), or any data set with a text and two labels. Validation text is cut
@@ -137,8 +137,10 @@ def _like_lengths(rows: Sequence[Tensor], size: int, seed: int | None = None) ->
 
 def train(model: nn.Module, rows: dict[str, list[Tensor]], labels: dict[str, list[bool]], epochs: int, seed: int,
           save: Callable[[], None]) -> list[dict]:
-    """Train on the split `train`, and call `save` after each epoch with the best validation accuracy so far. Returns the
-    figures of each epoch: loss and accuracy of both splits, seconds."""
+    """Train on the split `train`, and call `save` after each epoch with the best validation accuracy so far.
+
+    Returns the figures of each epoch: loss and accuracy of both splits, seconds.
+    """
     targets = torch.tensor(labels["train"], dtype=torch.float32)
     optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], 1e-3)
     dtype = choose_precision("auto", torch.device("cpu"))
@@ -189,8 +191,8 @@ def judge(model: nn.Module, rows: Sequence[Tensor]) -> Tensor:
 
 
 class SentimentRun:
-    """The folder of a run: model.pt, tokenizer.json, metrics.json, loss.png, accuracy.png. With an encoder it also keeps
-    the pooled outputs, for later runs on the same texts."""
+    """The folder of a run: model.pt, tokenizer.json, metrics.json, loss.png, accuracy.png. With an encoder it also
+    keeps the pooled outputs, for later runs on the same texts."""
 
     def __init__(self, folder: Path, encoder: str | None) -> None:
         self.folder = folder
@@ -270,7 +272,7 @@ def _verdict(chance: float, names: Sequence[str]) -> str:
 def command(parser: Parser) -> Run:
     parser.formatter_class, parser.description = argparse.RawDescriptionHelpFormatter, __doc__
     parser.add_argument("--data", default="imdb",
-                        help="a hub id or a folder in the hub's layout, with the columns text and label (default: imdb)")
+                        help="a hub id, or a folder in the hub's layout, with columns text and label (default: imdb)")
     parser.add_argument("--text", help="judge this text with the model of an earlier run")
     parser.add_argument("--encoder", help="a language model that reads the texts: english, or a bundle's folder "
                         "(default: an LSTM is trained from nothing)")

@@ -47,7 +47,8 @@ def load_labelled(spec: str) -> tuple[dict[str, Labelled], list[str]]:
         kept = [row for row in rows[split] if split == "train" or row[0] not in seen]
         seen.update(text for text, _ in rows[split])
         if len(kept) < len(rows[split]):
-            print(f"{split}: {len(rows[split]) - len(kept):,} texts left out that other splits have too", file=sys.stderr)
+            left_out = len(rows[split]) - len(kept)
+            print(f"{split}: {left_out:,} texts left out that other splits have too", file=sys.stderr)
         if {label for _, label in kept} != set(names):
             raise CorpusError(f"{spec}: the {len(kept):,} texts of {split} do not have both labels")
         splits[split] = Labelled([text for text, _ in kept], [label == names[1] for _, label in kept])
