@@ -41,4 +41,5 @@ def lengthened(model: Model, words: Sequence[Word], context: Context, history: C
 
 
 def _joined(phrase: Word, word: Word) -> Word:
-    return Word(f"{phrase.word} {word.word}", phrase.probability * word.probability, phrase.logprob + word.logprob)
+    return Word(f"{phrase.word} {word.word}", phrase.probability * word.probability, phrase.logprob + word.logprob,
+                phrase.share * word.probability)

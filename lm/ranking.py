@@ -37,11 +37,17 @@ ROWS = 32
 
 
 class Word(NamedTuple):
-    """A suggestion: the word, its probability in [0, 1] given the context, and the natural logarithm of that."""
+    """A suggestion.
+
+    probability: of the word given the context, in [0, 1], among all that may come.
+    logprob: its natural logarithm.
+    share: the same among the words that may be suggested, which begin as typed. The shares of all of them sum to 1.
+    """
 
     word: str
     probability: float
     logprob: float
+    share: float
 
 
 class Kinds(NamedTuple):
@@ -114,6 +120,7 @@ class Ranking:
         withheld = self._withheld(partial)
         counts = self._counts(partial, distribution.seen, kinds)
         probabilities = all_probabilities * counts
+        probabilities[self._tokens[[self._number[word] for word in unwanted if word in self._number]]] = 0
         if partial:
             numbers = numpy.arange(*_range(self._keys, key(partial)))
         else:
@@ -127,6 +134,8 @@ class Ranking:
         order = numpy.argsort(-groups, kind="stable")[:take]
         chosen = numbers[order[groups[order] > 0]].tolist()
         unknown = self._unknown(distribution.unknown, key(partial), kinds)
+        total = float((groups if partial else probabilities).sum())
+        total += sum(_mass(spellings, capitals) for word, spellings in unknown.items() if word not in unwanted)
         # Words that the vocabulary has in other spellings only than the context have something added.
         added = [i for i in map(self._number.get, unknown) if i is not None and not withheld[i]]
         chosen = list(dict.fromkeys(chosen + added))
@@ -138,7 +147,7 @@ class Ranking:
         unknown = {word: spellings for word, spellings in unknown.items() if word not in unwanted}
         if not capitals:  # no others can be among the best
             unknown = dict(sorted(unknown.items(), key=lambda group: -sum(group[1].values()))[:take])
-        found = [_suggestion(words, capitals)
+        found = [_suggestion(words, capitals, total)
                  for word, words in {**spellings, **unknown}.items() if word not in unwanted]
         found.sort(key=lambda word: -word.probability)
         found = [word for word in found[:k] if word.probability > 0]
@@ -243,16 +252,31 @@ def _range(ordered: list, beginning: str) -> tuple[int, int]:
     return bisect_left(ordered, beginning), bisect_left(ordered, beginning + LAST)
 
 
-def _suggestion(spellings: dict[str, float], typed: str) -> Word:
-    """One word from its spellings and their probabilities; `typed`: the beginning, where it has capitals."""
-    fitting = {word: p for word, p in spellings.items() if straight(word).startswith(typed)} if typed else spellings
+def _fitting(spellings: dict[str, float], typed: str) -> dict[str, float]:
+    """The spellings that begin as typed; all of them where nothing with capitals is typed."""
+    return {word: p for word, p in spellings.items() if straight(word).startswith(typed)} if typed else spellings
+
+
+def _mass(spellings: dict[str, float], typed: str) -> float:
+    """The probability of a word from those of its spellings; RESPELLED of those that do not fit counts."""
+    total, fits = sum(spellings.values()), sum(_fitting(spellings, typed).values())
+    return fits + RESPELLED * (total - fits)
+
+
+def _suggestion(spellings: dict[str, float], typed: str, everything: float) -> Word:
+    """One word from its spellings and their probabilities.
+
+    typed: the beginning, where it has capitals. everything: the probability of all words that may be suggested.
+    """
+    fitting = _fitting(spellings, typed)
     word = max(fitting or spellings, key=(fitting or spellings).__getitem__)
-    total, fits = sum(spellings.values()), sum(fitting.values())
     if not fitting:
         rest = _rest(word, key(typed))
         word = typed + (rest.upper() if _all_capitals(typed) else rest)
-    probability = fits + RESPELLED * (total - fits) if typed else total
-    return Word(word, probability, math.log(probability) if probability > 0 else -math.inf)
+    probability = _mass(spellings, typed)
+    if probability <= 0:
+        return Word(word, 0.0, -math.inf, 0.0)
+    return Word(word, probability, math.log(probability), min(1.0, probability / everything))
 
 
 def _rest(word: str, beginning: str) -> str:

@@ -95,6 +95,12 @@ class SuggestedWord(BaseModel):
         "Of a phrase, the product of its words'."
     )
     logprob: float = Field(description="The natural logarithm of that.")
+    share: float | None = Field(
+        None,
+        description="Its probability among the words that could be suggested here, 0 to 1: those that begin with "
+        "`partial`, of the kinds that are asked for, and not excluded. The shares of all of them sum to 1. Services "
+        "before version 0.3 do not send it.",
+    )
 
 
 class NextWordsResponse(BaseModel):
@@ -105,7 +111,7 @@ class NextWordsResponse(BaseModel):
             "examples": [
                 {
                     "model": "english",
-                    "words": [{"word": "store", "probability": 0.0625, "logprob": -2.7725887222397811}],
+                    "words": [{"word": "store", "probability": 0.0625, "logprob": -2.7725887222397811, "share": 0.0714}],
                     "unknown": [],
                     "context_used": 4,
                 }

@@ -118,6 +118,18 @@ def test_a_beginning_fits_however_its_characters_are_encoded():
     assert not best({"find": 0.6}, unknown, partial="zo", exclude=[decomposed])
 
 
+@pytest.mark.parametrize("options", [{}, {"partial": "s"}, {"partial": "S"}, {"partial": "St", "exclude": ["find"]},
+                                     {"exclude": ["straße"]}], ids=str)
+def test_shares_of_all_words_that_could_be_suggested_sum_to_one(options):
+    chances = {"Straße": 0.3, "straßen": 0.2, "find": 0.4}
+    unknown = {"Stork": 0.05, "straße": 0.04, "zoo": 0.01}
+    every = best(chances, unknown, **options)
+    assert sum(word.share for word in every) == pytest.approx(1, abs=1e-5)
+    assert best(chances, unknown, k=1, **options)[0].share == pytest.approx(every[0].share)
+    ratios = [word.share / word.probability for word in every]
+    assert ratios == pytest.approx([ratios[0]] * len(ratios))
+
+
 def test_blocked_words_do_not_crowd_others_out():
     unknown = {"zzaff": 0.2, "zzebb": 0.2, "zzicc": 0.1}
     assert [word.word for word in best({"find": 0.5}, unknown, ["zzaff", "zzebb"], k=1, partial="zz")] == ["zzicc"]
