@@ -111,7 +111,9 @@ class NextWordsResponse(BaseModel):
             "examples": [
                 {
                     "model": "english",
-                    "words": [{"word": "store", "probability": 0.0625, "logprob": -2.7725887222397811, "share": 0.0714}],
+                    "words": [
+                        {"word": "store", "probability": 0.0625, "logprob": -2.7725887222397811, "share": 0.0714}
+                    ],
                     "unknown": [],
                     "context_used": 4,
                 }

@@ -134,7 +134,9 @@ def plot_comparison(folder: Path, curves: dict[str, list[tuple[int, float]]], re
 
     text: the corpus that the titles name. stamp: a warning across both.
     """
-    draw(folder / "learning.png", {name: ([tokens for tokens, _ in points], [value for _, value in points]) for name, points in curves.items()},
+    learning = {name: ([tokens for tokens, _ in points], [value for _, value in points])
+                for name, points in curves.items()}
+    draw(folder / "learning.png", learning,
          title=f"Four networks of equal size on {text}", x="tokens read in training", y="validation perplexity",
          scale="log", stamp=stamp)
     draw(folder / "gradient.png", {name: (range(len(norms)), norms) for name, norms in reach.items()},

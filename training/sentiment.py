@@ -6,8 +6,8 @@
 
 The network is trained from labelled reviews alone: binary cross-entropy, Adam, batches of 32 reviews of like lengths,
 10 epochs, of which the best on validation text is kept. Dropout is the language model's: of inputs, outputs and
-recurrent weights. With `--encoder english` the bundled language model reads the reviews instead, and only a linear layer on the
-mean, the maximum and the last of its output vectors is trained (pooling: Howard & Ruder 2018, "ULMFiT").
+recurrent weights. With `--encoder english` the bundled language model reads the reviews instead. Then only a linear
+layer on the mean, the maximum and the last of its output vectors is trained (pooling: Howard & Ruder 2018, "ULMFiT").
 
 Data: the film reviews of Maas et al. 2011 (`imdb`), or any data set with a text and two labels. Validation text is cut
 from the training text; reviews that another split has too are left out of validation and test.
