@@ -110,11 +110,12 @@ def page(chromium, server):
 
 @pytest.fixture
 def ask(http):
-    """The words that the service has for a text."""
+    """The words that the service has for a text, but for the one that is typed."""
 
     def ask(text: str, partial: str = "", **fields) -> list[str]:
-        answer = http.post("/v1/next-words", json={"text": text, "partial": partial, "max_words": 4, **fields})
-        return [word["word"] for word in answer.json()["words"]]
+        question = {"text": text, "partial": partial, "max_words": 4, "k": 6 if partial else 5, **fields}
+        found = http.post("/v1/next-words", json=question).json()["words"]
+        return [word["word"] for word in found if word["word"] != partial][:5]
 
     return ask
 
@@ -138,19 +139,20 @@ def test_suggestions_follow_the_caret(page, ask):
     page.offers(words)
 
 
-def test_probabilities_are_bars_and_numbers(page, http):
-    page.type("I went to the ")
-    words = http.post("/v1/next-words", json={"text": "I went to the ", "max_words": 4}).json()["words"]
-    page.offers([word["word"] for word in words])
-    percents = [100 * word["probability"] for word in words]
+def test_shares_of_the_words_that_begin_as_typed_are_bars_and_numbers(page, http):
+    page.type("I went to the s")
+    question = {"text": "I went to the ", "partial": "s", "max_words": 4, "k": 6}
+    found = http.post("/v1/next-words", json=question).json()["words"][:5]
+    page.offers([word["word"] for word in found])
+    shares = [word["share"] for word in found]
+    assert shares[0] > 1.1 * found[0]["probability"]
     shown = [percent.text for percent in page.browser.find_elements(By.CSS_SELECTOR, "#words .percent")]
-    assert shown == [
-        "< 0.1 %" if percent < 0.1 else f"{percent:.{1 if percent < 10 else 0}f} %" for percent in percents
-    ]
+    percents = [100 * share for share in shares]
+    assert shown == ["< 0.1 %" if percent < 0.1 else f"{percent:.{1 if percent < 10 else 0}f} %" for percent in percents]
     widths = """return [...document.querySelectorAll("#words .bar")].map((track) =>
         track.firstChild.getBoundingClientRect().width / track.getBoundingClientRect().width)"""
-    relative = [percent / percents[0] for percent in percents]  # so that they are seen where all are unlikely too
-    page.wait(lambda: page.browser.execute_script(widths) == pytest.approx(relative, abs=0.01), "the bars' widths")
+    page.wait(lambda: page.browser.execute_script(widths) == pytest.approx(shares, abs=0.01), "the bars' widths")
+    assert "begin with “s”" in page.buttons()[0].get_attribute("title")
 
 
 def test_a_click_inserts_and_the_writing_goes_on(page, ask):
@@ -248,29 +250,59 @@ def test_each_answer_tells_its_cost_and_what_was_read(page, ask):
     page.type("I went to Zanzibar ")
     page.offers(ask("I went to Zanzibar "))
     footer = page.browser.find_element(By.TAG_NAME, "footer").text.split("\n")
-    assert footer[:2] == ["tiny", "4 words read, new to the model: Zanzibar"]
-    assert re.fullmatch(r"\d+(\.\d)? ms", footer[2])
+    read = "The model has read 4 words before the caret; not in its vocabulary: Zanzibar"
+    assert footer[:2] == ["Model: tiny", read]
+    assert re.fullmatch(r"Answered in \d+(\.\d)? ms", footer[2])
 
 
-def test_number_keys_insert_where_a_word_begins(page, ask):
+def test_number_keys_write_numbers_unless_they_are_switched_on(page, ask):
+    page.offers(ask(""))
+    page.type("Meet me at 5 ")
+    assert page.value == "Meet me at 5 "
+    page.browser.find_element(By.ID, "digits").click()
+    page.type(Keys.CONTROL, "a")
     page.type("I went ")
     words = ask("I went ")
     page.offers(words)
     page.type("2")
     assert page.value == f"I went {words[1]} "
-
-
-def test_number_keys_write_numbers_within_a_word_and_when_switched_off(page, ask):
-    page.type("A")
-    page.offers(ask("", "A"))
-    page.type("4 ")
-    assert page.value == "A4 "
-    page.offers(ask("A4 "))
-    page.browser.find_element(By.ID, "digits").click()
-    page.type("4")
-    assert page.value == "A4 4"
+    page.type("A4")
+    assert page.value == f"I went {words[1]} A4"
     page.browser.refresh()
-    assert not page.browser.find_element(By.ID, "digits").is_selected()
+    assert page.browser.find_element(By.ID, "digits").is_selected()
+
+
+def test_a_suggestion_replaces_the_whole_word_around_the_caret(page, ask):
+    page.type("We went to walk", *[Keys.ARROW_LEFT] * len("nt to walk"))
+    words = ask("We ", "we")
+    page.offers(words)
+    page.buttons()[0].click()
+    assert page.value == f"We {words[0]} to walk"
+    page.type("x")
+    assert page.value == f"We {words[0]} xto walk"
+
+
+def test_a_finished_word_is_not_its_own_suggestion(page, ask):
+    page.type("I went to the store")
+    page.offers(ask("I went to the ", "store"))
+    assert "store" not in page.words() and page.ghost() == "" and page.notice() == ""
+    page.press(Keys.TAB)
+    assert page.value == "I went to the store "
+
+
+def test_the_text_can_be_copied_and_cleared(page, ask):
+    copy, clear = (page.browser.find_element(By.ID, name) for name in ("copy", "clear"))
+    assert not copy.is_enabled() and not clear.is_enabled()
+    page.type("I went ", Keys.ARROW_LEFT)
+    copy.click()
+    page.wait(lambda: copy.text == "Copied", "that it is copied")
+    clear.click()
+    assert page.value == "" and not clear.is_enabled()
+    page.press(Keys.CONTROL, "v")
+    assert page.value == "I went "
+    page.press(Keys.CONTROL, "z")
+    page.press(Keys.CONTROL, "z")
+    assert page.value == "I went "
 
 
 def test_alt_with_a_number_inserts_everywhere(page, ask):
@@ -442,13 +474,21 @@ def test_a_page_names_its_session_so_that_a_balancer_can_keep_to_one_service(pag
     assert re.fullmatch(r"[0-9a-z]{16,}", first.pop())
 
 
-def test_what_is_not_for_the_text_is_not_inserted(page, ask):
+def test_tab_before_the_answer_waits_for_it(page, ask):
     page.offers(ask(""))
     page.browser.execute_script(HOLD_ANSWERS)
     page.type("I ")
     page.press(Keys.TAB)
     assert page.value == "I "
     assert page.browser.switch_to.active_element == page.text
+    page.browser.execute_script("answers.at(-1)()")
+    expected = f"I {ask('I ')[0]} "
+    page.wait(lambda: page.value == expected, "the first suggestion")
+    page.press(Keys.TAB)
+    page.type("x")
+    page.browser.execute_script("answers.forEach((answer) => answer())")
+    page.offers(ask(expected, "x"))
+    assert page.value == f"{expected}x", "what was asked for before another key is not inserted"
 
 
 def test_absence_of_the_service_is_said_and_ends(page, ask):

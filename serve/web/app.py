@@ -71,6 +71,7 @@ def build_app(dispatcher: AnyDispatcher, settings: Settings, lifespan: Lifespan[
         title="Nextword",
         version="1",
         description=DESCRIPTION,
+        servers=[{"url": "."}],  # relative to the document, so also below the path prefix of a proxy
         lifespan=lifespan,
         docs_url=None,  # FastAPI's pages load their scripts from elsewhere
         redoc_url=None,

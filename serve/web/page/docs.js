@@ -1,2 +1,2 @@
 // Swagger UI from the service itself; its validator badge would ask another host.
-SwaggerUIBundle({ url: "/openapi.json", dom_id: "#docs", validatorUrl: null, deepLinking: true });
+SwaggerUIBundle({ url: "openapi.json", dom_id: "#docs", validatorUrl: null, deepLinking: true });

@@ -6,7 +6,9 @@ const BLOCK = 20_000; // characters; of a long text one to two blocks are sent, 
 const RETRY = 2_000; // ms
 const SPEAK_AFTER = 700; // ms without typing
 const COMPARE_AFTER = 250; // the same
-const TAIL = 300; // characters before the caret, in which the word that is typed is looked for
+const TAIL = 300; // characters before and behind the caret, in which the word that is typed is looked for
+const TAB = -1; // beside the numbers of suggestions
+const CONFIRM = 1_500; // ms for which a button says that it has copied
 
 // A word, as nextword.lm.words defines it, with what may be within it that is not seen.
 const LETTER = "(?![\\ufe0e\\ufe0f\\u20e3])[\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\u200c\\u200d]";
@@ -29,9 +31,9 @@ const EXAMPLE = `Dear Zofia, thank you very much for the walk along the Vistula 
 Could you ask Doctor Okonkwo whether the physiotherapy can be moved to Thursday? Barnaby and I would come by tram.
 I will bring pierogi and the new crossword. See you on Thursday, Zofia. Barnaby sends his love.`;
 
-const [text, mirror, ghost, history, effect, example, words, notice, digits, emoji, model, read, cost, spoken, template] =
-  ["text", "mirror", "ghost", "history", "effect", "example", "words", "notice", "digits", "emoji", "model", "read", "cost",
-    "spoken", "suggestion"].map((id) => document.getElementById(id));
+const [text, mirror, ghost, copy, empty, history, effect, example, words, notice, digits, emoji, model, read, cost, spoken,
+  template] = ["text", "mirror", "ghost", "copy", "clear", "history", "effect", "example", "words", "notice", "digits",
+  "emoji", "model", "read", "cost", "spoken", "suggestion"].map((id) => document.getElementById(id));
 
 // A balancer in front of several services can send all questions of a page to the one that knows its text.
 const SESSION = Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("");
@@ -41,6 +43,8 @@ let shown; // the text before the caret that the shown words are for
 let dismissed = false; // by Escape, until the text changes
 let sequence = 0; // of questions, so that a late answer is known as such
 let controller = new AbortController();
+let pressed = 0; // the number of the suggestion that a key has chosen before the answer came
+let finished = false; // whether the word that is typed is itself the likeliest one
 let autoSpace = -1; // where an inserted word's own space ends
 let timers = {};
 
@@ -63,6 +67,13 @@ function unfinished(written) {
   return word && word.index + word[0].length === end.length ? word[0] : "";
 }
 
+// The rest of a word that is typed, from the text behind it.
+function rest(partial, after) {
+  if (!partial) return "";
+  const [word] = (partial + after.slice(0, TAIL)).match(WORD) ?? [""];
+  return word.slice(partial.length);
+}
+
 // A text cut into what is sent; the partial word in Unicode NFC, as all suggestions are.
 function split(written) {
   const partial = unfinished(written);
@@ -83,10 +94,12 @@ function match(word, partial) {
 
 async function ask(again = false) {
   const written = before();
+  copy.disabled = empty.disabled = !text.value;
   if (written === asked && !again) return;
   haunt();
   asked = written;
   dismissed = false;
+  pressed = 0;
   clearTimeout(timers.retry);
   controller.abort();
   controller = new AbortController();
@@ -98,6 +111,7 @@ async function ask(again = false) {
     const answer = await question(split(written), controller.signal, own);
     if (number !== sequence) return;
     show(answer, written, performance.now() - started);
+    if (pressed) return choose(pressed);
     if (own.trim()) timers.compare = setTimeout(() => compare(answer, written), COMPARE_AFTER);
   } catch (error) {
     if (number === sequence) fail(error);
@@ -113,10 +127,11 @@ async function compare(answer, written) {
 
 async function question({ text, partial }, signal, history) {
   if (partial.length > 100) return { words: [] };
-  const response = await fetch("/v1/next-words", {
+  const k = COUNT + (partial ? 1 : 0); // the word itself may be among them, if it is typed whole
+  const response = await fetch("v1/next-words", {
     method: "POST",
     headers: { "content-type": "application/json", "x-session": SESSION },
-    body: JSON.stringify({ text, partial, history, k: COUNT, max_words: MAX_WORDS, emoji: emoji.checked }),
+    body: JSON.stringify({ text, partial, history, k, max_words: MAX_WORDS, emoji: emoji.checked }),
     signal,
   });
   const answer = await response.json();
@@ -129,15 +144,20 @@ async function question({ text, partial }, signal, history) {
 function show(answer, written, milliseconds) {
   shown = written;
   const { partial } = split(written);
-  const best = answer.words[0]?.probability;
-  words.replaceChildren(...answer.words.map((word, index) => suggestion(word, index, partial, best)));
-  haunt(answer.words[0]?.word);
+  const known = answer.words.length > 0;
+  const whole = partial && !rest(partial, text.value.slice(text.selectionEnd));
+  finished = whole && answer.words[0]?.word === partial;
+  if (whole) answer.words = answer.words.filter(({ word }) => word !== partial); // a blank does the same
+  answer.words = answer.words.slice(0, COUNT);
+  words.replaceChildren(...answer.words.map((word, index) => suggestion(word, index, partial)));
+  haunt(finished ? "" : answer.words[0]?.word);
   effect.textContent = "";
-  say(answer.words.length ? "" : `No word that begins with “${partial}” is known.`);
-  if (answer.model) model.textContent = answer.model;
-  const unknown = answer.unknown?.length ? `, new to the model: ${answer.unknown.slice(-3).join(", ")}` : "";
-  read.textContent = answer.model ? `${answer.context_used} ${answer.context_used === 1 ? "word" : "words"} read${unknown}` : "";
-  cost.textContent = `${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms`;
+  say(known ? "" : `No word that begins with “${partial}” is known.`);
+  if (answer.model) model.textContent = `Model: ${answer.model}`;
+  const unknown = answer.unknown?.length ? `; not in its vocabulary: ${answer.unknown.slice(-3).join(", ")}` : "";
+  const count = `${answer.context_used} ${answer.context_used === 1 ? "word" : "words"}`;
+  read.textContent = answer.model ? `The model has read ${count} before the caret${unknown}` : "";
+  cost.textContent = `Answered in ${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms`;
   clearTimeout(timers.speak);
   timers.speak = setTimeout(() => (spoken.textContent = answer.words.map(({ word }) => word).join(", ")), SPEAK_AFTER);
 }
@@ -171,17 +191,20 @@ function haunt(word) {
   mirror.scrollTop = text.scrollTop;
 }
 
-function suggestion({ word, probability }, index, partial, best) {
+function suggestion({ word, share }, index, partial) {
   const item = template.content.cloneNode(true);
   const { length } = match(word, partial);
-  const percent = 100 * probability;
+  const percent = 100 * share;
   const number = percent < 0.1 ? "< 0.1" : percent.toFixed(percent < 10 ? 1 : 0);
   const button = item.querySelector("button");
   button.setAttribute("aria-label", `${word}, ${number} percent`);
   button.dataset.word = word;
+  button.title = partial
+    ? `Of the words that begin with “${partial}”, this one comes with a probability of ${number} %`
+    : `Of all words, this one comes next with a probability of ${number} %`;
   item.querySelector("kbd").textContent = index + 1;
   item.querySelector(".word").append(typed(word.slice(0, length)), word.slice(length));
-  item.querySelector(".bar i").style.width = `${(100 * probability) / best}%`;
+  item.querySelector(".bar i").style.width = `${percent}%`;
   item.querySelector(".percent").textContent = `${number} %`;
   return item;
 }
@@ -199,6 +222,7 @@ function say(message, fault = false) {
 
 function clear() {
   shown = undefined;
+  pressed = 0;
   clearTimeout(timers.compare);
   haunt("");
   effect.textContent = read.textContent = "";
@@ -218,14 +242,14 @@ function fail(error) {
 
 const lead = (context) => (/(^|\s|[([{“‘«¿¡—/]|(^|\s)["'])$/u.test(context.slice(-2)) ? "" : " ");
 
-// A word goes in with one space on either side, none of them doubled.
+// A word goes in with one space on either side, none of them doubled. It replaces the whole word around the caret.
 function insert(word) {
   const written = before();
   const context = written.slice(0, split(written).start);
-  const after = text.value.slice(text.selectionEnd);
-  const spaced = /^\s/.test(after);
+  const end = text.selectionEnd + rest(unfinished(written), text.value.slice(text.selectionEnd)).length;
+  const spaced = /^\s/.test(text.value.slice(end));
   text.focus();
-  text.setSelectionRange(context.length, text.selectionEnd);
+  text.setSelectionRange(context.length, end);
   type(lead(context) + word + (spaced ? "" : " "));
   if (spaced) text.setSelectionRange(text.selectionStart + 1, text.selectionStart + 1);
   autoSpace = text.selectionStart;
@@ -253,8 +277,19 @@ function closeUp(event) {
 function chosen(event) {
   if (event.ctrlKey || event.metaKey || event.isComposing || event.getModifierState("AltGraph")) return 0;
   if (event.altKey) return Number(event.code.match(/^(?:Digit|Numpad)([1-5])$/)?.[1] ?? 0);
-  if (event.key === "Tab") return event.shiftKey ? 0 : 1;
+  if (event.key === "Tab") return event.shiftKey ? 0 : TAB;
   return digits.checked && /^[1-5]$/.test(event.key) && /(^|\s)$/.test(before()) ? Number(event.key) : 0;
+}
+
+// Tab takes the first suggestion, but leaves a word as it is typed where that is the likeliest.
+function chosenWord(number) {
+  if (number === TAB && finished) return unfinished(before());
+  return words.querySelectorAll("button")[number === TAB ? 0 : number - 1]?.dataset.word;
+}
+
+function choose(number) {
+  const word = chosenWord(number);
+  if (word) insert(word);
 }
 
 function onKey(event) {
@@ -267,10 +302,10 @@ function onKey(event) {
   const number = chosen(event);
   if (!number || dismissed) return;
   const waiting = shown !== before() && !notice.classList.contains("fault");
-  const button = words.querySelectorAll("button")[number - 1];
-  if (!waiting && !button) return;
+  if (!waiting && !chosenWord(number)) return;
   event.preventDefault();
-  if (!waiting) insert(button.dataset.word);
+  if (waiting) pressed = number;
+  else choose(number);
 }
 
 text.addEventListener("keydown", onKey);
@@ -292,7 +327,24 @@ example.addEventListener("click", () => {
   history.value = history.value ? "" : EXAMPLE;
   readHistory();
 });
-digits.checked = localStorage.getItem("digits") !== "off";
+// Copied by the editor, as the clipboard itself is closed to pages without HTTPS.
+copy.addEventListener("click", () => {
+  const { selectionStart, selectionEnd } = text;
+  text.focus();
+  text.select();
+  const copied = document.execCommand("copy");
+  text.setSelectionRange(selectionStart, selectionEnd);
+  copy.textContent = spoken.textContent = copied ? "Copied" : "Not copied";
+  clearTimeout(timers.copy);
+  timers.copy = setTimeout(() => (copy.textContent = "Copy"), CONFIRM);
+});
+// Cleared through the editor, so that undo takes it back.
+empty.addEventListener("click", () => {
+  text.focus();
+  text.select();
+  document.execCommand("delete");
+});
+digits.checked = localStorage.getItem("digits") === "on";
 digits.addEventListener("change", () => localStorage.setItem("digits", digits.checked ? "on" : "off"));
 emoji.checked = localStorage.getItem("emoji") === "on";
 emoji.addEventListener("change", () => {
