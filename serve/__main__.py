@@ -60,7 +60,7 @@ def _check_temporary_folder() -> None:
 
 
 def _fail(message: object, exit_code: int = 2) -> int:
-    print(f"nextword serve: {message}", file=sys.stderr)
+    logs.complain(f"nextword serve: {message}")
     return exit_code
 
 
@@ -120,7 +120,7 @@ def _serve(settings: Settings, bundle: Bundle, blocklist: tuple[str, ...], liste
     app = build_app(dispatcher, settings, lifespan=dispatcher.lifespan)
     supervisor = Supervisor(api, app, dispatcher, readiness, workers=workers, deadline=deadline)
     try:
-        supervisor.serve(listener, signals, announce=lambda: print(f"Serving {bundle.name} on {address}", flush=True))
+        supervisor.serve(listener, signals, announce=lambda: logs.announce(f"Serving {bundle.name} on {address}"))
     except ServiceFailure as failure:
         return _fail(failure, failure.exit_code)
     return 0

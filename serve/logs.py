@@ -1,5 +1,6 @@
 """Log lines of all processes, in one shape, to standard error: text, or one JSON object a line.
 
+The line that names the address goes to standard output, so that a program can wait for it. With JSON it is an object too.
 The shape is LOG_FORMAT of the environment. The main process sets it, so the workers have it too.
 """
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import time
 
 LOG_FORMAT = "NEXTWORD_SERVE_LOG_FORMAT"
@@ -16,7 +18,7 @@ logger = logging.getLogger("serve")
 def configure() -> None:
     """Send the log of the service and of its libraries to standard error."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_JSON() if os.environ.get(LOG_FORMAT) == "json" else _Text())
+    handler.setFormatter(_JSON() if _is_json() else _Text())
     for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
         setattr(logging, name, False)  # the lines do not show these
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
@@ -33,6 +35,22 @@ def note(message: str, **fields: object) -> None:
     record = logging.LogRecord(logger.name, logging.INFO, "", 0, message, (), None)
     record.fields = fields
     logger.handle(record)
+
+
+def announce(message: str) -> None:
+    """Print a line to standard output; as JSON, it has the shape of the log's lines."""
+    record = logging.LogRecord(logger.name, logging.INFO, "", 0, message, (), None)
+    print(_JSON().format(record) if _is_json() else message, flush=True)
+
+
+def complain(message: str) -> None:
+    """Say why the service ends, on standard error; as JSON, it has the shape of the log's lines."""
+    record = logging.LogRecord(logger.name, logging.ERROR, "", 0, message, (), None)
+    print(_JSON().format(record) if _is_json() else message, file=sys.stderr)
+
+
+def _is_json() -> bool:
+    return os.environ.get(LOG_FORMAT) == "json"
 
 
 class _Shape(logging.Formatter):

@@ -1,18 +1,18 @@
 """Requests and answers of the routes that are like OpenAI's. Imports pydantic alone.
 
 The requests and answers are those of OpenAI's legacy completions. Fields that this service does not support are refused
-by name: they exist, but take only the value that means "not used".
+by name: they exist, but take only the values that mean "not used".
 """
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from nextword.serve.schemas import CONTEXT_LIMIT, TEXT_BLOCK, TEXT_LIMIT, Integer
 
 TOKEN_LIMIT = 1_000  # to write
-PROMPT_LIMIT = 16
+PROMPT_LIMIT = 64
 CHOICE_LIMIT = 16  # of a prompt
 ALTERNATIVES_LIMIT = 20
 STOP_LIMIT = 4
@@ -30,6 +30,7 @@ class StreamOptions(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     include_usage: bool | None = Field(False, description="Whether a last event without choices tells the usage.")
+    include_obfuscation: Literal[False] | None = Field(None, description="Not supported.")
 
 
 class CompletionRequest(BaseModel):
@@ -42,7 +43,7 @@ class CompletionRequest(BaseModel):
     )
 
     model: str | None = Field(None, description="The name of the model that is served; what is left out means it.")
-    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=PROMPT_LIMIT)] = Field(
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=PROMPT_LIMIT)] | None = Field(
         "",
         description="What has been written so far, or several such texts; the empty text is the start of one. "
         f"Its end is read: the last {TEXT_BLOCK:,} to {2 * TEXT_BLOCK:,} characters.",
@@ -75,11 +76,20 @@ class CompletionRequest(BaseModel):
     stream: bool | None = Field(False, description="Whether the text comes in pieces, as server-sent events.")
     stream_options: StreamOptions | None = None
     user: str | None = Field(None, description="Taken, and not looked at.")
-    best_of: Annotated[int, Field(ge=1, le=1), WHOLE] | None = Field(None, description="Not supported.")
+    best_of: Annotated[int, Field(ge=1, le=CHOICE_LIMIT), WHOLE] | None = Field(
+        None, description="Not supported, but for the value of `n`, which changes nothing."
+    )
     frequency_penalty: Zero | None = Field(None, description="Not supported.")
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = Field(None, description="Not supported.")
     presence_penalty: Zero | None = Field(None, description="Not supported.")
-    suffix: None = Field(None, description="Not supported.")
+    suffix: Literal[""] | None = Field(None, description="Not supported.")
+
+    @field_validator("best_of")
+    @classmethod
+    def _best_of_is_n(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and value != (info.data.get("n") or 1):
+            raise ValueError("it is not n")
+        return value
 
     @model_validator(mode="after")
     def _null_is_the_default(self) -> CompletionRequest:
@@ -90,7 +100,7 @@ class CompletionRequest(BaseModel):
 
     @property
     def prompts(self) -> list[str]:
-        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        return self.prompt if isinstance(self.prompt, list) else [self.prompt or ""]
 
     @property
     def stops(self) -> list[str]:
@@ -98,7 +108,10 @@ class CompletionRequest(BaseModel):
 
 
 UNSUPPORTED = frozenset(
-    name for name, field in CompletionRequest.model_fields.items() if field.description == "Not supported."
+    prefix + name
+    for prefix, model in (("", CompletionRequest), ("stream_options.", StreamOptions))
+    for name, field in model.model_fields.items()
+    if (field.description or "").startswith("Not supported")
 )
 
 

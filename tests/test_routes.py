@@ -4,14 +4,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gzip
 import json
 import math
 import re
 from collections.abc import Callable
+from importlib.metadata import version
 
 import httpx
 import openai
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
@@ -31,7 +34,7 @@ ORIGIN = "https://keyboard.example"
 class FakeDispatcher:
     """Answers by a function, or raises what the function returns."""
 
-    model, ready_workers, waiting, cache_bytes = "tiny", 1, 0, 0
+    model, ready_workers, waiting, cache_bytes, workers = "tiny", 1, 0, 0, ()
 
     def __init__(self, answer: Callable):
         self.answer, self.questions, self.reason = answer, [], None
@@ -300,9 +303,15 @@ def test_other_addresses_and_methods_are_refused(http):
         ({"logit_bias": {"50256": -100}}, "logit_bias", "logit_bias is not supported"),
         ({"frequency_penalty": 0.5}, "frequency_penalty", "frequency_penalty is not supported"),
         ({"presence_penalty": -0.5}, "presence_penalty", "presence_penalty is not supported"),
-        ({"prompt": [1, 2, 3]}, "prompt", "token numbers are not supported"),
-        ({"prompt": []}, "prompt", "a list of 1 to 16"),
-        ({"max_tokens": 1001}, "max_tokens", "1000"),
+        ({"best_of": 2, "n": 3}, "best_of", "best_of is not supported"),
+        ({"stream_options": {"include_obfuscation": True}}, "stream_options", "include_obfuscation is not supported"),
+        ({"prompt": [1, 2, 3]}, "prompt", "a list of token numbers, which are not supported"),
+        ({"prompt": [[1], [2]]}, "prompt", "a list of token numbers, which are not supported"),
+        ({"prompt": []}, "prompt", "it is an empty list"),
+        ({"prompt": ["I"] * 65}, "prompt", "1 to 64 strings, each of up to 100,000 characters; it is a list of 65 strings"),
+        ({"prompt": ["I", 1]}, "prompt", "it is a list of 2 values that are not all strings"),
+        ({"prompt": "x" * 100_001}, "prompt", "it is a string of 100,001 characters"),
+        ({"max_tokens": 1001}, "max_tokens", "1000; it is 1001"),
         ({"temperature": 2.1}, "temperature", "2"),
         ({"top_p": -0.1}, "top_p", "0"),
         ({"n": 0}, "n", "1"),
@@ -324,7 +333,84 @@ def test_a_completion_that_is_not_possible_is_refused_by_name(complete, options,
     assert hint in refusal.value.body["message"]
 
 
+@pytest.mark.parametrize("options", [
+    {"suffix": ""}, {"suffix": None}, {"best_of": 3, "n": 3}, {"best_of": 1}, {"best_of": None}, {"prompt": None},
+    {"logit_bias": None}, {"frequency_penalty": None}, {"stream_options": {"include_obfuscation": False}},
+    {"stream_options": {"include_usage": None, "include_obfuscation": None}}, {"prompt": ["I"] * 64},
+], ids=str)  # fmt: skip
+def test_values_that_change_nothing_are_accepted(complete, options):
+    n = options.get("n", 1) * len(options["prompt"]) if options.get("prompt") else options.get("n", 1)
+    assert len(complete(**options, max_tokens=1).choices) == n
+
+
+def test_a_compressed_body_is_refused_by_name(http):
+    for path in (WORDS, COMPLETIONS):
+        refused = http.post(path, content=gzip.compress(b'{"text": "I"}'), headers={**JSON, "content-encoding": "gzip"})
+        assert refused.status_code == 415 and "gzip" in error(refused)["message"]
+
+
+def test_openai_routes_take_a_slash_at_the_end(http):
+    assert http.post(f"{COMPLETIONS}/", json={"prompt": "I"}).json()["object"] == "text_completion"
+    assert http.get("/v1/models/").json()["object"] == "list"
+    assert http.post(f"{COMPLETIONS}/", json={"prompt": 1}).json()["error"]["param"] == "prompt"
+
+
+@pytest.mark.parametrize("version, chunked", [("1.0", False), ("1.1", True)])
+def test_a_stream_to_http_1_0_has_a_length(version, chunked):
+    """What the application sends, as a client of HTTP/1.0 cannot read chunks."""
+    messages = []
+    body = json.dumps({"prompt": "I", "stream": True, "max_tokens": 3}).encode()
+    scope = {"type": "http", "http_version": version, "method": "POST", "path": COMPLETIONS, "query_string": b"",
+             "headers": [(b"content-type", b"application/json")], "client": ("test", 1), "root_path": ""}
+
+    async def send(message):
+        messages.append(message)
+
+    async def receive(sent=[]):  # noqa: B006
+        if sent:
+            await asyncio.sleep(60)
+        sent.append(True)
+        return {"type": "http.request", "body": body}
+
+    asyncio.run(service()[1].app(scope, receive, send))
+    headers = dict(messages[0]["headers"])
+    content = b"".join(message["body"] for message in messages[1:])
+    assert content.count(b"data: ") == 4 and content.endswith(b"data: [DONE]\n\n")
+    assert (b"content-length" not in headers) == chunked
+
+
 # Health and documentation
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/page/page.js", "/health", "/ready", "/metrics",
+                                  "/v1/models", "/v1/models/tiny"])
+def test_head_is_answered_wherever_get_is(http, path):
+    got, head = http.get(path), http.head(path)
+    assert (head.status_code, head.headers["content-type"]) == (200, got.headers["content-type"])
+
+
+def test_metrics_tell_processes_and_build(http):
+    values = {sample.name + str(sorted(sample.labels.items())): sample.value
+              for family in text_string_to_metric_families(http.get("/metrics").text) for sample in family.samples}
+    assert values[f"nextword_info[('model', 'tiny'), ('version', '{version('nextword')}')]"] == 1
+    assert values["nextword_process_cpu_seconds_total[('process', 'http')]"] > 0
+    assert values["nextword_process_resident_bytes[('process', 'http')]"] > 10_000_000
+    assert values["nextword_worker_restarts_total[]"] == 0 and values["nextword_ready_workers[]"] == 1
+
+
+def test_refused_requests_and_pages_are_logged_and_counted_with_their_route(caplog):
+    caplog.set_level("INFO", "serve")
+    http = TestClient(build_app(FakeDispatcher(example), Settings(rate_limit="1/hour")))
+    for path, status in ((WORDS, 200), (WORDS, 429), (COMPLETIONS, 429), ("/v1/models/a", 429)):
+        method = "get" if "models" in path else "post"
+        answer = http.request(method, path, **({} if method == "get" else {"json": {"text": "I"}}))
+        assert answer.status_code == status
+    for path in ("/docs", "/", "/openapi.json", "/page/page.css", "/docs/assets/swagger-ui.css", "/nothing"):
+        http.get(path)
+    routes = [record.fields["route"] for record in caplog.records if hasattr(record, "fields")]
+    assert routes == [WORDS, WORDS, COMPLETIONS, "/v1/models/{name:any}",
+                      "/docs", "/", "/openapi.json", "/page", "/docs/assets", "other"]
+    assert 'nextword_request_seconds_count{route="/v1/completions",status="429"}' in http.get("/metrics").text
 
 
 def test_health_and_readiness_follow_the_dispatcher():
@@ -428,7 +514,7 @@ def test_pages_of_other_origins_may_ask_only_where_it_is_set(guarded, http):
     def preflight(client: httpx.Client, origin: str) -> httpx.Response:
         return client.options(WORDS, headers={
             "origin": origin, "access-control-request-method": "POST",
-            "access-control-request-headers": "content-type,x-api-key"})
+            "access-control-request-headers": "content-type,x-api-key,x-stainless-os"})
 
     allowed = preflight(guarded, ORIGIN)  # browsers send no key with it
     assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, ORIGIN)

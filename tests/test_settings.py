@@ -87,7 +87,8 @@ def test_json_lines_of_a_service_set_up_by_file_and_environment(tmp_path, tiny_b
         assert client.get("/v1/models/secret", headers={"x-api-key": KEY}).status_code == 404
         assert list((tmp_path / "temporary").iterdir()) == []  # nothing needs a disk that can be written to
     log = server.log.read_text()
-    lines = [json.loads(line) for line in log.splitlines() if not line.startswith("Serving ")]
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert any(line["message"] == f"Serving tiny on {server.url}" for line in lines)
     assert lines[0]["message"].startswith("settings: ")
     assert f"log_format=json (log_format in {file})" in lines[0]["message"]
     asked, other = [line for line in lines if line.get("id") == "mine-1"]

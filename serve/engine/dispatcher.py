@@ -47,6 +47,10 @@ class AnyDispatcher(Protocol):
     def cache_bytes(self) -> int:
         """Memory that the state caches of all workers take."""
 
+    @property
+    def workers(self) -> list[int]:
+        """The processes of the workers that can answer."""
+
     def unavailable(self) -> str | None:
         """Return why no question would be taken now, or None."""
 
@@ -88,6 +92,10 @@ class Dispatcher(AnyDispatcher):
     @property
     def cache_bytes(self) -> int:
         return self._links.cache_bytes
+
+    @property
+    def workers(self) -> list[int]:
+        return self._links.workers
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: ASGIApp) -> AsyncIterator[None]:

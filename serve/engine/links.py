@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+from nextword.serve import metrics
 from nextword.serve.engine.coalesced_writes import CoalescedWrites
 from nextword.serve.engine.faults import WorkerFault
 from nextword.serve.engine.frames import FrameReader, Kind, frame, pack
@@ -60,6 +61,11 @@ class Links:
     @property
     def cache_bytes(self) -> int:
         return sum(link.cache_bytes for link in self._ready)
+
+    @property
+    def workers(self) -> list[int]:
+        """The processes of the workers that can answer."""
+        return [link.process for link in self._ready]
 
     async def connect(self, link: socket.socket, generation: int, process: int) -> None:
         """Take on a worker. It is asked from when it says that it is ready until its socket closes."""
@@ -136,6 +142,8 @@ class Links:
 
     def lost(self, link: _Link) -> None:
         """Give what a dead worker had to another, but only once, because the question may be what kills them."""
+        if link in self._serving:
+            metrics.worker_lost()
         for links in (self._serving, self._next, self._ready):
             if link in links:
                 links.remove(link)

@@ -33,12 +33,11 @@ from nextword.serve.web.middleware.body_limit import BodyLimit
 from nextword.serve.web.middleware.rate_limit import RateLimit
 from nextword.serve.web.middleware.request_log import RequestLog
 from nextword.serve.web.middleware.security_headers import SecurityHeaders
+from nextword.serve.web.route_names import RouteNames
 
 PAGE = Path(__file__).parent / "page"
 TOGETHER = 8  # texts of one request that are asked at the same time, so that others are answered between them
-# In requests from pages of other origins.
-ALLOWED_HEADERS = ["authorization", "content-type", "x-api-key", "x-request-id", "x-session"]
-EXPOSED_HEADERS = ["retry-after", "x-request-id"]
+EXPOSED_HEADERS = ["retry-after", "x-request-id"]  # to pages of allowed origins
 DESCRIPTION = """Suggests the words that may come next in a text.
 
 Errors have one shape, whatever the status: `{"error": {"type": …, "message": …, "where": …}}`.
@@ -59,7 +58,8 @@ class _App(FastAPI):
         if self._keys:
             app = APIKeys(app, self._keys)
         if settings.cors_origins:
-            app = CORSMiddleware(app, settings.cors_origins, ["GET", "POST"], ALLOWED_HEADERS,
+            # An allowed origin may send any header: clients add their own, such as OpenAI's `x-stainless-os`.
+            app = CORSMiddleware(app, settings.cors_origins, ["GET", "HEAD", "POST"], ["*"],
                                  expose_headers=EXPOSED_HEADERS)
         return RequestMetrics(RequestLog(SecurityHeaders(app), settings.access_log))
 
@@ -83,12 +83,14 @@ def build_app(dispatcher: AnyDispatcher, settings: Settings, lifespan: Lifespan[
     app.add_middleware(BodyLimit)
     errors.install(app)
     _add_questions(app, dispatcher)
-    app.include_router(completions.build_router(dispatcher))
-    app.include_router(health.build_router(dispatcher))
+    routers = [completions.build_router(dispatcher), health.build_router(dispatcher)]
+    for router in routers:
+        app.include_router(router)
     for path, file in (("/", "index.html"), ("/docs", "docs.html")):
         app.add_route(path, _page(PAGE / file), include_in_schema=False)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
+    app.state.route_names = RouteNames([*app.routes, *(route for router in routers for route in router.routes)])
     return app
 
 

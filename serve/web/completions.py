@@ -53,6 +53,7 @@ def _add_completions(router: APIRouter, dispatcher: AnyDispatcher) -> None:
     streamed = {"content": {"text/event-stream": {}}, "description": "The texts; with `stream`, events with one "
                 "`Completion` each and at last `data: [DONE]`"}
 
+    @router.post("/v1/completions/", include_in_schema=False)
     @router.post(
         "/v1/completions",
         operation_id="completions",
@@ -65,9 +66,12 @@ def _add_completions(router: APIRouter, dispatcher: AnyDispatcher) -> None:
             raise _no_such_model(question.model)
         texts = _Texts(dispatcher.ask, question, dispatcher.model)
         if question.stream:
-            first = await texts.grow()  # an error here still has a status of its own
-            return StreamingResponse(_events(request, texts, first), media_type="text/event-stream",
-                                     headers={"Cache-Control": "no-store"})
+            events = _events(request, texts, await texts.grow())  # an error in the first still has a status of its own
+            headers = {"Cache-Control": "no-store"}
+            if request.scope["http_version"] == "1.0":  # which has no chunks: the events come all at once
+                content = "".join([event async for event in events])
+                return Response(content, media_type="text/event-stream", headers=headers)
+            return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         while texts.growing:
             await texts.grow()
             if await request.is_disconnected():
@@ -78,11 +82,14 @@ def _add_completions(router: APIRouter, dispatcher: AnyDispatcher) -> None:
 def _add_models(router: APIRouter, dispatcher: AnyDispatcher) -> None:
     started = int(time.time())
 
+    @router.head("/v1/models", include_in_schema=False)
+    @router.get("/v1/models/", include_in_schema=False)
     @router.get("/v1/models", operation_id="models", summary="What is served",
                 responses=responses(401, 429, openai=True))
     async def models() -> ServedModels:
         return ServedModels(data=[ServedModel(id=dispatcher.model, created=started)])
 
+    @router.head("/v1/models/{name:any}", include_in_schema=False)
     @router.get("/v1/models/{name:any}", operation_id="model", summary="A served model",
                 responses=responses(401, 404, 429, openai=True))
     async def one_model(name: str) -> ServedModel:

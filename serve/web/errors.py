@@ -38,7 +38,7 @@ STATUSES = {
     404: _Status("not_found"),
     405: _Status("method_not_allowed"),
     413: _Status("too_large", description="The body is too large"),
-    415: _Status("unsupported_media_type", description="The body is not declared as JSON"),
+    415: _Status("unsupported_media_type", description="The body is not declared as JSON, or compressed"),
     422: _Status("invalid_request", description="A field is wrong"),
     429: _Status("rate_limit_exceeded",
                  description="More requests than the rate allows; try again after `Retry-After` seconds"),
@@ -50,8 +50,7 @@ STATUSES = {
 _OPENAI_DESCRIPTIONS = {400: "A field is wrong, or the body is not JSON", 404: "There is no such model"}
 _OPENAI_FIELDS = {
     "body": 'a JSON object, such as {"prompt": "I went to the"}',
-    "prompt": f"a string or a list of 1 to {PROMPT_LIMIT} strings, each of up to {TEXT_LIMIT:,} characters; token "
-    "numbers are not supported",
+    "prompt": f"a string or a list of 1 to {PROMPT_LIMIT} strings, each of up to {TEXT_LIMIT:,} characters",
     "stop": f"a string of 1 to {STOP_LENGTH} characters or a list of up to {STOP_LIMIT} such strings",
 }
 
@@ -66,12 +65,13 @@ class Fault(HTTPException):
         headers: of the response.
         code: OpenAI's `code`, if it is not the type.
         param: OpenAI's `param`, the wrong field.
+        sent: the value of the wrong field in a few words.
     """
 
     def __init__(self, status: int, message: str, where: str | None = None, headers: Mapping[str, str] | None = None,
-                 *, code: str | None = None, param: str | None = None):
+                 *, code: str | None = None, param: str | None = None, sent: str = ""):
         super().__init__(status, message, headers)
-        self.message, self.where, self.param = message, where, param
+        self.message, self.where, self.param, self._sent = message, where, param, sent
         self.type = STATUSES[status].type if status in STATUSES else "error"
         self.code = code or self.type
 
@@ -79,12 +79,14 @@ class Fault(HTTPException):
         """Return the error in OpenAI's shape, which has no status 422."""
         message, param = self.message, self.param
         if self.status_code == 422:
-            field = (self.where or "").partition(".")[0]
+            where = self.where or ""
+            field = where.partition(".")[0]
             param = None if field == "body" else field
-            if field in UNSUPPORTED:
-                message = f"{field} is not supported by this service; leave it out"
+            unsupported = next((name for name in (where, field) if name in UNSUPPORTED), None)
+            if unsupported:
+                message = f"{unsupported} is not supported by this service; leave it out"
             elif field in _OPENAI_FIELDS:
-                message = f"{field} must be {_OPENAI_FIELDS[field]}"
+                message = f"{field} must be {_OPENAI_FIELDS[field]}" + (f"; it is {self._sent}" if self._sent else "")
         kind = STATUSES.get(self.status_code, STATUSES[400]).openai_type
         return OpenAIErrorResponse(error=OpenAIErrorDetail(message=message, type=kind, param=param, code=self.code))
 
@@ -126,8 +128,12 @@ def as_fault(error: Exception, request: Request) -> Fault:
     """Return what a client is told about an error."""
     if isinstance(error, Fault):
         return error
+    encoding = request.headers.get("content-encoding", "identity")
+    unread = isinstance(error, RequestValidationError) or getattr(error, "status_code", None) == 400
+    if unread and encoding != "identity":
+        return Fault(415, f"the body is compressed (content-encoding: {encoding}); send it as it is", "content-encoding")
     if isinstance(error, RequestValidationError):
-        return _invalid(error.errors()[0], request)
+        return _invalid(error.errors()[0], error.body, request)
     if isinstance(error, HTTPException):
         return _http_fault(error, request)
     if isinstance(error, Unavailable):
@@ -137,7 +143,7 @@ def as_fault(error: Exception, request: Request) -> Fault:
     return Fault(500, "the service failed at this request; its log says how")
 
 
-def _invalid(fault: dict[str, Any], request: Request) -> Fault:
+def _invalid(fault: dict[str, Any], body: Any, request: Request) -> Fault:
     if fault["type"] == "json_invalid":
         place = f"character {fault['loc'][-1]}"
         return Fault(400, f"the body is not JSON: {fault['ctx']['error']} at {place}", place)
@@ -151,7 +157,27 @@ def _invalid(fault: dict[str, Any], request: Request) -> Fault:
         "extra_forbidden": "there is no such field; /docs lists the fields",
         "missing": "this field is required",
     }.get(fault["type"], fault["msg"])
-    return Fault(422, f"{where}: {message}", where)
+    if isinstance(fault["input"], bool | int | float | type(None)) and fault["type"] != "missing":
+        message = f"{message}; it is {_shown(fault['input'])}"
+    field = fault["loc"][1]
+    return Fault(422, f"{where}: {message}", where, sent=_shown(body[field]) if isinstance(body, dict) and field in body else "")
+
+
+def _shown(value: object) -> str:
+    """Describe a JSON value in a few words that quote no text."""
+    if isinstance(value, str):
+        return f"a string of {len(value):,} characters"
+    if isinstance(value, dict):
+        return "an object"
+    if not isinstance(value, list):
+        return json.dumps(value)
+    if not value:
+        return "an empty list"
+    if all(isinstance(entry, int | list) for entry in value):
+        return "a list of token numbers, which are not supported"
+    if all(isinstance(entry, str) for entry in value):
+        return f"a list of {len(value):,} strings, the longest of {max(map(len, value)):,} characters"
+    return f"a list of {len(value):,} values that are not all strings"
 
 
 def _http_fault(error: HTTPException, request: Request) -> Fault:

@@ -15,6 +15,7 @@ def build_router(dispatcher: AnyDispatcher) -> APIRouter:
     """Return the routes."""
     router = APIRouter(tags=["operation"])
 
+    @router.head("/health", include_in_schema=False)
     @router.get(
         "/health",
         operation_id="health",
@@ -31,6 +32,7 @@ def build_router(dispatcher: AnyDispatcher) -> APIRouter:
             return Health(status=str(error) or "not answering", model=dispatcher.model)
         return Health(status="ready", model=dispatcher.model)
 
+    @router.head("/ready", include_in_schema=False)
     @router.get(
         "/ready",
         operation_id="ready",
@@ -45,6 +47,7 @@ def build_router(dispatcher: AnyDispatcher) -> APIRouter:
             response.status_code = 503
         return Readiness(status=reason or "ready", workers=dispatcher.ready_workers, waiting=dispatcher.waiting)
 
+    @router.head("/metrics", include_in_schema=False)
     @router.get(
         "/metrics",
         operation_id="metrics",
@@ -52,8 +55,10 @@ def build_router(dispatcher: AnyDispatcher) -> APIRouter:
         response_class=PlainTextResponse,
     )
     async def exposition() -> Response:
-        """Requests and their time by route and status, batch sizes, the state cache, and how many requests wait."""
-        content = metrics.exposition(dispatcher.waiting, dispatcher.cache_bytes)
+        """Gives requests and their time by route and status, batch sizes, the state cache, waiting requests, CPU and
+        memory of the processes, restarts of workers, and the versions of service and model.
+        """
+        content = metrics.exposition(dispatcher)
         return PlainTextResponse(content, media_type="text/plain; version=0.0.4")
 
     return router

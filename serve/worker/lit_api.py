@@ -85,7 +85,7 @@ class NextWordsAPI(LitAPI):
         try:
             model = load(self._bundle.get(), blocklist=self._blocklist)
         except BundleError as error:
-            print(f"nextword serve: {error}", file=sys.stderr)
+            logs.complain(f"nextword serve: {error}")
             sys.exit(2)
         del self._bundle
         self._states = StateCache(model, self._cache_bytes)

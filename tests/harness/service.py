@@ -48,7 +48,7 @@ class Service(Server):
     def announced(self) -> str | None:
         """Return the address that its log names, or None where it has named none yet. Raises ProgramError."""
         self.check()
-        lines = re.findall(r"^Serving .* on (\S+)$", self.output(), re.MULTILINE)
+        lines = re.findall(r"""(?:^|"message": ")Serving .* on ([^\s"]+)""", self.output(), re.MULTILINE)
         if not lines:
             return None
         address = urlsplit(lines[-1])

@@ -9,6 +9,7 @@ from secrets import token_hex
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nextword.serve.logs import logger, note
+from nextword.serve.web.route_names import route_name
 
 HEADER = b"x-request-id"
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -45,6 +46,6 @@ class RequestLog:
             fields = {"id": identity.decode()}
             logger.error("%s at a request:\n%s", type(error).__name__, frames, extra={"fields": fields})
         if self._log:
-            note("request", method=scope["method"], route=getattr(scope.get("route"), "path", "other"), status=status,
+            note("request", method=scope["method"], route=route_name(scope), status=status,
                  ms=round(1000 * (time.perf_counter() - start), 1), id=identity.decode(),
                  **({"key": scope["key"]} if "key" in scope else {}))

@@ -1,0 +1,29 @@
+"""Names the routes for the log and the metrics: by the path as it was declared, which holds nothing of the request."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from starlette.routing import BaseRoute, Mount, compile_path
+from starlette.types import Scope
+
+OTHER = "other"  # of paths where there is no route
+
+
+class RouteNames:
+    """Finds the route of a path, also of a request that was refused before any route was chosen."""
+
+    def __init__(self, routes: Iterable[BaseRoute]):
+        paths = {route.path: isinstance(route, Mount) for route in routes if hasattr(route, "path")}
+        self._routes = [(compile_path(f"{path}/{{rest:path}}" if mounted else path)[0], path)
+                        for path, mounted in paths.items()]
+
+    def of(self, path: str) -> str:
+        return next((name for pattern, name in self._routes if pattern.match(path)), OTHER)
+
+
+def route_name(scope: Scope) -> str:
+    """Return the name of a request's route. The application has `RouteNames` as `state.route_names`."""
+    route = scope.get("route")  # FastAPI sets it for its own routes alone
+    if route is not None:
+        return str(route.path)
+    return scope["app"].state.route_names.of(scope["path"]) if "app" in scope else OTHER
