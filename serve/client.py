@@ -9,7 +9,7 @@ The errors:
 
     NextWordsError
     ├── ConnectionFailed      the service cannot be reached, or hung up
-    │   └── InvalidAddress    the address is none
+    │   └── InvalidAddress    the address is none, or the one of a proxy in the environment cannot be used
     ├── Timeout               no answer within the timeout
     ├── BadRequest            the service refused the request (4xx)
     │   ├── Unauthorized      it wants an API key, or another one (401, 403)
@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import itertools
 import json
 import random
@@ -85,7 +86,7 @@ class ConnectionFailed(NextWordsError):
 
 
 class InvalidAddress(ConnectionFailed):
-    """The address is none that can be asked."""
+    """The address, or the proxy that the environment names, cannot be used."""
 
     passing = False
 
@@ -171,7 +172,9 @@ class _Service:
         headers: dict[str, str | bytes] = {"content-type": "application/json", "x-session": uuid.uuid4().hex}
         if api_key is not None:
             headers["authorization"] = f"Bearer {api_key}".encode()
-        return {"base_url": base_url, "headers": headers, "timeout": timeout, "transport": transport}
+        # A proxy that the environment names would not reach this machine's own addresses.
+        return {"base_url": base_url, "headers": headers, "timeout": timeout, "transport": transport,
+                "trust_env": not _is_loopback(base_url)}
 
     @staticmethod
     def _post(path: str, *, session: str | None = None, **fields: Any) -> dict[str, Any]:
@@ -253,6 +256,23 @@ class _Pieces:
 
 
 @contextlib.contextmanager
+def _proxy_errors() -> Iterator[None]:
+    """Around the making of an httpx client, which reads HTTP_PROXY, HTTPS_PROXY and ALL_PROXY."""
+    try:
+        yield
+    except (ImportError, ValueError) as error:
+        raise InvalidAddress(f"the proxy that the environment names cannot be used: {error}") from error
+
+
+def _is_loopback(base_url: str) -> bool:
+    host = httpx.URL(base_url).host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+@contextlib.contextmanager
 def _own_errors(base_url: str) -> Iterator[None]:
     try:
         yield
@@ -287,7 +307,7 @@ class NextWords(_Service):
         transport: httpx.BaseTransport | None = None,
     ):
         super().__init__(base_url, retries)
-        with _own_errors(base_url):
+        with _own_errors(base_url), _proxy_errors():
             self._http = httpx.Client(**self._settings(base_url, api_key, timeout, transport))
 
     def next_words(
@@ -467,7 +487,7 @@ class AsyncNextWords(_Service):
         transport: httpx.AsyncBaseTransport | None = None,
     ):
         super().__init__(base_url, retries)
-        with _own_errors(base_url):
+        with _own_errors(base_url), _proxy_errors():
             self._http = httpx.AsyncClient(**self._settings(base_url, api_key, timeout, transport))
 
     async def next_words(

@@ -1,6 +1,6 @@
 """Log lines of all processes, in one shape, to standard error: text, or one JSON object a line.
 
-The line that names the address goes to standard output, so that a program can wait for it. With JSON it is an object too.
+The line that names the address goes to standard output, so that a program can wait for it. It has the same shape.
 The shape is LOG_FORMAT of the environment. The main process sets it, so the workers have it too.
 """
 from __future__ import annotations

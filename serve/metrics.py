@@ -29,7 +29,8 @@ _cache_hits = Counter("nextword_state_cache_hits", "Texts of which a beginning w
 _cache_misses = Counter("nextword_state_cache_misses", "Texts of which nothing was in the cache", registry=_registry)
 _cache_bytes = Gauge("nextword_state_cache_bytes", "Memory of the texts in the cache", registry=_registry)
 _ready_workers = Gauge("nextword_ready_workers", "Workers that can answer", registry=_registry)
-_restarts = Counter("nextword_worker_restarts", "Workers that ended while they served, and were replaced", registry=_registry)
+_restarts = Counter("nextword_worker_restarts", "Workers that ended while they served, and were replaced",
+                    registry=_registry)
 _info = Gauge("nextword_info", "1; the labels tell what is served", ("version", "model"), registry=_registry)
 _TICKS = os.sysconf("SC_CLK_TCK")  # a second
 _PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes

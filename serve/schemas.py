@@ -98,8 +98,8 @@ class SuggestedWord(BaseModel):
     share: float | None = Field(
         None,
         description="Its probability among the words that could be suggested here, 0 to 1: those that begin with "
-        "`partial`, of the kinds that are asked for, and not excluded. The shares of all of them sum to 1. Services "
-        "before version 0.3 do not send it.",
+        "`partial`, of the kinds that are asked for, and not excluded. The shares of all of them sum to 1. An older "
+        "service does not send it.",
     )
 
 

@@ -61,7 +61,8 @@ class Settings(BaseModel):
     api_keys: Annotated[tuple[SecretStr, ...], Parts] = Field((), exclude=True, description="keys, separated by commas")
     api_keys_file: Path | None = Field(None, description="file with one API key a line; # begins a comment")
     rate_limit: str | None = Field(
-        None, description="requests to /v1/ for each key (or address, where no keys are set), such as 100/minute")
+        None, description="requests to /v1/ for each API key (or address, where no keys are set), such as 20/second; "
+        "whoever types makes one at each letter")
     cors_origins: Annotated[tuple[str, ...], Parts] = Field(
         (), description="origins whose pages may ask, separated by commas, such as https://example.org; * is any")
     log_format: Literal["text", "json"] = Field("text", description="text or json")

@@ -173,6 +173,20 @@ def test_wrong_address(client_class, address):
 
 
 @both
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine_and_named_where_it_cannot_be_used(
+    client_class, monkeypatch
+):
+    for proxy in ("http://127.0.0.1:9", "socks5://127.0.0.1:9", "what://127.0.0.1:9"):
+        monkeypatch.setenv("ALL_PROXY", proxy)
+        for address in ("http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000", "http://127.3.2.1"):
+            client = client_class(address)
+            assert not client._http.trust_env
+        if not proxy.startswith("http"):
+            with pytest.raises(InvalidAddress, match="the proxy that the environment names"):
+                client_class("http://words.example")
+
+
+@both
 def test_no_answer_in_time(client_class):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         with pytest.raises(Timeout, match="did not answer"):

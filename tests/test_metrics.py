@@ -108,7 +108,7 @@ def test_a_killed_worker_takes_its_cache_with_it_and_readiness_but_no_counts(fre
     assert after["nextword_state_cache_bytes",] < 100_000
     assert after.since(before, "nextword_worker_restarts_total") == 1
     assert after["nextword_process_resident_bytes", "workers"] > 10_000_000
-    assert after["nextword_process_cpu_seconds_total", "workers"] > before["nextword_process_cpu_seconds_total", "workers"]
+    assert after.since(before, "nextword_process_cpu_seconds_total", "workers") > 0
     for name in ("nextword_batch_size_count", "nextword_batch_size_sum"):
         assert after[name, "next_words"] > before[name, "next_words"]
     for name in ("nextword_state_cache_hits_total", "nextword_state_cache_misses_total"):

@@ -148,7 +148,9 @@ def test_shares_of_the_words_that_begin_as_typed_are_bars_and_numbers(page, http
     assert shares[0] > 1.1 * found[0]["probability"]
     shown = [percent.text for percent in page.browser.find_elements(By.CSS_SELECTOR, "#words .percent")]
     percents = [100 * share for share in shares]
-    assert shown == ["< 0.1 %" if percent < 0.1 else f"{percent:.{1 if percent < 10 else 0}f} %" for percent in percents]
+    assert shown == [
+        "< 0.1 %" if percent < 0.1 else f"{percent:.{1 if percent < 10 else 0}f} %" for percent in percents
+    ]
     widths = """return [...document.querySelectorAll("#words .bar")].map((track) =>
         track.firstChild.getBoundingClientRect().width / track.getBoundingClientRect().width)"""
     page.wait(lambda: page.browser.execute_script(widths) == pytest.approx(shares, abs=0.01), "the bars' widths")

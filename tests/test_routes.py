@@ -24,6 +24,7 @@ from nextword.serve.schemas import HISTORY_BLOCK, TEXT_BLOCK, TEXT_LIMIT, TEXTS_
 from nextword.serve.settings import Settings
 from nextword.serve.web.app import TOGETHER, build_app
 from nextword.serve.web.middleware.body_limit import BODY_LIMIT
+from tests.harness import ROOT
 
 WORDS, SCORE, COMPLETIONS = "/v1/next-words", "/v1/score", "/v1/completions"
 JSON = {"content-type": "application/json"}
@@ -308,7 +309,8 @@ def test_other_addresses_and_methods_are_refused(http):
         ({"prompt": [1, 2, 3]}, "prompt", "a list of token numbers, which are not supported"),
         ({"prompt": [[1], [2]]}, "prompt", "a list of token numbers, which are not supported"),
         ({"prompt": []}, "prompt", "it is an empty list"),
-        ({"prompt": ["I"] * 65}, "prompt", "1 to 64 strings, each of up to 100,000 characters; it is a list of 65 strings"),
+        ({"prompt": ["I"] * 65}, "prompt", "a list of 1 to 64"),
+        ({"prompt": ["I"] * 65}, "prompt", "it is a list of 65 strings, the longest of 1 characters"),
         ({"prompt": ["I", 1]}, "prompt", "it is a list of 2 values that are not all strings"),
         ({"prompt": "x" * 100_001}, "prompt", "it is a string of 100,001 characters"),
         ({"max_tokens": 1001}, "max_tokens", "1000; it is 1001"),
@@ -396,6 +398,20 @@ def test_metrics_tell_processes_and_build(http):
     assert values["nextword_process_cpu_seconds_total[('process', 'http')]"] > 0
     assert values["nextword_process_resident_bytes[('process', 'http')]"] > 10_000_000
     assert values["nextword_worker_restarts_total[]"] == 0 and values["nextword_ready_workers[]"] == 1
+
+
+def test_the_dashboard_shows_metrics_that_exist(http):
+    dashboard = json.loads((ROOT / "serve/deploy/grafana.json").read_text())
+    shown = {metric for panel in dashboard["panels"] for target in panel["targets"]
+             for metric in re.findall(r"nextword_\w+", target["expr"])}
+    http.post(WORDS, json={"text": "I"})
+    answer = http.get("/metrics").text
+    there = set(re.findall(r"^(?:# TYPE )?(nextword_\w+)", answer, re.MULTILINE))
+    there |= {f"{histogram}_{part}" for histogram in re.findall(r"^# TYPE (\w+) histogram", answer, re.MULTILINE)
+              for part in ("bucket", "sum", "count")}
+    assert len(shown) >= 10 and shown <= there
+    places = [tuple(panel["gridPos"].values()) for panel in dashboard["panels"]]
+    assert len(set(places)) == len(places) == len({panel["id"] for panel in dashboard["panels"]})
 
 
 def test_refused_requests_and_pages_are_logged_and_counted_with_their_route(caplog):

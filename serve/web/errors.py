@@ -131,7 +131,8 @@ def as_fault(error: Exception, request: Request) -> Fault:
     encoding = request.headers.get("content-encoding", "identity")
     unread = isinstance(error, RequestValidationError) or getattr(error, "status_code", None) == 400
     if unread and encoding != "identity":
-        return Fault(415, f"the body is compressed (content-encoding: {encoding}); send it as it is", "content-encoding")
+        message = f"the body is compressed (content-encoding: {encoding}); send it as it is"
+        return Fault(415, message, "content-encoding")
     if isinstance(error, RequestValidationError):
         return _invalid(error.errors()[0], error.body, request)
     if isinstance(error, HTTPException):
@@ -160,7 +161,8 @@ def _invalid(fault: dict[str, Any], body: Any, request: Request) -> Fault:
     if isinstance(fault["input"], bool | int | float | type(None)) and fault["type"] != "missing":
         message = f"{message}; it is {_shown(fault['input'])}"
     field = fault["loc"][1]
-    return Fault(422, f"{where}: {message}", where, sent=_shown(body[field]) if isinstance(body, dict) and field in body else "")
+    sent = _shown(body[field]) if isinstance(body, dict) and field in body else ""
+    return Fault(422, f"{where}: {message}", where, sent=sent)
 
 
 def _shown(value: object) -> str:
