@@ -345,7 +345,7 @@ class NextWords(_Service):
         ['very']
         >>> client.next_words("Thank you", k=0)
         Traceback (most recent call last):
-        nextword.serve.client.BadRequest: k: Input should be greater than or equal to 1
+        nextword.serve.client.BadRequest: k: Input should be greater than or equal to 1; it is 0
         >>> client.close()
         """
         request = self._post("/v1/next-words", text=text, k=k, partial=partial, history=history,

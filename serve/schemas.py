@@ -191,7 +191,7 @@ class ErrorDetail(BaseModel):
     type: str = Field(description="One word for programs.", examples=["invalid_request"])
     message: str = Field(
         description="One sentence for people.",
-        examples=["k: Input should be less than or equal to 100"],
+        examples=["k: Input should be less than or equal to 100; it is 101"],
     )
     where: str | None = Field(None, description="The place in the request, if there is one.", examples=["k"])
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -83,7 +84,7 @@ def _train_in(processes: Processes, recipe: Recipe, out: Path | None) -> int:
           f"{bundle.metadata['metrics']['validation']['perplexity']:.2f}; export lost "
           f"{bundle.metadata['export']['perplexity_lost']:.2%} of it.", file=sys.stderr)
     print(summary(bundle, recipe, corpus, start), file=sys.stderr)
-    print(f"{bundle.path}  (make serve BUNDLE={bundle.path})")
+    print(f"{bundle.path}  (make serve BUNDLE={shlex.quote(str(bundle.path))})")
     return 0
 
 
