@@ -46,6 +46,7 @@ from nextword.training.regularisation import RegularisedNetwork
 WORD = r"\w+(?:['’-]\w+)*"
 WORDS, LENGTH, WIDTH, DROPOUT, BATCH = 10_000, 500, 128, 0.2, 32
 CHUNK = 100  # tokens that the language model reads at once
+PART = 5_000  # texts whose pooled outputs are kept together
 
 
 class Reader(nn.Module):
@@ -250,11 +251,14 @@ class SentimentRun:
         return self.folder / name
 
     def _pooled(self, encoder: Bundle, texts: list[str]) -> list[Tensor]:
-        digest = hashlib.sha256(json.dumps([encoder.metadata["files"], texts]).encode()).hexdigest()[:16]
-        path = self._path(f"pooled-{digest}.pt")
-        if not path.exists():
-            torch.save(torch.stack(pool(encoder, texts)), path)
-        return list(torch.load(path, weights_only=True))
+        rows: list[Tensor] = []
+        for part in (texts[first : first + PART] for first in range(0, len(texts), PART)):
+            digest = hashlib.sha256(json.dumps([encoder.metadata["files"], part]).encode()).hexdigest()[:16]
+            path = self._path(f"pooled-{digest}.pt")
+            if not path.exists():
+                torch.save(torch.stack(pool(encoder, part)), path)
+            rows += torch.load(path, weights_only=True)
+        return rows
 
     def _draw(self, figures: list[dict], data: str) -> None:
         epochs = [row["epoch"] for row in figures]
