@@ -122,3 +122,4 @@ def test_a_question_before_training_says_so(tmp_path):
         run("--text", "good", "--out", str(tmp_path / "nothing"))
     with pytest.raises(ValueError, match="no word"):
         run("--text", " … ", "--out", str(tmp_path / "nothing"))
+    assert not (tmp_path / "nothing").exists()

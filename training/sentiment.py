@@ -233,7 +233,7 @@ class SentimentRun:
         """The verdict on a text. Raises ValueError where nothing is trained yet, or the text has no word."""
         if not re.search(WORD, text):
             raise ValueError("the text has no word to judge")
-        if not self._path("model.pt").exists():
+        if not (self.folder / "model.pt").exists():
             raise ValueError(f"{self.folder} holds no trained model: run the same command without a text first")
         saved = torch.load(self._path("model.pt"), weights_only=True)
         model: nn.Module
