@@ -142,7 +142,8 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 def headings(document: Path) -> list[str]:
     """Return a document's headings as links name them."""
-    titles = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE) if document.suffix == ".md" else []
+    text = document.read_text(encoding="utf-8") if document.suffix == ".md" else ""
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
