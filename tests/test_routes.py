@@ -309,6 +309,7 @@ def test_other_addresses_and_methods_are_refused(http):
         ({"prompt": [1, 2, 3]}, "prompt", "a list of token numbers, which are not supported"),
         ({"prompt": [[1], [2]]}, "prompt", "a list of token numbers, which are not supported"),
         ({"prompt": []}, "prompt", "it is an empty list"),
+        ({"prompt": ["I"] * 64, "n": 16, "max_tokens": 1000}, "max_tokens", "prompts × n × max_tokens is 1,024,000"),
         ({"prompt": ["I"] * 65}, "prompt", "a list of 1 to 64"),
         ({"prompt": ["I"] * 65}, "prompt", "it is a list of 65 strings, the longest of 1 characters"),
         ({"prompt": ["I", 1]}, "prompt", "it is a list of 2 values that are not all strings"),

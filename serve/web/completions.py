@@ -18,6 +18,7 @@ from nextword.serve.openai_schemas import Choice, Completion, CompletionRequest,
 from nextword.serve.web.completion_text import Ask, CompletionText
 from nextword.serve.web.errors import Fault, as_fault, responses
 
+WORK_LIMIT = 256_000  # tokens that all texts of a request may have
 TOGETHER = 8  # texts of one request that are written at the same time, so that a request cannot fill the queue
 
 
@@ -64,6 +65,9 @@ def _add_completions(router: APIRouter, dispatcher: AnyDispatcher) -> None:
     async def completions(question: CompletionRequest, request: Request) -> Response:
         if question.model not in (None, dispatcher.model):
             raise _no_such_model(question.model)
+        if (tokens := len(question.prompts) * (question.n or 1) * (question.max_tokens or 0)) > WORK_LIMIT:
+            raise Fault(422, f"prompts × n × max_tokens is {tokens:,}; a request may ask for {WORK_LIMIT:,} tokens",
+                        "max_tokens")
         texts = _Texts(dispatcher.ask, question, dispatcher.model)
         if question.stream:
             events = _events(request, texts, await texts.grow())  # an error in the first still has a status of its own
