@@ -19,7 +19,7 @@ import pytest
 from tests.servers import PATIENCE, ROOT, wait_until
 
 FOLDERS = ("lm", "serve", "training")
-NOT_INSTALLED = ("serve/deploy/",)
+NOT_INSTALLED = ("serve/deploy/", "serve/page.png")
 
 
 @pytest.fixture(scope="module")
