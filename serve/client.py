@@ -1,4 +1,4 @@
-"""Talks to the service: `NextWords`, and `AsyncNextWords` for asyncio. Needs httpx and pydantic alone.
+"""A client of the service: `NextWords`, and `AsyncNextWords` for asyncio. It needs httpx and pydantic alone.
 
     >>> from nextword.serve.client import NextWords
     >>> with NextWords("http://127.0.0.1:8000") as client:
@@ -9,20 +9,20 @@ The errors:
 
     NextWordsError
     ├── ConnectionFailed      the service cannot be reached, or hung up
-    │   └── InvalidAddress    the address is none, or the one of a proxy in the environment cannot be used
+    │   └── InvalidAddress    the address, or the proxy that the environment names, cannot be used
     ├── Timeout               no answer within the timeout
     ├── BadRequest            the service refused the request (4xx)
-    │   ├── Unauthorized      it wants an API key, or another one (401, 403)
+    │   ├── Unauthorized      the API key is missing or wrong (401, 403)
     │   └── RateLimited       too many requests (429): try again later
     ├── ServerError           the service failed (5xx)
     │   └── Unavailable       it is starting or busy (503, 504): try again soon
-    └── InvalidAnswer         what came back is not an answer of this service
+    └── InvalidAnswer         the answer does not come from this service
 
-A service that cannot be reached or answers 429 or 503 is asked again, `retries` times at most, after pauses that double
-and are not shorter than the answer's Retry-After; an error comes when that did not help. Asking twice does no harm, as
-requests change nothing in the service.
+The client sends a request again if the service cannot be reached or answers 429 or 503, at most `retries` times. The
+pauses double, and they are at least as long as the answer's Retry-After. After the last try the error is raised. A
+second try does no harm: requests change nothing in the service.
 
-`split_typed` cuts what a person has typed into `text` and `partial`:
+`split_typed` cuts a typed text into `text` and `partial`:
 
     >>> split_typed("Thank you ve")
     ('Thank you ', 've')
@@ -31,14 +31,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import itertools
 import json
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from urllib.parse import quote
 
 import httpx
@@ -69,14 +70,15 @@ __all__ = [
 
 BASE_URL = "http://127.0.0.1:8000"
 FIRST_PAUSE = 0.1  # seconds before the second try
-LONGEST_PAUSE = 10.0  # seconds; a service that asks for a longer one is not waited for
+LONGEST_PAUSE = 10.0  # seconds; where the service asks for a longer pause, the error is raised at once
 Answer = TypeVar("Answer", bound=BaseModel)
+Options = ParamSpec("Options")
 
 
 class NextWordsError(Exception):
     """The root of all errors of this client."""
 
-    passing = False  # whether it may help to try again
+    passing = False  # True: another try may succeed
 
 
 class ConnectionFailed(NextWordsError):
@@ -96,11 +98,11 @@ class Timeout(NextWordsError):
 
 
 class InvalidAnswer(NextWordsError):
-    """What came back is not an answer of this service: is the address right?"""
+    """The answer does not come from this service: is the address right?"""
 
 
 class _Fault(BaseModel):
-    """What an error says, in the service's own shape or in OpenAI's."""
+    """The body of an error, in the service's own shape or in OpenAI's."""
 
     type: str
     message: str
@@ -116,9 +118,9 @@ class _Refused(NextWordsError):
 
     Attributes:
         status: the HTTP status.
-        type: the error's kind, a word such as "invalid_request".
-        where: the place in the request that it is about, or None.
-        retry_after: seconds after which the service wants to be asked again, or None.
+        type: the kind of error, such as "invalid_request".
+        where: the field of the request that is wrong, or None.
+        retry_after: seconds after which the service accepts another try, or None.
     """
 
     def __init__(self, status: int, fault: _Fault, retry_after: float | None = None):
@@ -134,7 +136,7 @@ class BadRequest(_Refused):
 
 
 class Unauthorized(BadRequest):
-    """The service wants an API key, or another one (401, 403)."""
+    """The API key is missing or wrong (401, 403)."""
 
 
 class RateLimited(BadRequest):
@@ -144,7 +146,7 @@ class RateLimited(BadRequest):
 
 
 class ServerError(_Refused):
-    """The service failed at the request (5xx)."""
+    """The service failed (5xx)."""
 
 
 class Unavailable(ServerError):
@@ -158,36 +160,43 @@ class Unavailable(ServerError):
 _ERRORS = {401: Unauthorized, 403: Unauthorized, 429: RateLimited, 503: Unavailable, 504: Unavailable}
 
 
-class _Service:
-    """What the two clients share: how a request is made, what an answer means, when to ask again."""
+class _Client:
+    """The common part of both clients: settings, requests, errors and pauses."""
 
-    def __init__(self, base_url: str, retries: int):
+    _http_class: type[Any]
+
+    def __init__(
+        self,
+        base_url: str = BASE_URL,
+        *,
+        api_key: str | None = None,
+        timeout: float | None = 5.0,
+        retries: int = 2,
+        transport: httpx.BaseTransport | httpx.AsyncBaseTransport | None = None,
+    ):
         self.base_url = base_url
         self._retries = retries
-
-    @staticmethod
-    def _settings(base_url: str, api_key: str | None, timeout: float | None,
-                  transport: httpx.BaseTransport | httpx.AsyncBaseTransport | None) -> dict[str, Any]:
-        # By the session a balancer can send all questions of a client to the one service that knows its text.
+        # The session lets a balancer send all requests of a client to the one service that has its text in memory.
         headers: dict[str, str | bytes] = {"content-type": "application/json", "x-session": uuid.uuid4().hex}
         if api_key is not None:
             headers["authorization"] = f"Bearer {api_key}".encode()
-        # A proxy that the environment names would not reach this machine's own addresses.
-        return {"base_url": base_url, "headers": headers, "timeout": timeout, "transport": transport,
-                "trust_env": not _is_loopback(base_url)}
+        with _own_errors(base_url), _proxy_errors():
+            # A proxy from the environment would not reach this machine's own addresses.
+            self._http = self._http_class(base_url=base_url, headers=headers, timeout=timeout, transport=transport,
+                                          trust_env=not _is_loopback(base_url))
 
     @staticmethod
-    def _post(path: str, *, session: str | None = None, **fields: Any) -> dict[str, Any]:
-        """Only what is given is sent, so that older services understand it."""
+    def _request(path: str, *, session: str | None = None, **fields: Any) -> dict[str, Any]:
+        """Return httpx's arguments for a POST. Fields that are None are left out, so older services understand it."""
         if isinstance(fields.get("exclude"), str):
             raise TypeError("exclude takes several words, such as ['store'], not one string")
-        given = {name: value for name, value in fields.items() if value is not None}
-        # ASCII, as a lone surrogate has no UTF-8: it is then the service that refuses it, and says where.
-        request = {"method": "POST", "url": path, "content": json.dumps(given, default=list).encode()}
+        body = {name: value for name, value in fields.items() if value is not None}
+        # ASCII, because a lone surrogate has no UTF-8. The service then refuses it and names the field.
+        request = {"method": "POST", "url": path, "content": json.dumps(body, default=list).encode()}
         return request if session is None else {**request, "headers": {"x-session": quote(session)}}
 
     @staticmethod
-    def _read(response: httpx.Response, answer: type[Answer]) -> Answer:
+    def _parse(response: httpx.Response, answer: type[Answer]) -> Answer:
         try:
             if response.is_success:
                 return answer.model_validate_json(response.content)
@@ -196,30 +205,30 @@ class _Service:
             raise InvalidAnswer(
                 f"{response.url} answered with status {response.status_code} and no {answer.__name__}"
             ) from None
-        kind = _ERRORS.get(response.status_code, BadRequest if response.is_client_error else ServerError)
+        error = _ERRORS.get(response.status_code, BadRequest if response.is_client_error else ServerError)
         retry_after = response.headers.get("retry-after", "")
-        raise kind(response.status_code, fault, float(retry_after) if retry_after.isdecimal() else None)
+        raise error(response.status_code, fault, float(retry_after) if retry_after.isdecimal() else None)
 
     def _pause(self, error: NextWordsError, attempt: int) -> float:
-        """Returns the seconds to wait before trying again, or raises the error where that is not to be done."""
+        """Return the seconds before the next try, or raise the error where there is no next try."""
         least = getattr(error, "retry_after", None) or 0
         if not error.passing or attempt >= self._retries or least > LONGEST_PAUSE:
             raise error
-        # Not all who were sent away come back at the same moment.
+        # Random, so that refused clients do not all return at the same moment.
         return max(least, min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)) * random.uniform(1, 1.5)
 
 
 class _Pieces:
-    """Reads the events of a streamed completion."""
+    """Parses the events of a streamed completion."""
 
     def __init__(self, base_url: str):
-        self.begun = False
+        self.begun = False  # True from the first piece on
         self._base_url = base_url
         self._rest = b""
         self._done = False
 
     def feed(self, part: bytes) -> Iterator[str]:
-        """Yields the texts of the events that are complete."""
+        """Yield the texts of the complete events."""
         *lines, self._rest = (self._rest + part).split(b"\n")
         for line in lines:
             if line.startswith(b"data: "):
@@ -247,17 +256,17 @@ class _Pieces:
         return _ERRORS.get(status, ServerError)(status, fault)
 
     def finish(self) -> None:
-        """Raises where the text's end has not come."""
+        """Raise an error if the stream stopped before the end of the text."""
         if self._done:
             return
         if self.begun:
-            raise ConnectionFailed(f"{self._base_url} hung up before the text's end")
+            raise ConnectionFailed(f"{self._base_url} hung up before the end of the text")
         raise InvalidAnswer(f"{self._base_url} answered with no stream of Completions")
 
 
 @contextlib.contextmanager
 def _proxy_errors() -> Iterator[None]:
-    """Around the making of an httpx client, which reads HTTP_PROXY, HTTPS_PROXY and ALL_PROXY."""
+    """Raise InvalidAddress where an httpx client cannot use HTTP_PROXY, HTTPS_PROXY or ALL_PROXY."""
     try:
         yield
     except (ImportError, ValueError) as error:
@@ -274,6 +283,7 @@ def _is_loopback(base_url: str) -> bool:
 
 @contextlib.contextmanager
 def _own_errors(base_url: str) -> Iterator[None]:
+    """Raise the errors of httpx as errors of this client."""
     try:
         yield
     except httpx.TimeoutException as error:
@@ -284,31 +294,20 @@ def _own_errors(base_url: str) -> Iterator[None]:
         raise ConnectionFailed(f"{base_url} cannot be reached: {error}") from error
 
 
-class NextWords(_Service):
+class NextWords(_Client):
     """A client that keeps its connections open between requests; use it with `with`, or `close` it.
 
-    It may be shared between threads.
+    Threads may share it.
 
     Args:
-        base_url: where the service is.
-        api_key: the key, where the service wants one.
-        timeout: seconds for each of connecting, sending, and waiting for (more of) the answer; None waits for ever.
-        retries: how often to ask again a service that is busy or cannot be reached.
+        base_url: the address of the service.
+        api_key: the key, where the service needs one.
+        timeout: seconds for each of connecting, sending, and waiting for the next part of the answer; None: no limit.
+        retries: the most tries after the first one, where the service is busy or cannot be reached.
         transport: an `httpx` transport in place of the network, for tests.
     """
 
-    def __init__(
-        self,
-        base_url: str = BASE_URL,
-        *,
-        api_key: str | None = None,
-        timeout: float | None = 5.0,
-        retries: int = 2,
-        transport: httpx.BaseTransport | None = None,
-    ):
-        super().__init__(base_url, retries)
-        with _own_errors(base_url), _proxy_errors():
-            self._http = httpx.Client(**self._settings(base_url, api_key, timeout, transport))
+    _http_class = httpx.Client
 
     def next_words(
         self,
@@ -323,19 +322,19 @@ class NextWords(_Service):
         max_words: int | None = None,
         session: str | None = None,
     ) -> NextWordsResponse:
-        """Returns the likeliest words after `text`, best first; fewer than `k` where fewer fit.
+        """Return the likeliest words after `text`, best first; fewer than `k` if fewer fit.
 
         Args:
-            text: what has been written so far; "" is the start of a text.
-            k: how many, 1 to 100; 5 if it is not given.
-            partial: the beginning of the word that is being typed, which is not part of `text`; `split_typed` finds it.
-            history: earlier text of the same person, whose words become likelier.
-            punctuation: whether punctuation marks and numbers are suggested too.
-            emoji: whether emoji are suggested too.
-            exclude: words that are never wanted.
-            max_words: suggest phrases of up to so many words where they are likely enough; else single words.
-            session: names who writes, where this client asks for several people: with it a balancer in front of
-                several services can keep to the one that knows the text. By default all is of one session.
+            text: the text so far; "" is the start of a text.
+            k: the number of suggestions, 1 to 100; 5 by default.
+            partial: the first letters of the word that is being typed; `text` ends before them. See `split_typed`.
+            history: earlier text of the same person. Its words become likelier.
+            punctuation: True: suggest punctuation marks and numbers too.
+            emoji: True: suggest emoji too.
+            exclude: words that are never suggested.
+            max_words: the most words of one suggestion; longer phrases are suggested only where they are likely.
+            session: a name for the writer, if this client serves several people. A balancer in front of several
+                services can send a session to the one that has its text. By default a client is one session.
 
         Raises:
             NextWordsError: see the module's list.
@@ -348,30 +347,30 @@ class NextWords(_Service):
         nextword.serve.client.BadRequest: k: Input should be greater than or equal to 1; it is 0
         >>> client.close()
         """
-        request = self._post("/v1/next-words", text=text, k=k, partial=partial, history=history,
-                             punctuation=punctuation, emoji=emoji, exclude=exclude, max_words=max_words,
-                             session=session)
+        request = self._request("/v1/next-words", text=text, k=k, partial=partial, history=history,
+                                punctuation=punctuation, emoji=emoji, exclude=exclude, max_words=max_words,
+                                session=session)
         return self._send(request, NextWordsResponse)
 
     def next_words_each(self, texts: Iterable[str], k: int | None = None, **options: Any) -> list[NextWordsResponse]:
-        """`next_words` for each of several texts, in one request; the options are the same and hold for all of them.
+        """Return the answer of `next_words` for each text, in one request; the options hold for all texts.
 
         >>> with NextWords("http://127.0.0.1:8000") as client:
         ...     [answer.words[0].word for answer in client.next_words_each(["Thank", "Thank you very"], k=1)]
         ['you', 'much']
         """
-        request = self._post("/v1/next-words", text=list(texts), k=k, **options)
+        request = self._request("/v1/next-words", text=list(texts), k=k, **options)
         return self._send(request, NextWordsResults).results
 
     def score(self, text: str) -> ScoreResponse:
-        """Returns how probable a text is, word by word and as a whole: to choose among candidates.
+        """Return the log-probability of a text and of each of its words, for instance to choose among candidates.
 
         >>> with NextWords("http://127.0.0.1:8000") as client:
         ...     candidates = ["Thank you very match", "Thank you very much"]
         ...     max(candidates, key=lambda text: client.score(text).logprob)
         'Thank you very much'
         """
-        return self._send(self._post("/v1/score", text=text), ScoreResponse)
+        return self._send(self._request("/v1/score", text=text), ScoreResponse)
 
     def complete(
         self,
@@ -386,18 +385,18 @@ class NextWords(_Service):
         echo: bool | None = None,
         logprobs: int | None = None,
     ) -> Completion:
-        """Writes a text on. What is not given is as the service has it; /docs describes it.
+        """Continue a text. The service has a default for each option; /docs lists them.
 
         Args:
-            prompt: what has been written so far, or several such texts.
-            max_tokens: how many words and punctuation marks to write.
-            temperature: 0 always takes the likeliest word; 1 draws by the model's probabilities; up to 2.
-            top_p: draw only among the likeliest words that have this probability together.
-            n: how many texts for each prompt.
-            stop: a text, or several, before which to end.
-            seed: the same question with the same seed gives the same text.
-            echo: whether the text begins with the prompt.
-            logprobs: asks for the log-probability of each token, and of so many of the likeliest in its place.
+            prompt: the text so far, or several texts.
+            max_tokens: the most words and punctuation marks to write.
+            temperature: 0 always takes the likeliest word; 1 draws by the model's probabilities; at most 2.
+            top_p: draw only among the likeliest words whose probabilities sum to this.
+            n: the number of texts for each prompt.
+            stop: one or several texts; writing stops before the first of them.
+            seed: the same request with the same seed gives the same text.
+            echo: True: the answer begins with the prompt.
+            logprobs: return the log-probability of each token, and of this many likeliest tokens at its place.
 
         Raises:
             NextWordsError: see the module's list.
@@ -406,8 +405,8 @@ class NextWords(_Service):
         ...     client.complete("Thank you very", max_tokens=1, temperature=0).choices[0].text
         ' much'
         """
-        request = self._post("/v1/completions", prompt=prompt, max_tokens=max_tokens, temperature=temperature,
-                             top_p=top_p, n=n, stop=stop, seed=seed, echo=echo, logprobs=logprobs)
+        request = self._request("/v1/completions", prompt=prompt, max_tokens=max_tokens, temperature=temperature,
+                                top_p=top_p, n=n, stop=stop, seed=seed, echo=echo, logprobs=logprobs)
         return self._send(request, Completion)
 
     def stream(
@@ -420,7 +419,7 @@ class NextWords(_Service):
         stop: str | Collection[str] | None = None,
         seed: int | None = None,
     ) -> Iterator[str]:
-        """`complete` as an iterator of the text's pieces, as they are written; what has left off stops the service too.
+        """Yield the pieces of `complete`'s text as they are written. If the caller stops early, the service stops too.
 
         >>> with NextWords("http://127.0.0.1:8000") as client:
         ...     for piece in client.stream("Thank you", max_tokens=2, temperature=0):
@@ -428,15 +427,18 @@ class NextWords(_Service):
         ' very'
         ' much'
         """
-        request = self._post("/v1/completions", prompt=prompt, max_tokens=max_tokens, temperature=temperature,
-                             top_p=top_p, stop=stop, seed=seed, stream=True)
+        request = self._request("/v1/completions", prompt=prompt, max_tokens=max_tokens, temperature=temperature,
+                                top_p=top_p, stop=stop, seed=seed, stream=True)
+        return self._stream(request)
+
+    def _stream(self, request: dict[str, Any]) -> Iterator[str]:
         for attempt in itertools.count():
             pieces = _Pieces(self.base_url)
             try:
                 with _own_errors(self.base_url), self._http.stream(**request) as response:
                     if not response.is_success:
                         response.read()
-                        self._read(response, Completion)
+                        self._parse(response, Completion)
                     for part in response.iter_bytes():
                         yield from pieces.feed(part)
                     return pieces.finish()
@@ -445,18 +447,18 @@ class NextWords(_Service):
                     raise
                 time.sleep(self._pause(error, attempt))
 
-    def _send(self, request: dict, answer: type[Answer]) -> Answer:
+    def _send(self, request: dict[str, Any], answer: type[Answer]) -> Answer:
         for attempt in itertools.count():
             try:
                 with _own_errors(self.base_url):
                     response = self._http.request(**request)
-                return self._read(response, answer)
+                return self._parse(response, answer)
             except NextWordsError as error:
                 time.sleep(self._pause(error, attempt))
         raise AssertionError("the loop has no end")
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._http.close()
 
     def __enter__(self) -> NextWords:
@@ -466,8 +468,30 @@ class NextWords(_Service):
         self.close()
 
 
-class AsyncNextWords(_Service):
-    """`NextWords` for asyncio: the same methods, to be awaited; use it with `async with`, or `aclose` it.
+def _awaited(
+    method: Callable[Concatenate[NextWords, Options], Answer],
+) -> Callable[Concatenate[AsyncNextWords, Options], Coroutine[Any, Any, Answer]]:
+    """Return a method of `NextWords` as a method of `AsyncNextWords`, whose `_send` returns a coroutine."""
+
+    @functools.wraps(method)
+    async def send(self: AsyncNextWords, *args: Options.args, **options: Options.kwargs) -> Answer:
+        return await cast(Any, method)(self, *args, **options)
+
+    send.__doc__ = f"See `NextWords.{method.__name__}`."
+    return send
+
+
+def _iterated(
+    method: Callable[Concatenate[NextWords, Options], Iterator[str]],
+) -> Callable[Concatenate[AsyncNextWords, Options], AsyncIterator[str]]:
+    """Return the same method as one of `AsyncNextWords`, whose `_stream` is asynchronous."""
+    return cast(Any, method)
+
+
+class AsyncNextWords(_Client):
+    """`NextWords` for asyncio, with the same methods; use it with `async with`, or `aclose` it.
+
+    Await the methods; iterate over `stream` with `async for`.
 
     >>> import asyncio
     >>> async def ask():
@@ -477,79 +501,20 @@ class AsyncNextWords(_Service):
     [' very', ' much']
     """
 
-    def __init__(
-        self,
-        base_url: str = BASE_URL,
-        *,
-        api_key: str | None = None,
-        timeout: float | None = 5.0,
-        retries: int = 2,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ):
-        super().__init__(base_url, retries)
-        with _own_errors(base_url), _proxy_errors():
-            self._http = httpx.AsyncClient(**self._settings(base_url, api_key, timeout, transport))
+    _http_class = httpx.AsyncClient
 
-    async def next_words(
-        self,
-        text: str = "",
-        k: int | None = None,
-        *,
-        partial: str | None = None,
-        history: str | None = None,
-        punctuation: bool | None = None,
-        emoji: bool | None = None,
-        exclude: Collection[str] | None = None,
-        max_words: int | None = None,
-        session: str | None = None,
-    ) -> NextWordsResponse:
-        """See `NextWords.next_words`."""
-        request = self._post("/v1/next-words", text=text, k=k, partial=partial, history=history,
-                             punctuation=punctuation, emoji=emoji, exclude=exclude, max_words=max_words,
-                             session=session)
-        return await self._send(request, NextWordsResponse)
+    next_words = _awaited(NextWords.next_words)
+    score = _awaited(NextWords.score)
+    complete = _awaited(NextWords.complete)
+    stream = _iterated(NextWords.stream)
 
     async def next_words_each(self, texts: Iterable[str], k: int | None = None, **options: Any
                               ) -> list[NextWordsResponse]:
         """See `NextWords.next_words_each`."""
-        request = self._post("/v1/next-words", text=list(texts), k=k, **options)
+        request = self._request("/v1/next-words", text=list(texts), k=k, **options)
         return (await self._send(request, NextWordsResults)).results
 
-    async def score(self, text: str) -> ScoreResponse:
-        """See `NextWords.score`."""
-        return await self._send(self._post("/v1/score", text=text), ScoreResponse)
-
-    async def complete(
-        self,
-        prompt: str | list[str],
-        *,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        n: int | None = None,
-        stop: str | Collection[str] | None = None,
-        seed: int | None = None,
-        echo: bool | None = None,
-        logprobs: int | None = None,
-    ) -> Completion:
-        """See `NextWords.complete`."""
-        request = self._post("/v1/completions", prompt=prompt, max_tokens=max_tokens, temperature=temperature,
-                             top_p=top_p, n=n, stop=stop, seed=seed, echo=echo, logprobs=logprobs)
-        return await self._send(request, Completion)
-
-    async def stream(
-        self,
-        prompt: str,
-        *,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        stop: str | Collection[str] | None = None,
-        seed: int | None = None,
-    ) -> AsyncIterator[str]:
-        """See `NextWords.stream`; iterate over it with `async for`."""
-        request = self._post("/v1/completions", prompt=prompt, max_tokens=max_tokens, temperature=temperature,
-                             top_p=top_p, stop=stop, seed=seed, stream=True)
+    async def _stream(self, request: dict[str, Any]) -> AsyncIterator[str]:
         for attempt in itertools.count():
             pieces = _Pieces(self.base_url)
             try:
@@ -557,7 +522,7 @@ class AsyncNextWords(_Service):
                     async with self._http.stream(**request) as response:
                         if not response.is_success:
                             await response.aread()
-                            self._read(response, Completion)
+                            self._parse(response, Completion)
                         async for part in response.aiter_bytes():
                             for piece in pieces.feed(part):
                                 yield piece
@@ -568,18 +533,18 @@ class AsyncNextWords(_Service):
                     raise
                 await asyncio.sleep(self._pause(error, attempt))
 
-    async def _send(self, request: dict, answer: type[Answer]) -> Answer:
+    async def _send(self, request: dict[str, Any], answer: type[Answer]) -> Answer:
         for attempt in itertools.count():
             try:
                 with _own_errors(self.base_url):
                     response = await self._http.request(**request)
-                return self._read(response, answer)
+                return self._parse(response, answer)
             except NextWordsError as error:
                 await asyncio.sleep(self._pause(error, attempt))
         raise AssertionError("the loop has no end")
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def __aenter__(self) -> AsyncNextWords:
