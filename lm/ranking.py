@@ -116,7 +116,6 @@ class Ranking:
         capitals = partial if partial != partial.lower() else ""
         all_probabilities = distribution.probabilities.numpy()
         unwanted = {key(word) for word in exclude}
-        take = k + len(unwanted)
         withheld = self._withheld(partial)
         counts = self._counts(partial, distribution.seen, kinds)
         probabilities = all_probabilities * counts
@@ -124,14 +123,14 @@ class Ranking:
         if partial:
             numbers = numpy.arange(*_range(self._keys, key(partial)))
         else:
-            numbers = self._likely(probabilities, take)
+            numbers = self._likely(probabilities, k)
         groups = probabilities[self._tokens[numbers]].sum(1)
         if capitals:
             groups = self._with_capitals(groups, probabilities, capitals, numbers)
         groups[withheld[numbers]] = 0
         if len(partial) < PROMPTED:
             unwanted |= self._blocked_words
-        order = numpy.argsort(-groups, kind="stable")[:take]
+        order = numpy.argsort(-groups, kind="stable")[:k]
         chosen = numbers[order[groups[order] > 0]].tolist()
         unknown = self._unknown(distribution.unknown, key(partial), kinds)
         total = float((groups if partial else probabilities).sum())
@@ -146,7 +145,7 @@ class Ranking:
             known[self._words[token]] = known.get(self._words[token], 0.0) + probability
         unknown = {word: spellings for word, spellings in unknown.items() if word not in unwanted}
         if not capitals:  # no others can be among the best
-            unknown = dict(sorted(unknown.items(), key=lambda group: -sum(group[1].values()))[:take])
+            unknown = dict(sorted(unknown.items(), key=lambda group: -sum(group[1].values()))[:k])
         found = [_suggestion(words, capitals, total)
                  for word, words in {**spellings, **unknown}.items() if word not in unwanted]
         found.sort(key=lambda word: -word.probability)

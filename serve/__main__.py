@@ -14,7 +14,7 @@ from nextword.lm.blocklist import read_blocklist
 from nextword.lm.bundle import Bundle, open_bundle
 from nextword.lm.command import run
 from nextword.serve import logs
-from nextword.serve.settings import PREFIX, Settings, add_flags
+from nextword.serve.settings import PREFIX, Settings, add_flags, forget_keys
 from nextword.serve.settings import read as read_settings
 
 
@@ -42,6 +42,7 @@ def _run(flags: dict[str, Any]) -> int:
         listener = _bind(settings.host, settings.port)
     except (ValueError, OSError) as error:
         return _fail(error)
+    forget_keys()
     os.environ[logs.LOG_FORMAT] = settings.log_format
     logs.configure()
     logs.logger.info(description)

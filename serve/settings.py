@@ -13,7 +13,8 @@ import argparse
 import difflib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +32,7 @@ PREFIX = "NEXTWORD_SERVE_"
 CONFIG = "config"  # names the file, and so cannot stand in it
 SHORTEST_KEY = 16  # characters
 OTHER_KEY = "LIT_SERVER_API_KEY"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class SettingsError(ValueError):
@@ -58,11 +60,17 @@ class Settings(BaseModel):
     deadline: float = Field(2.0, ge=0.1, le=60, allow_inf_nan=False,
                             description="seconds by when a request is answered or refused")
     cache: int = Field(48, ge=0, le=1_000_000, description="MB that each worker may use to remember recent texts")
+    allowed_hosts: Annotated[tuple[str, ...], Parts] = Field(
+        (), description="names under which browsers may ask, separated by commas, such as words.example.org; * is any; "
+        "default: localhost, 127.0.0.1 and [::1] where host is one of them, else any")
+    trusted_proxies: Annotated[tuple[str, ...], Parts] = Field(
+        (), description="addresses or networks of the proxies whose X-Forwarded-For is believed, separated by commas, "
+        "such as 127.0.0.1 or 10.0.0.0/8")
     api_keys: Annotated[tuple[SecretStr, ...], Parts] = Field((), exclude=True, description="keys, separated by commas")
     api_keys_file: Path | None = Field(None, description="file with one API key a line; # begins a comment")
     rate_limit: str | None = Field(
         None, description="requests to /v1/ for each API key (or address, where no keys are set), such as 20/second; "
-        "whoever types makes one at each letter")
+        "whoever types makes one at each letter, and a request for much counts as several")
     cors_origins: Annotated[tuple[str, ...], Parts] = Field(
         (), description="origins whose pages may ask, separated by commas, such as https://example.org; * is any")
     log_format: Literal["text", "json"] = Field("text", description="text or json")
@@ -86,6 +94,39 @@ class Settings(BaseModel):
                 raise ValueError("an origin is like https://example.org, with no path")
         return values
 
+    @field_validator("api_keys")
+    @classmethod
+    def _some_key(cls, values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not values:
+            raise ValueError("it is set but holds no key: set one, or leave it out to serve everybody")
+        return values
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _host_names(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            if value != "*" and host_name(value) != value.lower().strip("[]"):
+                raise ValueError("a host is a name or an address, with no port, such as words.example.org")
+        return values
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            try:
+                ip_network(value)
+            except ValueError:
+                raise ValueError("a proxy is an address or a network, such as 127.0.0.1 or 10.0.0.0/8") from None
+        return values
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The host names that are answered, in the form of `host_name`; empty if all are."""
+        names = [host_name(name) for name in self.allowed_hosts]
+        if not names and _is_loopback(self.host):
+            names = [*LOOPBACK, host_name(f"[{self.host}]" if ":" in self.host else self.host)]
+        return frozenset() if "*" in names else frozenset(names)
+
     @property
     def rate(self) -> RateLimitItem | None:
         return parse(self.rate_limit) if self.rate_limit else None
@@ -108,6 +149,26 @@ class Settings(BaseModel):
                     f"API key number {number} cannot be used: a key has {SHORTEST_KEY} or more characters of ASCII "
                     "without spaces; `python -c 'import secrets; print(secrets.token_urlsafe())'` makes one")
         return keys
+
+
+def host_name(host: str) -> str:
+    """Return the name or address of a Host header, without the port, in lower case."""
+    host = host.strip().lower()
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def forget_keys(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Take the API keys out of the environment, which every process that starts from now on inherits."""
+    for name in list(environment):
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() == "api_keys":
+            del environment[name]
 
 
 class Sources:

@@ -69,7 +69,7 @@ def example(question) -> bytes:
 def service(answer: Callable = example, **settings) -> tuple[FakeDispatcher, TestClient]:
     dispatcher = FakeDispatcher(answer)
     app = build_app(dispatcher, Settings(access_log=False, **settings))
-    return dispatcher, TestClient(app, raise_server_exceptions=False)
+    return dispatcher, TestClient(app, "http://localhost", raise_server_exceptions=False)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def complete():
     async def ask(**options):
         transport = httpx.ASGITransport(service()[1].app)
         async with httpx.AsyncClient(transport=transport) as http:
-            client = openai.AsyncOpenAI(base_url="http://testserver/v1", api_key="any", max_retries=0, http_client=http)
+            client = openai.AsyncOpenAI(base_url="http://localhost/v1", api_key="any", max_retries=0, http_client=http)
             return await client.completions.create(**{"model": "tiny", "prompt": "I went to the", **options})
 
     return lambda **options: asyncio.run(ask(**options))
@@ -139,7 +139,7 @@ def test_texts_of_a_list_are_asked_a_few_at_a_time_and_share_their_history():
             return await super().ask(question)
 
     dispatcher = Dispatcher()
-    http = TestClient(build_app(dispatcher, Settings(access_log=False)))
+    http = TestClient(build_app(dispatcher, Settings(access_log=False)), "http://localhost")
     texts = [f"text {number}" for number in range(TEXTS_LIMIT)]
     assert http.post(WORDS, json={"text": texts, "history": "earlier"}).json() == {"results": texts}
     assert (dispatcher.most, dispatcher.shared_texts) == (TOGETHER, 1)
@@ -153,7 +153,7 @@ def test_a_list_is_given_up_when_one_of_its_texts_fails():
             return await super().ask(question)
 
     dispatcher = Dispatcher(lambda question: WorkerFault())
-    http = TestClient(build_app(dispatcher, Settings(access_log=False)))
+    http = TestClient(build_app(dispatcher, Settings(access_log=False)), "http://localhost")
     assert http.post(WORDS, json={"text": ["good", "bad"] + ["good"] * (TEXTS_LIMIT - 2)}).status_code == 500
     assert [question.text for question in dispatcher.questions] == ["bad"]
 
@@ -510,7 +510,7 @@ def test_every_route_but_liveness_is_guarded(guarded):
     for method, path in asked:
         expected = 200 if path == "/health" else 401
         assert guarded.request(method, path).status_code == expected, path
-        assert guarded.request(method, f"http://testserver/{path}").status_code in (401, 404), path
+        assert guarded.request(method, f"http://localhost/{path}").status_code in (401, 404), path
 
 
 def test_a_rate_holds_for_each_key_and_on_the_paying_routes_alone():
@@ -525,6 +525,59 @@ def test_a_rate_holds_for_each_key_and_on_the_paying_routes_alone():
         assert error(refused)[kind] == "rate_limit_exceeded" and 0 < int(refused.headers["retry-after"]) <= 3600
     assert http.get("/metrics", headers={"x-api-key": KEYS[1]}).status_code == 200
     assert ask(KEYS[0]).status_code == 200
+
+
+def test_a_request_for_much_counts_as_several():
+    def left(path: str, **fields) -> int:
+        http = service(rate_limit="20/hour")[1]
+        assert http.post(path, json=fields).status_code == 200
+        return [http.post(WORDS, json={"text": "I"}).status_code for _ in range(20)].count(200)
+
+    assert left(WORDS, text="I", k=20, exclude=["a"] * 100) == 19
+    assert left(WORDS, text=["I"] * 8) == 12
+    assert left(WORDS, text="I", k=20, max_words=6) == 20 - 11
+    assert left(WORDS, text="I", k=100, max_words=10, exclude=["a"] * 1000) == 0
+    assert left(SCORE, text="I went " * 100) == 20 - 8
+    assert left(COMPLETIONS, prompt="I") == 19
+    assert left(COMPLETIONS, prompt=["I", "You"], n=2, max_tokens=32) == 12
+    assert left(COMPLETIONS, prompt="I", max_tokens=1000) == 0
+
+
+@pytest.mark.parametrize(("addresses", "together"), [
+    (("203.0.113.1", "203.0.113.2"), False),
+    (("2001:db8::1", "2001:db8::ffff:1"), True),
+    (("2001:db8::1", "2001:db8:0:1::1"), False),
+    (("203.0.113.1", "::ffff:203.0.113.1"), True),
+], ids=str)
+def test_a_rate_by_address_holds_for_an_ipv6_site(addresses, together):
+    app = service(rate_limit="2/hour")[1].app
+
+    def ask(address: str) -> int:
+        return TestClient(app, "http://localhost", client=(address, 1)).post(WORDS, json={"text": "I"}).status_code
+
+    assert [ask(addresses[0]) for _ in range(3)] == [200, 200, 429]
+    assert ask(addresses[1]) == (429 if together else 200)
+
+
+@pytest.mark.parametrize(("proxies", "believed"), [((), False), (("127.0.0.1",), True), (("10.0.0.0/8",), False)])
+def test_only_a_proxy_that_is_named_tells_whose_a_request_is(proxies, believed):
+    app = service(rate_limit="2/hour", trusted_proxies=proxies)[1].app
+    http = TestClient(app, "http://localhost", client=("127.0.0.1", 1))
+    statuses = [http.post(WORDS, json={"text": "I"}, headers={"x-forwarded-for": f"203.0.113.{number}"}).status_code
+                for number in range(3)]
+    assert statuses == [200, 200, 200 if believed else 429]
+
+
+def test_pages_whose_name_was_made_to_mean_this_machine_are_refused():
+    http = service()[1]
+    for host in ("rebound.example", "localhost.example:8000", "", "127.0.0.1.example"):
+        refused = http.post(WORDS, json={"text": "I"}, headers={"host": host})
+        assert (refused.status_code, error(refused)["type"]) == (421, "unknown_host")
+        assert http.get("/health", headers={"host": host}).status_code == 200
+    for host in ("localhost:8000", "127.0.0.1", "[::1]:80", "LOCALHOST"):
+        assert http.get("/", headers={"host": host}).status_code == 200
+    elsewhere = service(host="0.0.0.0")[1]
+    assert elsewhere.get("/", headers={"host": "words.example.org"}).status_code == 200
 
 
 def test_pages_of_other_origins_may_ask_only_where_it_is_set(guarded, http):

@@ -1,7 +1,11 @@
 """Keys and rates as the clients and a browser meet them, and bounds on connections."""
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
+import threading
+import time
 
 import httpx
 import openai
@@ -10,8 +14,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from nextword.serve.client import NextWords, RateLimited, Unauthorized
+from nextword.serve.engine import http_server
+from nextword.serve.engine.http_server import HEADERS_LIMIT, Connection, HTTPServer
+from nextword.serve.settings import Settings
+from nextword.serve.web.app import build_app
 from nextword.serve.web.middleware.body_limit import BODY_LIMIT
-from tests.servers import PATIENCE, serving
+from tests.servers import PATIENCE, serving, wait_until
+from tests.test_routes import FakeDispatcher, example
 
 KEYS = ["the-first-key-of-two", "the-second-key-of-two"]
 
@@ -46,13 +55,127 @@ def test_clients_learn_that_they_ask_too_much(guarded):
         assert refused.value.code == "rate_limit_exceeded"
 
 
-def test_headers_are_bounded(server):
+def test_too_large_bodies_are_refused_before_they_have_come(server):
     address = httpx.URL(server.url)
     with socket.create_connection((address.host, address.port), timeout=PATIENCE) as connection:
-        connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (BODY_LIMIT + 1))
+        connection.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % (BODY_LIMIT + 1))
         assert connection.recv(1000)  # an answer, and not the wait for a body
     refused = httpx.post(f"{server.url}/v1/next-words", content=b"x" * (BODY_LIMIT + 1), timeout=PATIENCE)
     assert refused.status_code == 413
+
+
+# The HTTP server, in this process, in front of the real application with a dispatcher of a few lines
+
+POST = b"POST /v1/next-words HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
+QUESTION = b'{"text": "I"}'
+WHOLE = POST + b"content-length: %d\r\n\r\n" % len(QUESTION) + QUESTION
+UNFINISHED = POST + b"content-length: 100\r\n\r\n{"
+
+
+class SlowDispatcher(FakeDispatcher):
+    async def ask(self, question):
+        await asyncio.sleep(0.6 if question.text == "slow" else 0)
+        return await super().ask(question)
+
+
+@pytest.fixture(scope="module")
+def connect():
+    """Connects to the HTTP server, which is given some parts one after the other."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    app = build_app(SlowDispatcher(example), Settings(access_log=False))
+    http = HTTPServer(app, listener.dup(), 1)
+    thread = threading.Thread(target=http.run, kwargs={"sockets": [listener]})
+    thread.start()
+
+    @contextlib.contextmanager
+    def connected(*sent: bytes):
+        with socket.create_connection(listener.getsockname(), timeout=PATIENCE) as connection:
+            for part in sent:
+                connection.sendall(part)
+                time.sleep(0.01)
+            yield connection
+
+    yield connected
+    http.should_exit = True
+    thread.join()
+    listener.close()
+    http._listener.close()
+
+
+def answers(connection: socket.socket) -> list[httpx.Response]:
+    """All that comes until the connection is closed, as answers."""
+    content, found = b"", []
+    with contextlib.suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            content += part
+    while content:
+        head, _, content = content.partition(b"\r\n\r\n")
+        status, *lines = head.split(b"\r\n")
+        headers = dict(line.split(b": ", 1) for line in lines)
+        size = int(headers[b"content-length"])
+        found.append(httpx.Response(int(status.split()[1]), headers=list(headers.items()), content=content[:size]))
+        content = content[size:]
+    return found
+
+
+@pytest.mark.parametrize("trailers", [
+    [b"x-t: 1\r\n" * (HEADERS_LIMIT // 4)], [b"x-t: ", *[b"y" * 20_000] * 5]], ids=["many", "one without an end"])
+def test_trailers_are_bounded(connect, trailers):
+    with connect(CHUNKED + b"d\r\n" + QUESTION + b"\r\n", b"0\r\n") as connection:
+        with contextlib.suppress(OSError):
+            for part in trailers:
+                connection.sendall(part)
+                time.sleep(0.02)
+        assert [answer.status_code for answer in answers(connection)] in ([431], [])  # [] where it was reset
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_trailers_are_no_headers(connect, together):
+    body = b"d\r\n" + QUESTION + b"\r\n0\r\ncontent-type: application/json\r\n\r\n"
+    head = CHUNKED.replace(b"application/json", b"text/plain")
+    sent = [head + body] if together else [head, body]
+    with connect(*sent, b"GET /no HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n") as connection:
+        assert [answer.status_code for answer in answers(connection)] == [415, 404]
+
+
+@pytest.mark.parametrize(("sent", "status", "kind"), [
+    (b"BREW / HTTP/1.1\r\n\r\n", 400, "invalid_http"),
+    (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400, "invalid_http"),
+    (b"GET http://[ HTTP/1.1\r\n\r\n", 400, "invalid_http"),
+    (b"GET / HTTP/1.1\r\nx: " + b"y" * (HEADERS_LIMIT + 1) + b"\r\n\r\n", 431, "too_large"),
+    (b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * HEADERS_LIMIT + b"\r\n", 431, "too_large"),
+    (CHUNKED + b"no size\r\n", 400, "invalid_http"),
+], ids=lambda value: repr(value)[:30])
+def test_what_the_http_server_refuses_is_answered_like_all_else(connect, sent, status, kind):
+    with connect(sent) as connection:
+        (answer,) = answers(connection)
+    assert (answer.status_code, answer.headers["connection"]) == (status, "close")
+    assert answer.json()["error"].keys() == {"type", "message"} and answer.json()["error"]["type"] == kind
+    assert len(answer.headers["x-request-id"]) == 32 and answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("second", [UNFINISHED, b"GET / HTTP/1.1\r\nx: ", b"BREW /\r\n\r\n"],
+                         ids=["a body", "headers", "no HTTP"])
+def test_a_second_request_that_is_refused_leaves_the_first_its_answer(connect, second, monkeypatch):
+    monkeypatch.setattr(http_server, "CONNECTION_TIMEOUT", 0.2)
+    monkeypatch.setattr(http_server, "CHECK_EVERY", 1)
+    slow = POST + b"content-length: 16\r\n\r\n" + b'{"text": "slow"}'
+    with connect(slow, second) as connection:
+        (answer,) = answers(connection)
+    assert answer.status_code == 200 and answer.json()["words"]
+
+
+def test_unfinished_bodies_have_one_limit_together(connect, monkeypatch):
+    monkeypatch.setattr(http_server, "HELD_LIMIT", 400_000)
+    wait_until(lambda: Connection.held_by_all == 0, "an idle server")
+    large = POST + b"content-length: 1000000\r\n\r\n" + b" " * 110_000
+    with connect(WHOLE[:-1]) as small, connect(large), connect(large), connect(large, b" " * 90_000) as largest:
+        assert [answer.status_code for answer in answers(largest)] == [503]
+        small.sendall(WHOLE[-1:])
+        assert small.recv(1000).startswith(b"HTTP/1.1 200")
+        assert 220_000 < Connection.held_by_all < 240_000
+    wait_until(lambda: Connection.held_by_all == 0, "that all is forgotten")
 
 
 def test_the_page_and_the_documentation_work_with_a_key_under_their_policies(guarded, chromium):

@@ -56,6 +56,11 @@ def test_keys_come_from_the_environment_and_a_file_and_are_not_shown(tmp_path):
     (("--api-keys-file", "/dev/null"), {}, "", "has no key"),
     ((), {"API_KEYS": "short"}, "", "API key number 1 cannot be used: a key has 16 or more"),
     ((), {"API_KEYS": "with space inside of it"}, "", "without spaces"),
+    ((), {"API_KEYS": ""}, "", f"{PREFIX}API_KEYS: it is set but holds no key"),
+    ((), {"API_KEYS": " , "}, "", f"{PREFIX}API_KEYS: it is set but holds no key"),
+    ((), {}, "api_keys = []", "api_keys in .*: it is set but holds no key"),
+    (("--allowed-hosts", "example.org:80"), {}, "", "--allowed-hosts: .*with no port"),
+    (("--trusted-proxies", "*"), {}, "", "--trusted-proxies: .*an address or a network"),
 ])
 def test_what_cannot_be_used_is_refused_with_its_place(tmp_path, arguments, environment, file, message):
     environment = {PREFIX + name: value for name, value in environment.items()}
@@ -65,6 +70,18 @@ def test_what_cannot_be_used_is_refused_with_its_place(tmp_path, arguments, envi
     with pytest.raises(SettingsError, match=message) as refused:
         read(flags(*arguments), environment)
     assert "\n" not in str(refused.value) and "short" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("arguments", "hosts"), [
+    ((), {"localhost", "127.0.0.1", "::1"}),
+    (("--host", "::1"), {"localhost", "127.0.0.1", "::1"}),
+    (("--host", "127.0.0.2"), {"localhost", "127.0.0.1", "::1", "127.0.0.2"}),
+    (("--host", "0.0.0.0"), set()),
+    (("--host", "0.0.0.0", "--allowed-hosts", "Words.example.org, [::1]"), {"words.example.org", "::1"}),
+    (("--allowed-hosts", "*"), set()),
+], ids=str)
+def test_a_service_for_this_machine_has_its_names_alone(arguments, hosts):
+    assert read(flags(*arguments), {})[0].hosts == hosts
 
 
 def test_a_key_where_litserve_looks_for_one_is_no_false_safety():
@@ -86,6 +103,7 @@ def test_json_lines_of_a_service_set_up_by_file_and_environment(tmp_path, tiny_b
         assert client.post("/v1/next-words", json={"text": "a secret"}, headers={"x-api-key": KEY}).status_code == 200
         assert client.get("/v1/models/secret", headers={"x-api-key": KEY}).status_code == 404
         assert list((tmp_path / "temporary").iterdir()) == []  # nothing needs a disk that can be written to
+        assert KEY not in str(server.worker().environ())
     log = server.log.read_text()
     lines = [json.loads(line) for line in log.splitlines()]
     assert any(line["message"] == f"Serving tiny on {server.url}" for line in lines)

@@ -15,14 +15,13 @@ from multiprocessing import connection, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-import uvicorn
 from litserve import LitAPI, LitServer
 from litserve.utils import WorkerSetupStatus
 from starlette.types import ASGIApp
 
 from nextword.serve.engine.dispatcher import HANGING_WORKER, NEW_WORKER, STOP_SIGNALS, Dispatcher
 from nextword.serve.engine.faults import ServiceFailure
-from nextword.serve.engine.http_server import Connection, HTTPServer, raise_connection_limit
+from nextword.serve.engine.http_server import HTTPServer, raise_connection_limit
 from nextword.serve.engine.links import GENERATIONS
 from nextword.serve.engine.readiness import Readiness
 from nextword.serve.logs import logger
@@ -119,21 +118,11 @@ class Supervisor(LitServer):
         return worker
 
     def _start_http(self, listener: socket.socket) -> BaseProcess:
-        config = uvicorn.Config(
-            self.app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            ws="none",
-            http=Connection,
-            timeout_graceful_shutdown=round(self.timeout) + 1,
-        )
-
         def run() -> None:
             signal.set_wakeup_fd(-1)  # signals to this process are not for the main one
             self._http_link.close()
             raise_connection_limit()
-            HTTPServer(config, listener.dup()).run(sockets=[listener])
+            HTTPServer(self.app, listener.dup(), round(self.timeout) + 1).run(sockets=[listener])
 
         process = multiprocessing.get_context("fork").Process(target=run, name="http")
         process.start()

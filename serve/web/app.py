@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Lifespan
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from nextword.serve.engine.client_presence import ClientPresence
 from nextword.serve.engine.dispatcher import AnyDispatcher
@@ -30,7 +31,9 @@ from nextword.serve.text_window import window
 from nextword.serve.web import completions, errors, health
 from nextword.serve.web.middleware.api_keys import APIKeys
 from nextword.serve.web.middleware.body_limit import BodyLimit
-from nextword.serve.web.middleware.rate_limit import RateLimit
+from nextword.serve.web.middleware.hosts import Hosts
+from nextword.serve.web.middleware.rate_limit import RateLimit, count_as
+from nextword.serve.web.middleware.refusals import Refusals
 from nextword.serve.web.middleware.request_log import RequestLog
 from nextword.serve.web.middleware.security_headers import SecurityHeaders
 from nextword.serve.web.route_names import RouteNames
@@ -61,7 +64,10 @@ class _App(FastAPI):
             # An allowed origin may send any header: clients add their own, such as OpenAI's `x-stainless-os`.
             app = CORSMiddleware(app, settings.cors_origins, ["GET", "HEAD", "POST"], ["*"],
                                  expose_headers=EXPOSED_HEADERS)
-        return RequestMetrics(RequestLog(SecurityHeaders(app), settings.access_log))
+        if settings.hosts:
+            app = Hosts(app, settings.hosts)
+        app = RequestMetrics(RequestLog(SecurityHeaders(Refusals(app)), settings.access_log))
+        return ProxyHeadersMiddleware(app, [*settings.trusted_proxies]) if settings.trusted_proxies else app
 
 
 def build_app(dispatcher: AnyDispatcher, settings: Settings, lifespan: Lifespan[Any] | None = None) -> FastAPI:

@@ -37,11 +37,14 @@ STATUSES = {
     401: _Status("invalid_api_key", description="An API key is needed, or another one"),
     404: _Status("not_found"),
     405: _Status("method_not_allowed"),
+    408: _Status("too_slow"),
     413: _Status("too_large", description="The body is too large"),
     415: _Status("unsupported_media_type", description="The body is not declared as JSON, or compressed"),
+    421: _Status("unknown_host"),
     422: _Status("invalid_request", description="A field is wrong"),
     429: _Status("rate_limit_exceeded",
                  description="More requests than the rate allows; try again after `Retry-After` seconds"),
+    431: _Status("too_large"),
     500: _Status("internal_error", "server_error", "The service failed; this is a fault of its own"),
     503: _Status("unavailable", "service_unavailable",
                  "No worker is ready, or too many requests wait; try again after `Retry-After` seconds"),
@@ -66,13 +69,14 @@ class Fault(HTTPException):
         code: OpenAI's `code`, if it is not the type.
         param: OpenAI's `param`, the wrong field.
         sent: the value of the wrong field in a few words.
+        kind: the error's type, if it is not the status's.
     """
 
     def __init__(self, status: int, message: str, where: str | None = None, headers: Mapping[str, str] | None = None,
-                 *, code: str | None = None, param: str | None = None, sent: str = ""):
+                 *, code: str | None = None, param: str | None = None, sent: str = "", kind: str | None = None):
         super().__init__(status, message, headers)
         self.message, self.where, self.param, self._sent = message, where, param, sent
-        self.type = STATUSES[status].type if status in STATUSES else "error"
+        self.type = kind or (STATUSES[status].type if status in STATUSES else "error")
         self.code = code or self.type
 
     def openai_error(self) -> OpenAIErrorResponse:

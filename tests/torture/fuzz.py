@@ -179,7 +179,7 @@ def _broken_http(draw: random.Random) -> bytes:
     lines = [f"{draw.choice(['POST', 'GET', 'PUT', 'HEAD', 'OPTIONS', 'DELETE', 'BREW', 'CONNECT', 'TRACE'])} "
              f"{draw.choice([path, draw.choice(PATHS)])} "
              f"HTTP/{draw.choice(['1.1', '1.1', '1.0', '0.9', '2.0', '9.9', 'x'])}",
-             "Host: a", "Content-Type: application/json"]  # fmt: skip
+             "Host: localhost", "Content-Type: application/json"]  # fmt: skip
     lines += draw.sample([
         f"Content-Length: {len(body)}", f"Content-Length: {len(body) + 9}", "Content-Length: -1", "Content-Length: +5",
         "Content-Length: 9" + "9" * 30, "Transfer-Encoding: chunked", "Transfer-Encoding: gzip, chunked",

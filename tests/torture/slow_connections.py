@@ -15,7 +15,7 @@ from tests.torture.promise import Promise, percentile
 from tests.torture.service import serving
 
 CLOSED = 15.0  # seconds until a request that is not whole is given up; the service's own limit is 10
-HEAD = b"POST /v1/next-words HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /v1/next-words HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 FIRST = b'{"text": ""}'
 KINDS: dict[str, tuple[bytes, bytes]] = {  # bytes sent at first, and bytes sent once a second then
     "nothing": (b"", b""),
@@ -106,7 +106,7 @@ def _endless_headers(service: Service) -> Promise:
 
 def _no_reader(service: Service, connections: int, files: int) -> Promise:
     """Ask for large answers, again and again, and read none of them."""
-    request = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
     held, start = [], time.monotonic()
     for _ in range(connections):
         connection = connect(service)
