@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import math
 from bisect import bisect_left
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Set
 from itertools import product, starmap
 from typing import NamedTuple
 
@@ -58,6 +58,14 @@ class Kinds(NamedTuple):
 
     def include(self, kind: str) -> bool:
         return kind == "word" or getattr(self, kind)
+
+
+class Keys(frozenset[str]):
+    """Words in the form in which they are compared (`words.key`), for several rankings."""
+
+    @classmethod
+    def of(cls, words: Iterable[str]) -> Keys:
+        return cls(map(key, words))
 
 
 class Ranking:
@@ -115,7 +123,7 @@ class Ranking:
         partial = straight(partial)
         capitals = partial if partial != partial.lower() else ""
         all_probabilities = distribution.probabilities.numpy()
-        unwanted = {key(word) for word in exclude}
+        unwanted: Set[str] = exclude if isinstance(exclude, Keys) else Keys.of(exclude)
         withheld = self._withheld(partial)
         counts = self._counts(partial, distribution.seen, kinds)
         probabilities = all_probabilities * counts
@@ -129,7 +137,7 @@ class Ranking:
             groups = self._with_capitals(groups, probabilities, capitals, numbers)
         groups[withheld[numbers]] = 0
         if len(partial) < PROMPTED:
-            unwanted |= self._blocked_words
+            unwanted = unwanted | self._blocked_words
         order = numpy.argsort(-groups, kind="stable")[:k]
         chosen = numbers[order[groups[order] > 0]].tolist()
         unknown = self._unknown(distribution.unknown, key(partial), kinds)

@@ -12,6 +12,13 @@ from typing import Any, ClassVar, TypeVar
 
 Answer = TypeVar("Answer", bound="_JSONAnswer")
 
+COST_CHARACTERS = 25  # characters that a worker reads in the time of one short question, about
+SCORED_CHARACTERS = 50  # the same in a text whose words are scored, which is read at once
+# Of the time of one short question, measured with the English model:
+RANKED = 0.005  # for each suggestion
+LENGTHENED = 0.1  # for each word beside the first one of a suggestion
+EXCLUDED = 0.0001  # for each excluded word, in each ranking
+
 
 class SharedText(str):
     """A text that several questions have in common.
@@ -40,6 +47,12 @@ class NextWordsQuestion:
     exclude: Sequence[str] = ()
     max_words: int = 1
 
+    @property
+    def cost(self) -> int:
+        """The work beside reading the texts, in short questions."""
+        words = self.k * (self.max_words - 1)
+        return int(1 + RANKED * self.k + LENGTHENED * words + EXCLUDED * len(self.exclude) * (1 + words))
+
 
 @dataclass(slots=True)
 class ScoreQuestion:
@@ -48,6 +61,11 @@ class ScoreQuestion:
     operation: ClassVar[str] = "score"
 
     text: str
+
+    @property
+    def cost(self) -> int:
+        """The work, in short questions."""
+        return 1 + len(self.text) // SCORED_CHARACTERS
 
 
 @dataclass(slots=True)
@@ -64,6 +82,7 @@ class WriteQuestion:
     """
 
     operation: ClassVar[str] = "write"
+    cost: ClassVar[int] = 1  # a few tokens at a time
 
     id: str
     prompt: str
@@ -84,6 +103,7 @@ class RateQuestion:
     """
 
     operation: ClassVar[str] = "rate"
+    cost: ClassVar[int] = 1  # a few tokens at a time
 
     prompt: str
     first: int

@@ -25,6 +25,8 @@ from nextword.serve.engine.links import Links
 from nextword.serve.questions import Counts, NextWordsQuestion
 from nextword.serve.schemas import CONTEXT_LIMIT, TEXT_LIMIT
 from nextword.serve.worker.lit_api import TRIM_SECONDS, NextWordsAPI, grouped
+from nextword.serve.worker.next_words import NextWords
+from nextword.serve.worker.state_cache import StateCache
 from tests.servers import PATIENCE, ROOT, started, wait_until
 
 PATH = "/v1/next-words"
@@ -102,6 +104,24 @@ def test_one_failing_question_does_not_fail_those_beside_it(tiny_bundle, caplog)
     assert isinstance(results[1], Exception)
     assert results[0] == results[2] == api.predict([good])[0]
     assert "secret" not in caplog.text
+
+
+def test_costly_questions_let_cheap_ones_pass(tiny_bundle):
+    api = NextWordsAPI(tiny_bundle)
+    api.setup("cpu")
+    costly = NextWordsQuestion("I went", k=100, max_words=10, exclude=[f"word {n}" for n in range(1000)])
+    cheap = NextWordsQuestion("")
+    assert costly.cost > 100 and cheap.cost == 1
+    assert list(api.groups([costly] * 6 + [cheap] * 2)) == [[6, 7], [0, 1]]
+    assert list(api.groups([NextWordsQuestion("I " * 5000), *[costly] * 4, cheap])) == [[5], [1, 2], [0]]
+
+
+def test_excluded_words_cost_a_ranking_little(tiny_model, monkeypatch):
+    compared = []
+    monkeypatch.setattr("nextword.lm.ranking.key", lambda word: compared.append(word) or word.lower())
+    question = NextWordsQuestion("I went", k=5, max_words=10, exclude=[f"Word{n}" for n in range(1000)])
+    NextWords(tiny_model, StateCache(tiny_model)).answer([question])
+    assert compared.count("Word1") == 1
 
 
 def test_groups_are_of_like_length_and_within_the_budget():
@@ -289,3 +309,16 @@ def test_slow_answers_one_at_a_time_do_not_keep_many_quick_ones_out(monkeypatch)
     assert admission.limit(2.0) == pytest.approx(16)
     answers(100, 0.1, waiting=1)
     assert admission.limit(2.0) == pytest.approx(16)
+
+
+def test_costly_questions_leave_room_for_short_ones(monkeypatch):
+    admission, clock = Admission(), [0.0]
+    monkeypatch.setattr("nextword.serve.engine.admission.time.monotonic", lambda: clock[0])
+    admission.queue_is(200)
+    clock[0] += 0.4
+    admission.answered(0.4, cost=200)
+    assert admission.limit(2.0) == pytest.approx(400)  # 2 ms for a short one
+    assert admission.admits(180, 0, 2.0) and admission.admits(180, 20, 2.0)
+    assert not admission.admits(180, 21, 2.0)
+    assert admission.admits(1, 399, 2.0) and not admission.admits(1, 400, 2.0)
+    assert admission.admits(1000, 0, 2.0)

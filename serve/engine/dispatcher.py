@@ -52,7 +52,7 @@ class AnyDispatcher(Protocol):
         """The processes of the workers that can answer."""
 
     def unavailable(self) -> str | None:
-        """Return why no question would be taken now, or None."""
+        """Return why no short question would be taken now, or None."""
 
     async def ask(self, question: Question) -> bytes:
         """Return the answer, or raise Unavailable, DeadlinePassed, WorkerFault or ClientGone (`engine.faults`)."""
@@ -74,6 +74,7 @@ class Dispatcher(AnyDispatcher):
     def __init__(self, model: str, readiness: Readiness, workers: int, deadline: float):
         self._readiness, self._deadline = readiness, deadline
         self._links, self._admission = Links(model, workers, metrics.record), Admission()
+        self._waiting_cost = 0  # of the questions without an answer
         self._connecting: set[asyncio.Task[None]] = set()
         self.supervisor: socket.socket  # set by the supervisor before it forks the HTTP process
 
@@ -124,20 +125,21 @@ class Dispatcher(AnyDispatcher):
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
 
-    def unavailable(self) -> str | None:
+    def unavailable(self, cost: int = 1) -> str | None:
         if not self.ready_workers:
             return "the model is being loaded"
-        full = self.waiting >= min(QUEUE_LIMIT, self._admission.limit(self._deadline))
-        return "too many requests are waiting" if full else None
+        if self.waiting < QUEUE_LIMIT and self._admission.admits(cost, self._waiting_cost, self._deadline):
+            return None
+        return "too many requests are waiting"
 
     async def ask(self, question: Question) -> bytes:
-        if reason := self.unavailable():
+        if reason := self.unavailable(question.cost):
             raise Unavailable(reason)
         if (left := self._deadline - seconds_waited()) <= 0:
             raise DeadlinePassed
         number, answer = self._links.ask(question)
         start = time.monotonic()
-        self._admission.queue_is(self.waiting)
+        self._wait_for(question.cost)
         loop = asyncio.get_running_loop()
         watch: list[asyncio.Task[None]] = []
         timer = loop.call_later(
@@ -145,14 +147,18 @@ class Dispatcher(AnyDispatcher):
         )
         try:
             result = await answer
-            self._admission.answered(time.monotonic() - start)
+            self._admission.answered(time.monotonic() - start, question.cost)
             return result
         finally:
             timer.cancel()
             for task in watch:
                 task.cancel()
             self._links.close(number)
-            self._admission.queue_is(self.waiting)
+            self._wait_for(-question.cost)
+
+    def _wait_for(self, cost: int) -> None:
+        self._waiting_cost += cost
+        self._admission.queue_is(self._waiting_cost)
 
     async def _watch(self, answer: asyncio.Future[bytes], seconds: float) -> None:
         """Give the answer up when the client has left, or after `seconds`."""

@@ -117,9 +117,11 @@ def _add_questions(app: FastAPI, dispatcher: AnyDispatcher) -> None:
         options = request.model_dump(exclude={"text", "history"})
         if isinstance(request.text, str):
             question = NextWordsQuestion(window(request.text, TEXT_BLOCK), history, **options)
+            count_as(question.cost)
             return _json(await dispatcher.ask(question))
         with dispatcher.shared(history) as shared:
             questions = [NextWordsQuestion(window(text, TEXT_BLOCK), shared, **options) for text in request.text]
+            count_as(sum(question.cost for question in questions))
             return _json(b'{"results":[' + b",".join(await _ask_each(dispatcher, questions)) + b"]}")
 
     @app.post(
@@ -132,12 +134,14 @@ def _add_questions(app: FastAPI, dispatcher: AnyDispatcher) -> None:
     )
     async def score(request: ScoreRequest) -> Response:
         """Gives the probability of each word, for choosing among candidates of speech or handwriting recognition."""
-        return _json(await dispatcher.ask(ScoreQuestion(request.text)))
+        question = ScoreQuestion(request.text)
+        count_as(question.cost)
+        return _json(await dispatcher.ask(question))
 
 
 async def _ask_each(dispatcher: AnyDispatcher, questions: list[NextWordsQuestion]) -> list[bytes]:
-    """Ask the questions, TOGETHER at a time. If one fails, the others are given up."""
-    slots = asyncio.Semaphore(TOGETHER)
+    """Ask the questions, TOGETHER at a time or fewer costly ones. If one fails, the others are given up."""
+    slots = asyncio.Semaphore(max(1, TOGETHER // questions[0].cost))
 
     async def ask(question: NextWordsQuestion) -> bytes:
         async with slots:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 import uuid
@@ -15,10 +16,14 @@ from nextword.serve.engine.client_presence import restart_clock
 from nextword.serve.engine.dispatcher import AnyDispatcher
 from nextword.serve.engine.faults import NoAnswer
 from nextword.serve.openai_schemas import Choice, Completion, CompletionRequest, ServedModel, ServedModels, Usage
+from nextword.serve.questions import ScoreQuestion
+from nextword.serve.schemas import SCORE_LIMIT
 from nextword.serve.web.completion_text import Ask, CompletionText
 from nextword.serve.web.errors import Fault, as_fault, responses
+from nextword.serve.web.middleware.rate_limit import count_as
 
-WORK_LIMIT = 256_000  # tokens that all texts of a request may have
+WORK_LIMIT = 64_000  # tokens that all texts of a request may have
+COUNTED_TOKENS = 16  # to be written, for which a request counts as one in the limit of the rate
 TOGETHER = 8  # texts of one request that are written at the same time, so that a request cannot fill the queue
 
 
@@ -68,6 +73,7 @@ def _add_completions(router: APIRouter, dispatcher: AnyDispatcher) -> None:
         if (tokens := len(question.prompts) * (question.n or 1) * (question.max_tokens or 0)) > WORK_LIMIT:
             raise Fault(422, f"prompts × n × max_tokens is {tokens:,}; a request may ask for {WORK_LIMIT:,} tokens",
                         "max_tokens")
+        count_as(_cost(question))
         texts = _Texts(dispatcher.ask, question, dispatcher.model)
         if question.stream:
             events = _events(request, texts, await texts.grow())  # an error in the first still has a status of its own
@@ -81,6 +87,13 @@ def _add_completions(router: APIRouter, dispatcher: AnyDispatcher) -> None:
             if await request.is_disconnected():
                 return Response(status_code=499)  # nobody reads it
         return Response(texts.completion().model_dump_json(), media_type="application/json")
+
+
+def _cost(request: CompletionRequest) -> int:
+    """Return as how many requests a completion counts: by the tokens to be written, and those to be rated."""
+    pieces = math.ceil((request.max_tokens or 0) / COUNTED_TOKENS)
+    rated = [ScoreQuestion(prompt[:SCORE_LIMIT]).cost for prompt in request.prompts]
+    return len(rated) * (request.n or 1) * pieces + (sum(rated) if request.echo and request.logprobs is not None else 0)
 
 
 def _add_models(router: APIRouter, dispatcher: AnyDispatcher) -> None:

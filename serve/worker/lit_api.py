@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("litserve.serve")
 
 BATCH_LIMIT = 32  # questions
-GROUP_CHARACTERS = 10_000  # of a group's questions, padded to the longest: about 0.2 s, for which all others wait
+GROUP_CHARACTERS = 10_000  # cost of a group, each question like the costliest: about 0.2 s, for which others wait
+SIMILAR = 1_000  # difference of costs within a group
 TRIM_ANSWERS = 500  # freed memory is given back after so many answers,
 TRIM_SECONDS = 5  # or after so many seconds without a question
 
@@ -36,7 +37,7 @@ class Operation(NamedTuple):
     """How questions of one type are answered.
 
     answer: takes questions of similar cost, and returns the JSON of each answer, in their order.
-    cost: the number of characters that have to be read for an answer.
+    cost: the number of characters that can be read in the time of an answer.
     """
 
     answer: Callable[[list[Any]], list[bytes]]
@@ -105,12 +106,25 @@ class NextWordsAPI(LitAPI):
         malloc.give_back()
 
     def groups(self, questions: Sequence[Question]) -> Iterator[list[int]]:
-        """Yield the places of questions to be answered together: of one type and similar cost, cheap ones first."""
+        """Yield the places of questions to be answered together, which are of one type and similar cost.
+
+        Cheap groups come first, as far as GROUP_CHARACTERS reach, and then the group of the first question. The others
+        are left for the next call, so that new questions need not wait for all costly ones.
+        """
+        if len(questions) == 1:
+            yield [0]
+            return
+        groups: list[tuple[int, list[int]]] = []
         for kind, operation in self._operations.items():
             places = [place for place, question in enumerate(questions) if type(question) is kind]
-            costs = [operation.cost(questions[place]) for place in places] if len(places) > 1 else [0] * len(places)
-            for group in grouped(costs):
-                yield [places[number] for number in group]
+            costs = [operation.cost(questions[place]) for place in places]
+            groups += [(max(costs[number] for number in group) * len(group), [places[number] for number in group])
+                       for group in grouped(costs)]
+        spent = 0
+        for cost, group in sorted(groups):
+            spent += cost
+            if spent <= GROUP_CHARACTERS or 0 in group:
+                yield group
 
     def predict(self, questions: Sequence[Question]) -> list[bytes | Exception]:
         """Answer questions of one type. If the model fails at one, the exception is its answer."""
@@ -163,10 +177,13 @@ def _operations(model: Model, states: StateCache) -> dict[type, Operation]:
 
 
 def grouped(lengths: Sequence[int], budget: int = GROUP_CHARACTERS) -> Iterator[list[int]]:
-    """Yield the places of similar lengths, shortest first. A group, padded to its longest member, keeps to `budget`."""
+    """Yield the places of similar lengths, shortest first. A group, padded to its longest member, keeps to `budget`.
+
+    The longest member has at most SIMILAR characters more than the shortest.
+    """
     group: list[int] = []
     for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if group and lengths[place] * (len(group) + 1) > budget:
+        if group and (lengths[place] * (len(group) + 1) > budget or lengths[place] - lengths[group[0]] > SIMILAR):
             yield group
             group = []
         group.append(place)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from nextword.lm.context import Context, Distribution
 from nextword.lm.model import Model
 from nextword.lm.phrases import lengthened
-from nextword.serve.questions import NextWordsQuestion
+from nextword.lm.ranking import Keys
+from nextword.serve.questions import COST_CHARACTERS, NextWordsQuestion
 from nextword.serve.schemas import UNKNOWN_LIMIT
 from nextword.serve.worker.state_cache import StateCache
 
@@ -21,8 +22,9 @@ class NextWords:
         self._model, self._states = model, states
 
     def cost(self, question: NextWordsQuestion) -> int:
-        """Return the number of characters that have to be read."""
-        return self._states.unread(question.text) + self._states.unread(question.history)
+        """Return the characters that have to be read, and those that could be read in the time of the other work."""
+        unread = self._states.unread(question.text) + self._states.unread(question.history)
+        return unread + COST_CHARACTERS * question.cost
 
     def answer(self, questions: Sequence[NextWordsQuestion]) -> list[bytes]:
         texts = [text for question in questions for text in (question.text, question.history)]
@@ -37,11 +39,12 @@ class NextWords:
     def _answer(
         self, question: NextWordsQuestion, context: Context, history: Context, distribution: Distribution
     ) -> bytes:
-        options = {name: getattr(question, name) for name in ("k", "partial", "punctuation", "emoji", "exclude")}
-        words = self._model.rank(distribution, **options)
+        options = {name: getattr(question, name) for name in ("k", "partial", "punctuation", "emoji")}
+        exclude = Keys.of(question.exclude)
+        words = self._model.rank(distribution, **options, exclude=exclude)
         if question.max_words > 1:
             words = lengthened(self._model, words, context, history, max_words=question.max_words,
-                               exclude=question.exclude)
+                               exclude=exclude)
         return json.dumps({  # faster than by pydantic, which makes an object of each word first
             "model": self._model.name,
             "words": [word._asdict() for word in words],

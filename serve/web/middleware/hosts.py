@@ -20,7 +20,8 @@ class Hosts:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             return await self.app(scope, receive, send)
-        if host_name(Headers(scope=scope).get("host", "")) in self._names:
+        host = Headers(scope=scope).get("host")
+        if host is None or host_name(host) in self._names:  # every browser names a host
             return await self.app(scope, receive, send)
         message = "the service is not asked under this host name; --allowed-hosts names those that may be used"
         await Fault(421, message, "host").response(scope["path"])(scope, receive, send)
