@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from nextword.serve.schemas import CONTEXT_LIMIT, TEXT_BLOCK, TEXT_LIMIT, Integer
+from nextword.serve.schemas import CONTEXT_LIMIT, TEXT_BLOCK, TEXT_LIMIT, Integer, Request
 
 TOKEN_LIMIT = 1_000  # to write
 PROMPT_LIMIT = 64
@@ -21,24 +21,22 @@ STOP_LENGTH = 100  # characters
 Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
 Stop = Annotated[str, Field(min_length=1, max_length=STOP_LENGTH)]
 WHOLE = Integer.__metadata__[0]  # type: ignore[attr-defined]  # behind the bounds, or pydantic leaves them out of the JSON Schema
+# One entry is enough to be refused; an error for each of very many would take a second.
+ONE_ENTRY = BeforeValidator(lambda value: dict([*value.items()][:1]) if isinstance(value, dict) else value)
 Zero = Annotated[float, Field(ge=0, le=0)]
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Request):
     """What a stream tells besides the text."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
 
     include_usage: bool | None = Field(False, description="Whether a last event without choices tells the usage.")
     include_obfuscation: Literal[False] | None = Field(None, description="Not supported.")
 
 
-class CompletionRequest(BaseModel):
+class CompletionRequest(Request):
     """A text to be written on."""
 
     model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
         json_schema_extra={"examples": [{"prompt": "I went to the", "max_tokens": 20, "temperature": 0.7}]},
     )
 
@@ -80,7 +78,8 @@ class CompletionRequest(BaseModel):
         None, description="Not supported, but for the value of `n`, which changes nothing."
     )
     frequency_penalty: Zero | None = Field(None, description="Not supported.")
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = Field(None, description="Not supported.")
+    logit_bias: Annotated[dict[str, float], Field(max_length=0), ONE_ENTRY] | None = Field(
+        None, description="Not supported.")
     presence_penalty: Zero | None = Field(None, description="Not supported.")
     suffix: Literal[""] | None = Field(None, description="Not supported.")
 

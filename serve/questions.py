@@ -108,6 +108,7 @@ class RateQuestion:
     prompt: str
     first: int
     top: int  # alternatives to tell for each token
+    id: str = ""  # names the text in progress
 
 
 Question = NextWordsQuestion | ScoreQuestion | WriteQuestion | RateQuestion

@@ -8,6 +8,7 @@ import gzip
 import json
 import math
 import re
+import tracemalloc
 from collections.abc import Callable
 from importlib.metadata import version
 
@@ -541,6 +542,22 @@ def test_a_request_for_much_counts_as_several():
     assert left(COMPLETIONS, prompt="I") == 19
     assert left(COMPLETIONS, prompt=["I", "You"], n=2, max_tokens=32) == 12
     assert left(COMPLETIONS, prompt="I", max_tokens=1000) == 0
+
+
+@pytest.mark.parametrize(("path", "fields"), [
+    (WORDS, {"text": "I"}), (SCORE, {"text": "I"}), (COMPLETIONS, {"prompt": "I"}), (COMPLETIONS, {"stream_options": {}}),
+    (COMPLETIONS, {"logit_bias": {}}),
+], ids=str)
+def test_very_many_unknown_fields_are_refused_at_the_price_of_one(http, path, fields):
+    many = {f"field {number}": "x" for number in range(100_000)}
+    place = next((value for value in fields.values() if isinstance(value, dict)), fields)
+    place.update(many)
+    tracemalloc.start()
+    refused = http.post(path, json=fields)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert refused.status_code in (400, 422) and len(refused.text) < 300
+    assert most < 50_000_000
 
 
 @pytest.mark.parametrize(("addresses", "together"), [

@@ -22,8 +22,9 @@ from nextword.serve import logs
 from nextword.serve.engine.admission import Admission
 from nextword.serve.engine.frames import Frame, FrameReader, Kind, frame, pack, unpack
 from nextword.serve.engine.links import Links
-from nextword.serve.questions import Counts, NextWordsQuestion
+from nextword.serve.questions import Counts, NextWordsQuestion, RateQuestion
 from nextword.serve.schemas import CONTEXT_LIMIT, TEXT_LIMIT
+from nextword.serve.worker.completions import Completions
 from nextword.serve.worker.lit_api import TRIM_SECONDS, NextWordsAPI, grouped
 from nextword.serve.worker.next_words import NextWords
 from nextword.serve.worker.state_cache import StateCache
@@ -122,6 +123,18 @@ def test_excluded_words_cost_a_ranking_little(tiny_model, monkeypatch):
     question = NextWordsQuestion("I went", k=5, max_words=10, exclude=[f"Word{n}" for n in range(1000)])
     NextWords(tiny_model, StateCache(tiny_model)).answer([question])
     assert compared.count("Word1") == 1
+
+
+def test_without_a_cache_no_prompt_is_kept_for_another_request(tiny_model, monkeypatch):
+    read = []
+    before_each = tiny_model.before_each
+    monkeypatch.setattr(tiny_model, "before_each", lambda *given: read.append(1) or before_each(*given))
+    for cache_bytes, times in ((1_000_000, 1), (0, 2)):
+        read.clear()
+        completions = Completions(tiny_model, StateCache(tiny_model, cache_bytes))
+        answers = [completions.rate(RateQuestion("I went to", first, 1, owner))
+                   for first, owner in ((0, "a"), (1, "a"), (0, "b"))]
+        assert len(read) == times and answers[0] == answers[2]
 
 
 def test_groups_are_of_like_length_and_within_the_budget():

@@ -83,7 +83,7 @@ class CompletionText:
     async def _rate(self) -> None:
         self._text = ""
         while True:
-            question = RateQuestion(self._prompt, len(self._tokens), self._request.logprobs or 0)
+            question = RateQuestion(self._prompt, len(self._tokens), self._request.logprobs or 0, self._id)
             answer = RatedTokens.from_json(await self._ask(question))
             if answer.prompt_tokens > CONTEXT_LIMIT:
                 limit = f"with echo and logprobs it may have {CONTEXT_LIMIT:,}"

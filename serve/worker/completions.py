@@ -151,7 +151,9 @@ class Completions:
             size -= self._texts.popitem(last=False)[1].context.bytes
 
     def rate(self, question: RateQuestion) -> RatedTokens:
-        texts, spellings, ids, contexts = self._contexts(question.prompt)
+        # Without a state cache, nothing is kept that another request for the same prompt could find.
+        owner = "" if self._states.remembers else question.id
+        texts, spellings, ids, contexts = self._contexts(question.prompt, owner)
         answer = RatedTokens(len(texts), [], [], [])
         part = slice(question.first, question.first + RATE_LIMIT)
         if not contexts[part]:
@@ -168,7 +170,7 @@ class Completions:
             answer.top.append({**top, text: logprob})
         return answer
 
-    def _read_prompt(self, prompt: str) -> tuple[list[str], list[str], list[int], list[Context]]:
+    def _read_prompt(self, prompt: str, owner: str) -> tuple[list[str], list[str], list[int], list[Context]]:
         """Return a prompt's tokens as they stand there, as they are spelled and as ids, and the context before each."""
         ids, unknown = self._model.vocabulary.encode_with_unknown(prompt)
         ends = self._model.vocabulary.ends(prompt)

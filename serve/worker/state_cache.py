@@ -57,6 +57,11 @@ class StateCache:
         self._entry_bytes = start.state.nbytes + start.output.nbytes + start.key.nbytes + ENTRY_BYTES
         self.bytes = self._hits = self._misses = 0
 
+    @property
+    def remembers(self) -> bool:
+        """Whether any text is kept after it was read."""
+        return self._limit > 0
+
     def __len__(self) -> int:
         return len(self._entries)
 
