@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import threading
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 from nextword.lm.bundle import MODEL, TOKENIZER, open_bundle, write_bundle
+from nextword.serve.engine.supervisor import Supervisor
 from tests.servers import PATIENCE, Server, serving, wait_until
 from tests.test_metrics import Metrics
 
@@ -54,8 +56,11 @@ def said(server: Server, what: str) -> int:
     (lambda bundle: (bundle / MODEL).write_bytes((bundle / MODEL).read_bytes()[:-1]),
      "model.pt does not have the sha256"),
     (lambda bundle: (bundle / "bundle.json").unlink(), "it has no bundle.json"),
+    (lambda bundle: (bundle / "bundle.json").write_text("[" * 200_000), "bundle.json"),
+    (lambda bundle: (bundle / MODEL).unlink() or os.mkfifo(bundle / MODEL), "model.pt"),
+    (lambda bundle: (bundle / "bundle.json").unlink() or (bundle / "bundle.json").symlink_to("/dev/zero"), "bundle.json"),
     (lambda bundle: write_bundle(bundle, b"no program", "{}", {"name": "empty"}), "a worker ended before it was ready"),
-], ids=["damaged", "missing", "unloadable"])
+], ids=["damaged", "missing", "nested", "a pipe", "a device", "unloadable"])
 def test_a_bundle_that_is_no_good_is_refused(running, tiny_bundle, damage, reason):
     server, client, bundle = running
     put(tiny_bundle, bundle, "good")
@@ -66,6 +71,19 @@ def test_a_bundle_that_is_no_good_is_refused(running, tiny_bundle, damage, reaso
     assert f"reload refused, {model} goes on: " in server.log.read_text() and said(server, reason)
     assert client.post(WORDS, json={"text": "I went"}).json()["model"] == model
     assert workers(server) == old
+
+
+def test_no_exception_at_a_reload_ends_the_service(caplog):
+    class API:
+        model = "old"
+
+        def reloaded(self):
+            raise MemoryError("of all kinds")
+
+    supervisor = Supervisor.__new__(Supervisor)
+    supervisor._api, supervisor._next_workers = API(), []
+    supervisor._reload()
+    assert "reload refused, old goes on: MemoryError: of all kinds" in caplog.text
 
 
 def test_a_killed_worker_is_replaced_by_the_old_model_though_the_folder_is_damaged(running, tiny_bundle):

@@ -443,3 +443,7 @@ def test_precision_is_found_out(monkeypatch):
         times = {torch.bfloat16: seconds, torch.float32: 1.0}
         monkeypatch.setattr(precision, "_seconds", times.__getitem__)
         assert choose("auto", cpu) == (faster if has_it else torch.float32)
+
+
+def test_a_run_is_not_for_other_users(tiny_run):
+    assert tiny_run.stat().st_mode & 0o077 == 0

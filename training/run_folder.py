@@ -44,7 +44,7 @@ class RunFolder:
 
         Settings that are marked as free in Recipe may change when a run goes on. Raises RunError where others differ.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(0o700, parents=True, exist_ok=True)  # words and weights tell of the text
         noted = self._noted()
         earlier = {**Recipe().to_dict(), **noted} if noted else {}  # a setting newer than the run has its default
         changed = [f"{name} {earlier[name]!r} is now {value!r}" if name != "text" else "the corpus's text has changed"

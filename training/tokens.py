@@ -20,6 +20,7 @@ from nextword.training.corpora import Corpus
 from nextword.training.files import replacing, write_atomically
 
 COUNTED = 2**30  # characters of a text, from its beginning, that the vocabulary is made from
+PRIVATE = 0o700  # mode of a folder that holds text: what somebody has written is not for other users
 CHARACTERS = 2**20  # of documents that are encoded at once
 SCANNED = 2**22  # tokens that are counted at once
 
@@ -36,7 +37,7 @@ def build_vocabulary(corpus: Corpus, size: int, minimum_count: int, pretokenized
     if not path.exists():
         texts = (line for document in _beginning(corpus.documents("train")) for line in document.split("\n"))
         vocabulary = Vocabulary.build(texts, size, minimum_count, pretokenized)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(PRIVATE, parents=True, exist_ok=True)
         write_atomically(path, vocabulary.to_json().encode())
     return Vocabulary.from_file(path)
 
@@ -46,7 +47,7 @@ def encode_split(corpus: Corpus, split: str, vocabulary: Vocabulary) -> np.ndarr
     kind = np.uint16 if len(vocabulary) <= 2**16 else np.uint32
     path = cache_folder() / f"tokens-{_digest([corpus.fingerprint(split), vocabulary.to_json()])}.{kind.__name__}"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(PRIVATE, parents=True, exist_ok=True)
         with replacing(path) as file:
             file.write(np.array([EOS_ID], kind).tobytes())
             for batch in _batches(corpus.documents(split)):

@@ -36,7 +36,7 @@ class ReloadableAPI(Protocol):
     model: str  # the name that its answers give
 
     def reloaded(self) -> LitAPI:
-        """Return the same with the model as it is on disk now. Raises ValueError."""
+        """Return the same with the model as it is on disk now. Raises ValueError where it cannot be used."""
 
 
 class _SetupStatus:
@@ -192,12 +192,14 @@ class Supervisor(LitServer):
             return logger.warning("the model is being reloaded already")
         try:
             self._next_api = self._api.reloaded()
+            logger.info("loading %s", self._next_api.model)
+            with _signals_blocked():
+                for worker_id in self._readiness.next:
+                    self._next_workers.append(self.launch_single_inference_worker(self._next_api, worker_id))
         except ValueError as error:
-            return self._refuse_reload(error)
-        logger.info("loading %s", self._next_api.model)
-        with _signals_blocked():
-            for worker_id in self._readiness.next:
-                self._next_workers.append(self.launch_single_inference_worker(self._next_api, worker_id))
+            self._refuse_reload(error)
+        except Exception as error:  # nothing that is on disk may end what runs
+            self._refuse_reload(f"{type(error).__name__}: {error}")
 
     def _switch_to_next_workers(self) -> None:
         """Make the new workers the serving ones. The HTTP process asks them from now on, and ends the old ones."""

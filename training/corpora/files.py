@@ -105,7 +105,7 @@ def regular(path: Path) -> Path:
 def _kept(path: Path, _device: int, _number: int) -> Path:
     """A pipe gives its content once, so a process keeps where it wrote it."""
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "piped"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(0o700, parents=True, exist_ok=True)
     digest = hashlib.sha256()
     try:
         with path.open("rb") as source, tempfile.NamedTemporaryFile(dir=folder, delete=False) as target:
