@@ -2,12 +2,17 @@
 from __future__ import annotations
 
 import re
+import shutil
+import ssl
+import subprocess
 from collections import Counter
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.benchmarks.serving import replicas
+from tests.harness.client import free_port
 from tests.harness.nginx import CONFIGURATION, find_nginx, nginx
 from tests.servers import PATIENCE, ROOT
 
@@ -47,6 +52,51 @@ def test_nginx_keeps_to_a_replica_and_goes_past_those_that_end(tmp_path, tiny_bu
             refused = client.post("/v1/next-words", json={"text": ""})
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
             assert refused.json()["error"]["type"] == "unavailable"
+
+
+@pytest.mark.skipif(not (find_nginx() and shutil.which("openssl")), reason="nginx or openssl is not installed")
+def test_nginx_has_tls_and_limits_what_an_address_asks(tmp_path):
+    (tmp_path / "tls").mkdir()
+    port, certificate, key = free_port(), tmp_path / "tls.crt", tmp_path / "tls.key"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                    "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    tls = (DEPLOY / "tls.conf").read_text().replace("/run/secrets", str(tmp_path))
+    (tmp_path / "tls" / "tls.conf").write_text(tls.replace("listen 8443", f"listen 127.0.0.1:{port}"))
+    with nginx(tmp_path, [free_port()] * replicas.REPLICAS, limited=True) as url:
+        context = ssl.create_default_context(cafile=certificate)
+        with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=context, timeout=PATIENCE) as client:
+            assert client.get("/v1/models").status_code == 503  # there is no replica
+            assert client.get("/metrics").status_code == 404
+            assert "max-age" in client.get("/metrics").headers["strict-transport-security"]
+        with httpx.Client(base_url=url, timeout=PATIENCE) as client:
+            refused = next(answer for answer in (client.get("/v1/models") for _ in range(2000))
+                           if answer.status_code == 429)
+        assert (refused.headers["retry-after"], refused.json()["error"]["type"]) == ("1", "rate_limit_exceeded")
+
+
+def test_containers_are_safe_as_they_come():
+    yaml = pytest.importorskip("yaml")
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    for name, container in compose["services"].items():
+        assert all(port.startswith("127.0.0.1:") for port in container.get("ports", ()))
+        if name != "nginx":
+            assert container["environment"]["NEXTWORD_SERVE_API_KEYS_FILE"] == "/run/secrets/keys"
+            assert container["secrets"] == ["keys"] and not container.get("ports")
+    manifests = {file.stem: yaml.safe_load(file.read_text()) for file in (DEPLOY / "kubernetes").glob("*.yaml")}
+    pod = manifests["deployment"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    (variable,) = container["env"]
+    assert variable["name"] == "NEXTWORD_SERVE_API_KEYS_FILE"
+    mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+    secret = volumes[mounted[str(Path(variable["value"]).parent)]]["secret"]
+    assert secret["secretName"] == "nextword-keys" and "optional" not in secret
+    policy, ingress = manifests["network-policy"]["spec"], manifests["ingress"]["spec"]
+    assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert policy["egress"] == [] and all(rule["from"] for rule in policy["ingress"])
+    assert ingress["tls"][0]["hosts"] == [rule["host"] for rule in ingress["rules"]]
+    assert {path["path"] for path in ingress["rules"][0]["http"]["paths"]} == {"/v1", "/health"}
 
 
 def counts(several: list[replicas.Replica]) -> Counter:

@@ -58,7 +58,7 @@ def said(server: Server, what: str) -> int:
     (lambda bundle: (bundle / "bundle.json").unlink(), "it has no bundle.json"),
     (lambda bundle: (bundle / "bundle.json").write_text("[" * 200_000), "bundle.json"),
     (lambda bundle: (bundle / MODEL).unlink() or os.mkfifo(bundle / MODEL), "model.pt"),
-    (lambda bundle: (bundle / "bundle.json").unlink() or (bundle / "bundle.json").symlink_to("/dev/zero"), "bundle.json"),
+    (lambda bundle: (bundle / TOKENIZER).unlink() or (bundle / TOKENIZER).symlink_to("/dev/zero"), TOKENIZER),
     (lambda bundle: write_bundle(bundle, b"no program", "{}", {"name": "empty"}), "a worker ended before it was ready"),
 ], ids=["damaged", "missing", "nested", "a pipe", "a device", "unloadable"])
 def test_a_bundle_that_is_no_good_is_refused(running, tiny_bundle, damage, reason):

@@ -545,8 +545,8 @@ def test_a_request_for_much_counts_as_several():
 
 
 @pytest.mark.parametrize(("path", "fields"), [
-    (WORDS, {"text": "I"}), (SCORE, {"text": "I"}), (COMPLETIONS, {"prompt": "I"}), (COMPLETIONS, {"stream_options": {}}),
-    (COMPLETIONS, {"logit_bias": {}}),
+    (WORDS, {"text": "I"}), (SCORE, {"text": "I"}), (COMPLETIONS, {"prompt": "I"}),
+    (COMPLETIONS, {"stream_options": {}}), (COMPLETIONS, {"logit_bias": {}}),
 ], ids=str)
 def test_very_many_unknown_fields_are_refused_at_the_price_of_one(http, path, fields):
     many = {f"field {number}": "x" for number in range(100_000)}

@@ -16,8 +16,8 @@ class DrainingLoop(LitLoop):
     LitServe's batching uses a core while idle or makes a lone request wait for company, and its queues cost more time
     than a model's answer. The API has, beside LitServe's hooks:
 
-    groups   splits questions into groups to be answered together, in the order in which they should be answered. What it
-             leaves out waits for the next call, together with new questions; the first question is never left out
+    groups   splits questions into groups to be answered together, in the order in which they should be answered.
+             What it leaves out waits for the next call, with new questions; the first question is never left out
     predict  answers a group: for each question bytes or an exception, so that a bad question fails alone
     counts   returns what the last `predict` counted
     idle     is called about once a second while there is no question

@@ -25,17 +25,19 @@ def find_nginx() -> str | None:
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, ports: Sequence[int], sticky: bool = True) -> Iterator[str]:
+def nginx(folder: Path, ports: Sequence[int], sticky: bool = True, limited: bool = False) -> Iterator[str]:
     """Start nginx in front of the services at `ports`, and yield its URL.
 
     sticky: a session's questions go to one service, as nginx.conf has it; otherwise to each in turn.
+    limited: one address may ask as often as nginx.conf has it; otherwise without limit.
     """
     port = free_port()
     own = folder / f"nginx-{port}"
     own.mkdir()
     for place in (folder, own):
         place.chmod(0o755)  # where root starts nginx, its workers are another user
-    command = [str(find_nginx()), "-e", "stderr", "-p", str(own), "-c", str(_configuration(own, port, ports, sticky))]
+    configuration = _configuration(own, port, ports, sticky, limited)
+    command = [str(find_nginx()), "-e", "stderr", "-p", str(own), "-c", str(configuration)]
     with (own / "log").open("w") as log:
         process = subprocess.Popen([*command, "-g", "daemon off;"], stderr=log)
     try:
@@ -48,11 +50,14 @@ def nginx(folder: Path, ports: Sequence[int], sticky: bool = True) -> Iterator[s
         process.wait()
 
 
-def _configuration(folder: Path, port: int, ports: Sequence[int], sticky: bool) -> Path:
+def _configuration(folder: Path, port: int, ports: Sequence[int], sticky: bool, limited: bool) -> Path:
     text = CONFIGURATION.read_text()
     for number, replica in enumerate(ports, 1):
         text = text.replace(f"nextword-{number}:8000", f"127.0.0.1:{replica}")
     text = text.replace("listen 8080", f"listen 127.0.0.1:{port}").replace("/tmp/nginx", f"{folder}/nginx")
+    text = text.replace("/etc/nginx/tls", str(folder.parent / "tls"))
+    if not limited:
+        text = re.sub(r"^ *limit_(req|conn) .*\n", "", text, flags=re.MULTILINE)
     if not sticky:
         text = re.sub(r"^ *hash .*\n", "", text, flags=re.MULTILINE)
     (folder / "nginx.conf").write_text(text)

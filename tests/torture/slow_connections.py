@@ -22,6 +22,7 @@ KINDS: dict[str, tuple[bytes, bytes]] = {  # bytes sent at first, and bytes sent
     "headers byte by byte": (HEAD, b"X"),
     "a body byte by byte": (HEAD + b"Content-Length: 1000000\r\n\r\n", b" "),
     "a body in chunks of a byte": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    "trailers byte by byte": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X"),
     "a second request's headers byte by byte": (
         HEAD + b"Content-Length: %d\r\n\r\n" % len(FIRST) + FIRST + b"POST / HTTP/1.1\r\n",
         b"X",
