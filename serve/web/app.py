@@ -4,7 +4,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse
@@ -67,7 +67,9 @@ class _App(FastAPI):
         if settings.hosts:
             app = Hosts(app, settings.hosts)
         app = RequestMetrics(RequestLog(SecurityHeaders(Refusals(app)), settings.access_log))
-        return ProxyHeadersMiddleware(app, [*settings.trusted_proxies]) if settings.trusted_proxies else app
+        if settings.trusted_proxies:
+            return cast(ASGIApp, ProxyHeadersMiddleware(cast(Any, app), [*settings.trusted_proxies]))
+        return app
 
 
 def build_app(dispatcher: AnyDispatcher, settings: Settings, lifespan: Lifespan[Any] | None = None) -> FastAPI:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tests.torture import (
+    costly,
     damage,
     deadlines,
     disks,
@@ -45,6 +46,7 @@ PARTS = {
     "hang-worker": Part(hanging.hang_worker, {"crowds": (4,), "slow_seconds": 10}),
     "stop": Part(stopping.stop, {"cases": stopping.QUICK}),
     "overload": Part(overload.overload, {"connections": 100, "seconds": 4}),
+    "costly": Part(costly.costly, {"seconds": 4}),
     "deadline": Part(deadlines.deadlines, {"settings": (0.5,)}),
     "fuzz": Part(fuzz.fuzz, {"inputs": 1500}),
     "schemathesis": Part(fuzz.schemathesis, {"examples": 5}),

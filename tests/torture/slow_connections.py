@@ -35,7 +35,8 @@ def slow_connections(bundle: Path | None, folder: Path, each: int = 100) -> Iter
     with serving(folder, bundle) as service:
         files = service.http().num_fds()
         yield _hold(service, each)
-        yield _endless_headers(service)
+        yield _endless_headers(service, "header", HEAD)
+        yield _endless_headers(service, "trailer", HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n")
         yield _no_reader(service, min(each, 20), files)
 
 
@@ -87,19 +88,19 @@ def _is_closed(connection: socket.socket, piece: bytes) -> bool:
     return True
 
 
-def _endless_headers(service: Service) -> Promise:
-    """Send a header without an end, as fast as the service reads."""
+def _endless_headers(service: Service, kind: str, begin: bytes) -> Promise:
+    """Send a header or trailer without an end, as fast as the service reads."""
     before, sent, start = service.memory(), 0, time.monotonic()
     line = b"X-Endless: " + b"y" * 60_000
     with connect(service, timeout=5) as connection, contextlib.suppress(OSError):
-        connection.sendall(HEAD + b"X-First: ")
+        connection.sendall(begin + b"X-First: ")
         while sent < 200_000_000 and time.monotonic() - start < 20:
             connection.sendall(line)
             sent += len(line)
     grown = service.memory() - before
     return Promise(
         "Headers have a limit",
-        "one header of up to 200 MB",
+        f"one {kind} of up to 200 MB",
         sent < 20_000_000 and grown < 20_000_000,
         f"cut off after {sent / 1e6:.1f} MB; memory {grown / 1e6:+.0f} MB",
     )
