@@ -1,7 +1,7 @@
-"""The command `nextword`: finds the sub-command that was typed, runs it, and turns errors into one line and a status.
+"""The command `nextword`: it runs a sub-command, and turns an error into one line and an exit status.
 
-No sub-command's module is imported before it is needed, so that `nextword --help` is quick and needs no extra. A
-sub-command is a function that adds its options to a parser and returns the function to run with the parsed arguments.
+Only the sub-command's own module is imported, so `nextword --help` is quick and needs no extra. A sub-command is a
+function that adds its options to a parser and returns the function to run with the parsed arguments.
 """
 from __future__ import annotations
 
@@ -22,8 +22,13 @@ Run = Callable[[argparse.Namespace], "int | None"]
 
 
 class Command(NamedTuple):
-    """A sub-command: its function as `module:name`, the extra that brings what it needs, a package of that extra that
-    must be there, and a summary of one line."""
+    """A sub-command.
+
+    function  `module:name`
+    extra     the extra that installs the packages which it needs
+    package   one package of that extra, by which a missing extra is noticed
+    summary   one line
+    """
 
     function: str
     extra: str
@@ -53,9 +58,9 @@ COMMANDS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Options are never abbreviated. An error is one line, and names the option or command that a misspelt one is like.
+    """A parser whose errors are one line. The error for a misspelt option or command suggests the most similar one.
 
-    given: the arguments that were parsed, as they were typed.
+    given: the parsed arguments, as they were typed. Options cannot be abbreviated.
     """
 
     def __init__(self, prog: str) -> None:
@@ -98,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(name: str, arguments: Sequence[str]) -> int:
-    """Run one sub-command, and return its exit status; 2 for errors in what it was given."""
+    """Run one sub-command, and return its exit status: 2 if its arguments or files are wrong."""
     command, prog = COMMANDS[name], f"nextword {name}"
     try:
         if find_spec(command.package) is None:
