@@ -232,8 +232,8 @@ def key(word: str) -> str:
     """The form in which words are compared. A word's key begins with the key of every typed beginning of the word.
 
     It has no letter case, and no joiners, because many people do not type them. Geresh and gershayim become quotes, as
-    on typewriters. Hangul syllables become the keys of a Korean keyboard: `지ㅈ`, `짖` and `지저` appear while `지정` is
-    typed, so they are its beginnings.
+    on typewriters. Hangul syllables become the keys of a Korean keyboard: `지ㅈ`, `짖` and `지저` appear while `지정`
+    is typed, so they are its beginnings.
     """
     if word.isascii():
         return word.lower()

@@ -11,14 +11,14 @@ from nextword.serve.worker.inbox import Inbox
 
 
 class DrainingLoop(LitLoop):
-    """Waits for a question, and takes all that wait behind it.
+    """Waits for a question, and takes all questions that are there.
 
-    LitServe's batching uses a core while idle or makes a lone request wait for company, and its queues cost more time
-    than a model's answer. The API has, beside LitServe's hooks:
+    LitServe's batching uses a core while idle, or makes a single request wait for others. Its queues take more time
+    than a model's answer. In addition to LitServe's hooks, the API has:
 
-    groups   splits questions into groups to be answered together, in the order in which they should be answered
-    predict  answers a group: for each question bytes or an exception, so that a bad question fails alone
-    counts   returns what the last `predict` counted
+    groups   splits questions into groups to answer together, in the order of their answers
+    predict  answers a group: bytes or an exception for each question, so that a bad question fails alone
+    counts   returns the counts of the last `predict`
     idle     is called about once a second while there is no question
     """
 

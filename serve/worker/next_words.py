@@ -11,17 +11,17 @@ from nextword.serve.questions import NextWordsQuestion
 from nextword.serve.schemas import UNKNOWN_LIMIT
 from nextword.serve.worker.state_cache import StateCache
 
-TOGETHER = 16  # questions whose distributions are in memory at the same time; more would only cost memory
+TOGETHER = 16  # questions whose distributions are in memory at the same time; more take memory and save no time
 
 
 class NextWords:
-    """Answers each question by a `NextWordsResponse` as JSON."""
+    """Answers each question with a `NextWordsResponse` as JSON."""
 
     def __init__(self, model: Model, states: StateCache):
         self._model, self._states = model, states
 
     def cost(self, question: NextWordsQuestion) -> int:
-        """Return the number of characters that have to be read."""
+        """Return the number of characters to read."""
         return self._states.unread(question.text) + self._states.unread(question.history)
 
     def answer(self, questions: Sequence[NextWordsQuestion]) -> list[bytes]:
@@ -42,7 +42,7 @@ class NextWords:
         if question.max_words > 1:
             words = lengthened(self._model, words, context, history, max_words=question.max_words,
                                exclude=question.exclude)
-        return json.dumps({  # faster than by pydantic, which makes an object of each word first
+        return json.dumps({  # faster than pydantic, which first makes an object of each word
             "model": self._model.name,
             "words": [word._asdict() for word in words],
             "unknown": list(dict.fromkeys(context.unknown.values()))[:UNKNOWN_LIMIT],
