@@ -1,7 +1,7 @@
-"""uvicorn with bounds on what one connection may cost.
+"""uvicorn with limits on the time and memory of a connection.
 
-uvicorn itself waits for ever for the rest of a request and for a client that reads nothing. It keeps headers of any
-length.
+uvicorn itself waits for ever for the rest of a request, and for a client that does not read its answer. It accepts
+headers of any length.
 """
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from nextword.serve.engine.coalesced_writes import CoalescedWrites
 
-CONNECTION_TIMEOUT = 10.0  # seconds for a request to come whole, and for a client to read some of its answer
-HEADERS_LIMIT = 65_536  # bytes of request line and headers, about
-CHECK_EVERY = 10  # ticks of the server, of 0.1 s each, between two checks of the connections
+CONNECTION_TIMEOUT = 10.0  # seconds until a request must be complete, or a client must read more of its answer
+HEADERS_LIMIT = 65_536  # bytes of request line and headers, approximately
+CHECK_EVERY = 10  # ticks of the server (0.1 s each) between two checks of the connections
 
 
 class Connection(HttpToolsProtocol):
-    """Notes since when it waits for its client. The times are the event loop's."""
+    """A connection that notes the time from which it waits for its client. Times are the event loop's."""
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
         self._receiving_since: float | None = self.loop.time()  # None while no request is incomplete
-        self._blocked_since: float | None = None  # since when the client reads nothing
-        self._active_cycle: RequestResponseCycle | None = None  # of the pipelined requests, the one being answered
+        self._blocked_since: float | None = None  # None while the client reads its answers
+        self._active_cycle: RequestResponseCycle | None = None  # the pipelined request that is being answered
         self._headers_size: int | None = 0  # None once the headers are complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # The head of an answer goes out with its body.
+        # The head of an answer is sent together with its body.
         self.transport = cast(asyncio.Transport, CoalescedWrites(transport))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -41,7 +41,7 @@ class Connection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._active_cycle:  # uvicorn tells only the last of the pipelined requests
+        if self._active_cycle:  # uvicorn notifies only the last of the pipelined requests
             self._active_cycle.disconnected = True
             self._active_cycle.message_event.set()
         super().connection_lost(exc)
@@ -76,12 +76,12 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def close_if_slow(self) -> None:
-        """Close the connection if its client has used up its time."""
+        """Close the connection if its client has exceeded the time limit."""
         now = self.loop.time()
         if self._blocked_since is not None and now - self._blocked_since > CONNECTION_TIMEOUT:
             self.transport.abort()
         elif self.transport.is_closing():
-            self._blocked_since = self._blocked_since or now  # the client still has to read the rest of the answer
+            self._blocked_since = self._blocked_since or now  # the client must still read the rest of the answer
         elif self._receiving_since is not None and now - self._receiving_since > CONNECTION_TIMEOUT:
             self._refuse(408, "too_slow", f"the request did not come whole within {CONNECTION_TIMEOUT:g} seconds")
 
@@ -96,15 +96,15 @@ class Connection(HttpToolsProtocol):
 
 
 def raise_connection_limit() -> None:
-    """Let this process open as many connections as its user may."""
+    """Raise this process's limit of open files, and so of connections, to its user's limit."""
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
 class HTTPServer(uvicorn.Server):
-    """Checks its connections, and refuses new ones as soon as it stops.
+    """A server that checks its connections, and refuses new ones as soon as it stops.
 
-    Otherwise the copies of the listening socket in the other processes would accept connections that nobody answers.
+    Otherwise the copies of the listening socket in other processes would accept connections, and nobody would answer.
     """
 
     def __init__(self, config: uvicorn.Config, listener: socket.socket):

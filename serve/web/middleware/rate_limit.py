@@ -1,4 +1,4 @@
-"""Limits the requests of each client."""
+"""The rate limit for the requests of each client."""
 from __future__ import annotations
 
 import math
@@ -13,7 +13,7 @@ from nextword.serve.web.errors import Fault
 
 
 class RateLimit:
-    """Refuses, with 429, the requests to `/v1/` that a key (or, without keys, an address) makes beyond the rate."""
+    """Refuses requests to `/v1/` beyond the rate, with 429. A client is a key or, if no keys are set, an address."""
 
     def __init__(self, app: ASGIApp, rate: RateLimitItem):
         self.app, self._rate = app, rate
