@@ -236,8 +236,9 @@ def _report(corpus: Corpus, plan: Plan, results: dict[str, dict]) -> str:
         if name == "transformer":
             lines.append("| the same without a cache | | | | | | | " + _milliseconds(times["from the first word"]))
     first = results["lstm"]
-    trials = "; ".join(f"{MODELS[name]} " + ", ".join(f"{rate}: {value:.0f}" for rate, value in result["trials"].items())
-                      for name, result in results.items())
+    trials = "; ".join(
+        f"{MODELS[name]} " + ", ".join(f"{rate}: {value:.0f}" for rate, value in result["trials"].items())
+        for name, result in results.items())
     counts = [result["parameters"] for result in results.values()]
     ends = plan.rates[0], plan.rates[-1]
     edge = [MODELS[name] for name, result in results.items() if result["learning_rate"] in ends]
