@@ -83,9 +83,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `nextword` with these arguments (None: those of the process), and return the exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0] in COMMANDS:
-        return run(given[0], given[1:])
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments and arguments[0] in COMMANDS:
+        return run(arguments[0], arguments[1:])
     parser = Parser("nextword")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Word-level LSTM language models: train one, serve next-word suggestions, measure them."
@@ -95,9 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"nextword {version('nextword')}")
     parser.add_argument("command", nargs="?", metavar="COMMAND", help="one of the commands below, then its options")
     try:
-        if parser.parse(given[:1]).command is None:
+        if parser.parse(arguments[:1]).command is None:
             parser.error("a command is missing")
-        parser.error(f"there is no command {given[0]}{_did_you_mean(given[0], COMMANDS)}")
+        parser.error(f"there is no command {arguments[0]}{_did_you_mean(arguments[0], COMMANDS)}")
     except SystemExit as stopped:
         return int(stopped.code or 0)
 

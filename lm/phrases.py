@@ -28,10 +28,10 @@ def lengthened(model: Model, words: Sequence[Word], context: Context, history: C
     for _ in range(max_words - 1):
         if not growing:
             break
-        read = model.extend(list(growing.values()), [f" {last[place].word}" for place in growing])
-        distributions = model.predict(read, [history] * len(read))
+        contexts = model.extend(list(growing.values()), [f" {last[place].word}" for place in growing])
+        distributions = model.predict(contexts, [history] * len(contexts))
         best = [model.rank(distribution, 1, exclude=exclude) for distribution in distributions]
-        sure = {place: (context, words[0]) for place, context, words in zip(growing, read, best)
+        sure = {place: (context, words[0]) for place, context, words in zip(growing, contexts, best)
                 if words and words[0].probability >= SURE}
         growing = {place: context for place, (context, _) in sure.items()}
         last = {place: word for place, (_, word) in sure.items()}

@@ -175,7 +175,7 @@ class Vocabulary:
         return ids, unknown
 
     def ends(self, text: str) -> list[int]:
-        """Where in the text each token of `encode` ends, in characters; a line break's is that of its first one."""
+        """The end of each token of `encode` in the text, in characters; for several line breaks, that of the first."""
         ends: list[int] = []
         start = 0
         for line, ended in self._lines(text):

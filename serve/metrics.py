@@ -25,13 +25,14 @@ _requests = Histogram("nextword_request_seconds", "Time from a request to the en
 _waiting = Gauge("nextword_waiting_requests", "Questions to the workers without an answer", registry=_registry)
 _batches = Histogram("nextword_batch_size", "Questions that a worker answers together", ("operation",),
                      buckets=(1, 2, 4, 8, 16, 32), registry=_registry)
-_cache_hits = Counter("nextword_state_cache_hits", "Texts of which a beginning was in the cache", registry=_registry)
-_cache_misses = Counter("nextword_state_cache_misses", "Texts of which nothing was in the cache", registry=_registry)
+_cache_hits = Counter("nextword_state_cache_hits", "Texts with a prefix in the cache", registry=_registry)
+_cache_misses = Counter("nextword_state_cache_misses", "Texts without a prefix in the cache", registry=_registry)
 _cache_bytes = Gauge("nextword_state_cache_bytes", "Memory of the texts in the cache", registry=_registry)
 _ready_workers = Gauge("nextword_ready_workers", "Workers that can answer", registry=_registry)
 _restarts = Counter("nextword_worker_restarts", "Workers that ended while they served, and were replaced",
                     registry=_registry)
-_info = Gauge("nextword_info", "1; the labels tell what is served", ("version", "model"), registry=_registry)
+_info = Gauge("nextword_info", "1; the labels are the versions of service and model", ("version", "model"),
+              registry=_registry)
 _TICKS = os.sysconf("SC_CLK_TCK")  # in a second
 _PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
 _VERSION = version("nextword")

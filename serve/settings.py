@@ -34,7 +34,7 @@ OTHER_KEY = "LIT_SERVER_API_KEY"
 
 
 class SettingsError(ValueError):
-    """A setting is not valid. The message names the setting, its source, and what is accepted."""
+    """A setting is not valid. The message names the setting, its source, and the accepted values."""
 
 
 def _parts(value: Any) -> Any:

@@ -19,7 +19,7 @@ from nextword.lm.vocabulary import EOS_ID, Vocabulary
 from nextword.training.corpora import Corpus
 from nextword.training.files import replacing, write_atomically
 
-COUNTED = 2**30  # characters; the vocabulary is made from the first so many of a text
+COUNTED = 2**30  # characters at the beginning of a text that the vocabulary is made from
 CHARACTERS = 2**20  # characters of the documents that are encoded at once
 SCANNED = 2**22  # tokens that are counted at once
 

@@ -78,7 +78,7 @@ def _is_wiki_heading(line: str) -> bool:
 
 _TURN = re.compile(r"(?<=[.!?]) ?<v [^<>\n]{1,60}>|\[A\]")  # a speaker's name in subtitles; "answer"
 _REMARK = re.compile(  # also [...], [1] and times
-    r"\[\](?:\((?:[^\s\[()]{0,200}\))?)?"  # what is left of a link or picture
+    r"\[\](?:\((?:[^\s\[()]{0,200}\))?)?"  # the remains of a link or picture
     r"|\[(?:[^\w\[\]\n]{0,40}|\\?\d[\d:.,\\ -]*|(?i:unintelligible|inaudible|laughter|laughs|crosstalk))\]"
     r"|\b[Dd]lg-[0-9a-f-]{36}\b"  # the number of a dialogue
 )
