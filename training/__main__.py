@@ -125,7 +125,7 @@ def _guarded(prog: str, action: Callable[[], int]) -> int:
             return 128 + error.number
         if isinstance(error, OSError) and error.strerror:
             place = f"{error.filename}: " if error.filename else ""
-            return _refuse(prog, f"{place}{error.strerror}. Repair this; then the same command goes on from here")
+            return _refuse(prog, f"{place}{error.strerror}. Once this is repaired, the same command goes on from here")
         raise
 
 
