@@ -1,4 +1,4 @@
-"""What a trained model is and can do.
+"""A trained model: its files, its network, and its suggestions.
 
     >>> from nextword.lm import load
     >>> model = load()

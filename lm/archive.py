@@ -1,12 +1,12 @@
 """Read a TorchScript archive as data: the tree of its modules, with their numbers and tensors.
 
-The archive also holds a program. This module never looks at it, so nothing that the program says can happen. The
-archive may come from a stranger: every size that it states is checked against the bytes that are there, and all that is
-read is no larger than the archive itself. This module needs nothing but Python's standard library.
+The archive also holds a program. This module never reads it, so the program cannot do anything. The archive may come
+from a stranger: every stated size is checked against the bytes that are there, and the content is never larger than the
+archive itself. This module needs only Python's standard library.
 
 An archive is a zip file (format: torch/csrc/jit/docs/serialization.md in PyTorch). Its member `data.pkl` is a pickle of
-the modules, in which a tensor is a reference to the member `data/N` that holds its numbers. Python's own unpickler is
-made to call functions. The one here knows only the opcodes that an export has, and makes values alone.
+the modules. In it, a tensor is a reference to the member `data/N`, which holds the tensor's numbers. Python's own
+unpickler can call functions. The unpickler here knows only the opcodes of an export, and makes only values.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, 
 
 
 class Numbers(NamedTuple):
-    """A tensor: its type ("int8" or "float32"), its shape, and its numbers row by row. `data` has the shape's size."""
+    """A tensor: its type ("int8" or "float32"), its shape, and its numbers row by row. The size of `data` fits both."""
 
     type: str
     shape: tuple[int, ...]
@@ -35,7 +35,7 @@ class Numbers(NamedTuple):
 
 @dataclass
 class Module:
-    """A module: the name of its class, and its state. That is a dict of attributes, or what its `__getstate__` gave."""
+    """A module: the name of its class, and its state: a dict of attributes, or the result of its `__getstate__`."""
 
     kind: str
     state: Any = None
@@ -53,7 +53,7 @@ class _Storage(NamedTuple):
 
 
 def read_archive(archive: bytes) -> Module:
-    """The outermost module of an archive. Raises ValueError unless it is one as Nextword exports it."""
+    """The outermost module of an archive. Raises ValueError if Nextword does not export such an archive."""
     try:
         if archive.count(b"PK\x01\x02") > MOST_MEMBERS:  # the mark of a member in the zip file's directory
             raise ValueError(f"it has more than {MOST_MEMBERS:,} members")
@@ -111,26 +111,26 @@ class _Archive:
                 case "MARK":
                     marks.append(len(stack))
                 case "TUPLE":
-                    stack.append(tuple(_taken(stack, marks.pop())))
+                    stack.append(tuple(_pop_from(stack, marks.pop())))
                 case "SETITEMS":
-                    items = _taken(stack, marks.pop())
+                    items = _pop_from(stack, marks.pop())
                     fits = type(stack[-1]) is dict and all(type(key) is str for key in items[::2])
                     _check(fits, "a dict has keys that are not text")
                     stack[-1].update(zip(items[::2], items[1::2]))
                 case "BINPERSID":
                     stack.append(_storage(*stack.pop()))
                 case "NEWOBJ":
-                    kind, arguments = _taken(stack, -2)
+                    kind, arguments = _pop_from(stack, -2)
                     fits = isinstance(kind, _Global) and kind.module.startswith("__torch__.") and arguments == ()
-                    _check(fits, "data.pkl makes an object that is no module")
+                    _check(fits, "data.pkl makes an object that is not a module")
                     stack.append(Module(kind.name))
                 case "BUILD":
                     state = stack.pop()
-                    _check(isinstance(stack[-1], Module), "data.pkl gives a state to something that is no module")
+                    _check(isinstance(stack[-1], Module), "data.pkl gives a state to an object that is not a module")
                     stack[-1].state = state
                 case "REDUCE":
-                    function, arguments = _taken(stack, -2)
-                    is_dict = function == ("collections", "OrderedDict") and arguments == ()  # of a tensor's hooks
+                    function, arguments = _pop_from(stack, -2)
+                    is_dict = function == ("collections", "OrderedDict") and arguments == ()  # a tensor's hooks
                     stack.append({} if is_dict else self._numbers(function, *arguments[:4]))
                 case "STOP":
                     return stack.pop()
@@ -142,7 +142,7 @@ class _Archive:
         fits = isinstance(storage, _Storage) and _is_shape(shape) and _is_shape(strides)
         _check(fits, "a tensor has no numbers, or is neither a vector nor a matrix")
         fits = offset == 0 and strides == (*shape[1:], 1) and storage.size == math.prod(shape)
-        _check(fits, "a tensor is not all of its numbers row by row")
+        _check(fits, "a tensor does not have all of its numbers row by row")
         kind, width = _TYPES[storage.kind]
         data = self._member(storage.member, storage.size * width)
         _check(len(data) == storage.size * width, f"{storage.member} has {len(data):,} bytes, too few for its tensor")
@@ -160,13 +160,13 @@ def _is_shape(value: Any) -> bool:
     return isinstance(value, tuple) and len(value) in (1, 2) and all(type(size) is int and size > 0 for size in value)
 
 
-def _taken(stack: list[Any], start: int) -> list[Any]:
-    """The values from a place of the stack on, which leave it."""
+def _pop_from(stack: list[Any], start: int) -> list[Any]:
+    """Remove the values of a stack from a place on, and return them."""
     values = stack[start:]
     del stack[start:]
     return values
 
 
-def _check(fits: bool, otherwise: str) -> None:
+def _check(fits: bool, message: str) -> None:
     if not fits:
-        raise ValueError(otherwise)
+        raise ValueError(message)

@@ -8,7 +8,7 @@ OWN, NONE = "own", "none"
 
 
 def read_blocklist(source: str | os.PathLike[str] = OWN) -> tuple[str, ...]:
-    """The words of a file, one a line; `#` begins a comment. "own" is the project's list, "none" is no words.
+    """The words of a file with one word a line; `#` begins a comment. "own" is the project's list, "none" an empty one.
 
     Raises ValueError if the file cannot be read.
     """

@@ -4,8 +4,8 @@
     tokenizer.json  the vocabulary (see lm.vocabulary)
     bundle.json     the description (see `Description`)
 
-The check sums show damage, not intent: whoever changes a file can change its sum. A bundle may come from a stranger, so
-its files are regular ones of bounded size, and lm.archive reads the model as data.
+The checksums show damage, not intent: whoever changes a file can change its checksum. A bundle may come from a
+stranger. So only regular files of a bounded size are read, and lm.archive reads the model as data.
 """
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ class Training(Part):
 
 
 class CacheNumbers(Part):
-    """Fields of `lm.continuous_cache.CacheSettings`; those that are missing have its defaults."""
+    """Fields of `lm.continuous_cache.CacheSettings`; a missing field has its default."""
 
     theta: float | None = Field(None, ge=0, allow_inf_nan=False)
     weight: float | None = Field(None, ge=0, le=1)
     size: int | None = Field(None, ge=0)
 
-    def given(self) -> dict[str, Any]:
+    def present(self) -> dict[str, Any]:
         return self.model_dump(include={"theta", "weight", "size"}, exclude_none=True)
 
 
@@ -85,16 +85,16 @@ class Description(Part):
     """The content of `bundle.json`.
 
     format      version of this layout; `files` and `sha256` are new in 2
-    name        of letters, digits, '.', '_' and '-', as it goes into logs and answers
+    name        letters, digits, '.', '_' and '-', because logs and answers show it
     weights     "int8" or "float32"
-    metrics     figures by the text that they are of: "validation", and "cache" with the continuous cache
+    metrics     figures on the validation text: "validation" without the continuous cache, "cache" with it
     cache       settings of the continuous cache
     names_of_few_documents, stock_names, half_words
                 words that are suppressed (see lm.ranking)
     export      differences between the network and the exported program
-    versions    of the packages that made the bundle
+    versions    versions of the packages that made the bundle
     files       size and sha256 of the other files
-    sha256      of the description itself (see `seal`); empty in one that was edited by hand
+    sha256      checksum of the description itself (see `seal`); empty in a description that was edited by hand
     """
 
     format: int = FORMAT
@@ -115,7 +115,7 @@ class Description(Part):
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> Description:
-        """The description with these keys. Raises ValueError, whose one line names the key that is wrong."""
+        """The description with these keys. Raises ValueError; its message, one line, names the wrong key."""
         try:
             return cls.model_validate_json(json.dumps(metadata), strict=True)
         except ValidationError as error:
@@ -126,12 +126,12 @@ class Description(Part):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose files were complete and undamaged. Their content is held here, so that later changes to the folder
-    do not matter.
+    """A bundle whose files were complete and undamaged. It has their content, so later changes to the folder do not
+    matter.
 
-    metadata     `bundle.json` as it was read
+    metadata     the keys and values of `bundle.json`
     description  the same, typed
-    content      the other files, by name
+    content      name of a file → bytes, for the other files
     """
 
     path: Path
@@ -165,7 +165,7 @@ def open_bundle(path: str | os.PathLike[str] | None = None) -> Bundle:
         raise BundleError(f"no bundle at {folder}: there is no such folder")
     if not (folder / DESCRIPTION).is_file():
         raise BundleError(f"{folder} is not a bundle: it has no {DESCRIPTION}")
-    description_file = _read(folder, DESCRIPTION)
+    description_file = _read_file(folder, DESCRIPTION)
     try:
         metadata = json.loads(description_file)
         if isinstance(metadata, dict) and isinstance(metadata.get("format"), int) and metadata["format"] > FORMAT:
@@ -187,16 +187,16 @@ def open_bundle(path: str | os.PathLike[str] | None = None) -> Bundle:
 
 
 def seal(metadata: Mapping[str, Any]) -> str:
-    """The sha256 of a description, without this sum, as JSON in ASCII with sorted keys and no blanks."""
+    """The sha256 of a description: of its JSON in ASCII, without the key `sha256`, with sorted keys and no blanks."""
     bare = {key: value for key, value in metadata.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(bare, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def write_bundle(path: str | os.PathLike[str], model: bytes, tokenizer: str, metadata: Mapping[str, Any]) -> Bundle:
-    """Write a bundle completely or not at all; a bundle that is there already is replaced in the last step.
+    """Write a bundle completely or not at all. The last step replaces a bundle that has the same path.
 
-    metadata: the keys of a `Description`, of which only `name` is needed; those in `MADE` are made here.
-    Raises BundleError if a key has a wrong type, or if the folder is there already and is not a bundle.
+    metadata: the keys of a `Description`; only `name` is needed. This function sets the keys in `MADE` itself.
+    Raises BundleError if a key has a wrong type, or if the folder exists and is not a bundle.
     """
     folder = Path(path)
     if folder.exists() and not (folder / DESCRIPTION).exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -204,8 +204,8 @@ def write_bundle(path: str | os.PathLike[str], model: bytes, tokenizer: str, met
     folder.parent.mkdir(parents=True, exist_ok=True)
     content = {MODEL: model, TOKENIZER: tokenizer.encode()}
     files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in content.items()}
-    given = {key: value for key, value in metadata.items() if key not in MADE}
-    description = {"format": FORMAT, **given, "files": files}
+    others = {key: value for key, value in metadata.items() if key not in MADE}
+    description = {"format": FORMAT, **others, "files": files}
     try:
         Description.of(description)
     except ValueError as error:
@@ -234,18 +234,18 @@ def write_bundle(path: str | os.PathLike[str], model: bytes, tokenizer: str, met
 
 
 def as_name(text: str) -> str:
-    """A bundle's name that is like a text, such as a folder's name: with '-' for what a name cannot have."""
+    """A valid name for a bundle, made from a text such as a folder's name: '-' replaces other characters."""
     return re.sub(r"[^\w.-]+", "-", text)[:64] or "model"
 
 
 def _read_checked(folder: Path, file: str, sha256: str) -> bytes:
-    content = _read(folder, file)
+    content = _read_file(folder, file)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise BundleError(f"{folder} is damaged: {file} does not have the sha256 that {DESCRIPTION} gives")
     return content
 
 
-def _read(folder: Path, file: str) -> bytes:
+def _read_file(folder: Path, file: str) -> bytes:
     try:
         return read_regular_file(folder / file, MOST_BYTES[file])
     except FileNotFoundError:
@@ -255,7 +255,7 @@ def _read(folder: Path, file: str) -> bytes:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what `write_bundle` left beside the folder when its process was killed, and nothing else."""
+    """Remove the unfinished folders of `write_bundle` calls whose process was killed, and nothing else."""
     leftover = re.compile(rf"\.{re.escape(folder.name)}\.part-\w+(\.old)?")
     for path in folder.parent.iterdir():
         is_folder = leftover.fullmatch(path.name) and path.is_dir() and not path.is_symlink()

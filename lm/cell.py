@@ -1,8 +1,10 @@
-"""The recurrent cells, one step each, written out as in the papers.
+"""One step of each recurrent cell, written as in the papers.
 
-The arguments are the outputs of the layer's linear maps with biases: `x` (batch, gates) for the input, and `h_gates`
-(batch, gates) for the last output; and the last values (batch, hidden). The gates are in torch's order. σ is the
-logistic function; * multiplies element by element.
+x        (batch, gates) the layer's linear map of the input, with its bias
+h_gates  (batch, gates) the layer's linear map of the previous output, with its bias
+c, h     (batch, hidden) the previous cell state or output
+
+The gates are in torch's order. σ is the logistic function; * multiplies element by element.
 """
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The command `nextword`: finds the sub-command that was typed, runs it, and turns errors into one line and a status.
+"""The command `nextword`: it runs a sub-command, and turns an error into one line and an exit status.
 
-No sub-command's module is imported before it is needed, so that `nextword --help` is quick and needs no extra. A
-sub-command is a function that adds its options to a parser and returns the function to run with the parsed arguments.
+Only the sub-command's own module is imported, so `nextword --help` is quick and needs no extra. A sub-command is a
+function that adds its options to a parser and returns the function to run with the parsed arguments.
 """
 from __future__ import annotations
 
@@ -22,8 +22,13 @@ Run = Callable[[argparse.Namespace], "int | None"]
 
 
 class Command(NamedTuple):
-    """A sub-command: its function as `module:name`, the extra that brings what it needs, a package of that extra that
-    must be there, and a summary of one line."""
+    """A sub-command.
+
+    function  `module:name`
+    extra     the extra that installs the packages which it needs
+    package   one package of that extra, by which a missing extra is noticed
+    summary   one line
+    """
 
     function: str
     extra: str
@@ -53,9 +58,9 @@ COMMANDS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Options are never abbreviated. An error is one line, and names the option or command that a misspelt one is like.
+    """A parser whose errors are one line. The error for a misspelt option or command suggests the most similar one.
 
-    given: the arguments that were parsed, as they were typed.
+    given: the parsed arguments, as they were typed. Options cannot be abbreviated.
     """
 
     def __init__(self, prog: str) -> None:
@@ -78,9 +83,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `nextword` with these arguments (None: those of the process), and return the exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0] in COMMANDS:
-        return run(given[0], given[1:])
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments and arguments[0] in COMMANDS:
+        return run(arguments[0], arguments[1:])
     parser = Parser("nextword")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Word-level LSTM language models: train one, serve next-word suggestions, measure them."
@@ -90,15 +95,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"nextword {version('nextword')}")
     parser.add_argument("command", nargs="?", metavar="COMMAND", help="one of the commands below, then its options")
     try:
-        if parser.parse(given[:1]).command is None:
+        if parser.parse(arguments[:1]).command is None:
             parser.error("a command is missing")
-        parser.error(f"there is no command {given[0]}{_did_you_mean(given[0], COMMANDS)}")
+        parser.error(f"there is no command {arguments[0]}{_did_you_mean(arguments[0], COMMANDS)}")
     except SystemExit as stopped:
         return int(stopped.code or 0)
 
 
 def run(name: str, arguments: Sequence[str]) -> int:
-    """Run one sub-command, and return its exit status; 2 for errors in what it was given."""
+    """Run one sub-command, and return its exit status: 2 if its arguments or files are wrong."""
     command, prog = COMMANDS[name], f"nextword {name}"
     try:
         if find_spec(command.package) is None:

@@ -1,4 +1,4 @@
-"""A text that was read, its cached tokens, and the distribution over the token after it."""
+"""A text that the network has read, its cached tokens, and the distribution of the next token."""
 from __future__ import annotations
 
 import threading
@@ -9,14 +9,13 @@ from torch import Tensor
 
 
 class CachedTokens:
-    """The last tokens of a text, each with the key for the continuous cache. It never changes.
+    """The last tokens of a text, each with its key for the continuous cache. An instance never changes.
 
     keys    (n, D) float16, for each token the key (`continuous_cache.as_keys`) of the output vector that predicted it
     tokens  (n,) int64
 
-    Instances of which one continues the other share their rows, so that a text that grows by a word costs one word,
-    however long it is. New rows are written behind the end, into room that is kept free. The first instance to continue
-    gets that room; others copy.
+    An instance that continues another one shares its rows. So one more word costs one row, however long the text is.
+    New rows are written into free room behind the end. The first instance that continues gets that room; others copy.
     """
 
     def __init__(self, keys: Tensor, tokens: Tensor) -> None:
@@ -28,7 +27,7 @@ class CachedTokens:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all rows that it keeps alive, with the rows of others and the free ones."""
+        """Bytes of all rows that it keeps in memory: its own, those of instances that share them, and the free ones."""
         return self._rows.keys.nbytes + self._rows.tokens.nbytes
 
     def beginning(self, count: int) -> CachedTokens:
@@ -53,7 +52,7 @@ class CachedTokens:
 
 
 class _Rows:
-    """Keys and tokens, of which the first `written` are in use."""
+    """Rows of keys and tokens; the first `written` rows are in use."""
 
     def __init__(self, keys: Tensor, tokens: Tensor, written: int) -> None:
         self.keys, self.tokens, self._written, self._lock = keys, tokens, written, threading.Lock()
@@ -75,14 +74,14 @@ class _Rows:
 
 
 class Context(NamedTuple):
-    """A text that was read. Reading on from it does not change it, so it can be kept and used again.
+    """A text that the network has read. More text gives a new context and does not change this one.
 
     state    (S,) the network's state after the last token
-    output   (D,) the output vector there
+    output   (D,) the output vector after the last token
     key      (D,) the key of this vector for the continuous cache
     cached   the last tokens, for the continuous cache
     unknown  place among the cached tokens → spelling, for words that the vocabulary lacks
-    length   number of tokens read in all
+    length   number of tokens of the whole text
     """
 
     state: Tensor
@@ -94,7 +93,7 @@ class Context(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Memory that it takes, about."""
+        """Approximate size in memory."""
         parts = (self.state, self.output, self.key, self.cached)
         return sum(part.nbytes for part in parts) + 200 * (len(self.unknown) + 4)
 
@@ -118,11 +117,11 @@ class Context(NamedTuple):
 
 
 class Distribution:
-    """Probabilities of the next token. It is made of them or of their logarithms, and computes the others when needed.
+    """Probabilities of the next token. Either they or their logarithms are given; the others are computed when needed.
 
     log_probs, probabilities   (V,)
     unknown                    spelling → probability, for words that the vocabulary lacks
-    seen                       (n,) int64 the cached tokens before it
+    seen                       (n,) int64 the cached tokens of the text and of its history
     """
 
     def __init__(self, log_probs: Tensor | None, unknown: dict[str, float], seen: Tensor | None = None,

@@ -1,4 +1,4 @@
-"""The continuous cache: words that a text has had in a similar situation become likelier.
+"""The continuous cache: words that occurred earlier in a similar situation become likelier.
 
 The method is that of Grave, Joulin & Usunier 2017, equations 2 and 5. h_i is the output vector from which word i+1 was
 predicted, divided by its length:
@@ -8,8 +8,8 @@ predicted, divided by its length:
 
 The paper does not divide the vectors by their lengths. With the division, one θ fits different texts better, and no
 vector is similar to all others only because it is long: the English model's perplexity with the cache is 0.4 % lower on
-validation text, 0.7 % on novels. The cache needs no training. It can suggest words that the vocabulary lacks, in the
-spelling in which they were read.
+validation text, 0.7 % on novels. The cache needs no training. It can suggest words that the vocabulary lacks, spelled
+as in the text.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from nextword.lm.context import Context, Distribution
 
-HALF = 100  # words over which the cache has half of its weight
+HALF = 100  # words; a cache of this size has half of its weight
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class CacheSettings:
     """The parameters of the cache.
 
     theta   θ, the sharpness of the similarity, which is a cosine
-    weight  λ, the weight of a cache over a very long text; over n words it is λ n / (n + HALF), as few words say little
-    size    number of words that are cached
+    weight  λ, the weight of the cache of a very long text; a cache of n words has λ n / (n + HALF)
+    size    the most words in the cache
     """
 
     theta: float = 12.0
@@ -41,7 +41,7 @@ class CacheSettings:
 def as_keys(outputs: Tensor) -> Tensor:
     """Output vectors (…, D), divided by their lengths, in float16.
 
-    float16, because reading all keys takes most of the cache's time; the products are off by less than 1/1000.
+    float16, because most of the cache's time goes into reading all keys. The error of a product is below 1/1000.
     """
     return nn.functional.normalize(outputs, dim=-1).half()
 
@@ -59,7 +59,7 @@ def mixed(log_probs: Tensor, context: Context, history: Context | None, settings
     if settings.weight == 0:
         return Distribution(log_probs, {}, tokens)
     weight = settings.weight * len(tokens) / (len(tokens) + HALF)
-    # In float32: for float16, some processors prepare each new number of rows first, which takes longer than this.
+    # In float32: with float16, some processors prepare for each new number of rows, and that takes longer.
     similarities = _joined([part.cached.keys for part in parts]).float() @ context.key.float()
     shares = torch.softmax(similarities.mul_(settings.theta), dim=0).mul_(weight)
     probabilities = torch.from_numpy(numpy.exp(log_probs.numpy()))  # twice as fast as torch's
@@ -67,7 +67,7 @@ def mixed(log_probs: Tensor, context: Context, history: Context | None, settings
     unknown: dict[str, float] = {}
     places = [start + place for part, start in zip(parts, (0, len(parts[0].cached))) for place in part.unknown]
     if places:
-        unknown_shares, values = shares.numpy()[places], probabilities.numpy()  # few numbers: numpy is faster
+        unknown_shares, values = shares.numpy()[places], probabilities.numpy()  # numpy is faster for few numbers
         values[unknown_id] = max(values[unknown_id] - unknown_shares.sum(), 1e-30)
         spellings = (word for part in parts for word in part.unknown.values())
         for word, share in zip(spellings, unknown_shares.tolist()):

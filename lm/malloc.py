@@ -1,14 +1,14 @@
-"""Settings of the C library's allocator: how much freed memory the process keeps.
+"""Settings of the C library's allocator: the amount of freed memory that the process keeps.
 
-By default, large freed pieces go back to the kernel at once and are fetched again page by page, which takes a seventh
-of the time of a training step. These functions do nothing where the C library is not glibc.
+By default, the allocator returns large freed pieces to the kernel at once. To get them back page by page takes a
+seventh of the time of a training step. These functions do nothing if the C library is not glibc.
 """
 from __future__ import annotations
 
 import contextlib
 import ctypes
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of glibc's <malloc.h>
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # names and values of glibc's <malloc.h>
 
 
 def keep_freed() -> None:
@@ -17,13 +17,15 @@ def keep_freed() -> None:
 
 
 def keep_little_freed() -> None:
-    """Keep the freed memory of a batch of questions, and give larger pieces back at once. The kept memory lies in gaps
-    between the states of texts: see `give_back`."""
+    """Keep the freed memory of a batch of questions, and return larger pieces at once.
+
+    The kept memory lies in gaps between the states of texts; `give_back` returns it.
+    """
     _set({_MMAP_THRESHOLD: 1 << 23, _TRIM_THRESHOLD: 1 << 25})
 
 
 def give_back() -> None:
-    """Give all freed pages back to the system; takes milliseconds."""
+    """Return all freed pages to the system. This takes milliseconds."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 

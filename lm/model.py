@@ -1,4 +1,4 @@
-"""A model in use: from a text to the words that may come next."""
+"""A loaded model: from a text to its next words."""
 from __future__ import annotations
 
 import os
@@ -18,10 +18,10 @@ from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
 
 
 def load(bundle: str | os.PathLike[str] | Bundle | None = None, *, blocklist: Collection[str] | None = None) -> Model:
-    """The model of a bundle or of a bundle's folder; None: the English model that comes with the project.
+    """Load the model of a bundle or of a bundle's folder; None: the English model that comes with the project.
 
     blocklist: words that are never suggested unprompted; None: the project's own, (): none. See lm.blocklist.
-    Raises BundleError, whose message says what is wrong with the bundle.
+    Raises BundleError; its message names the fault of the bundle.
     """
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     try:
@@ -33,7 +33,7 @@ def load(bundle: str | os.PathLike[str] | Bundle | None = None, *, blocklist: Co
 
 
 class Scored(NamedTuple):
-    """A token of a text: its spelling, the natural logarithm of its probability, and whether the vocabulary has it."""
+    """A token of a text: its spelling, the natural logarithm of its probability, and True if the vocabulary has it."""
 
     word: str
     logprob: float
@@ -41,21 +41,21 @@ class Scored(NamedTuple):
 
 
 class Model:
-    """A trained model in use. It predicts from a context, which is the text so far; an empty text starts a paragraph.
+    """A loaded model. It predicts from a context, the text so far; an empty text is the start of a paragraph.
 
     >>> model = load()
     >>> model.next_words("Thank you very", k=1)[0].word
     'much'
 
-    Most users need `next_words` alone. Its parts are for those who keep contexts or answer several texts at once:
-    `extend` reads, `predict` gives distributions, and `rank` gives the best words of a distribution.
+    Most programs need only `next_words`. A program that keeps contexts or answers several texts at once calls its three
+    steps: `extend` reads text, `predict` returns distributions, `rank` returns the best words of a distribution.
     """
 
     def __init__(self, bundle: Bundle, vocabulary: Vocabulary, program: torch.jit.ScriptModule,
                  blocklist: Collection[str] | None = None) -> None:
         described = bundle.description
         self.name, self.vocabulary, self.program = described.name, vocabulary, program
-        self.cache = CacheSettings(**described.cache.given()) if described.cache else CacheSettings()
+        self.cache = CacheSettings(**described.cache.present()) if described.cache else CacheSettings()
         self._ranking = Ranking(vocabulary, read_blocklist() if blocklist is None else blocklist,
                                 described.names_of_few_documents, described.stock_names, described.half_words)
         start = program.read(torch.tensor([[EOS_ID]]), torch.tensor([1]), program.initial_state(1))
@@ -69,7 +69,7 @@ class Model:
 
     def next_words(self, text: str = "", k: int = 5, *, partial: str = "", history: str = "",
                    punctuation: bool = False, emoji: bool = False, exclude: Collection[str] = ()) -> list[Word]:
-        """The k words that most probably follow a text, best first.
+        """The k likeliest next words of a text, best first.
 
         text: whole words. Blanks at its end are ignored; a line break ends a paragraph.
         partial: the typed beginning of the next word; see `Ranking.best`.
@@ -84,15 +84,15 @@ class Model:
                          emoji=emoji, exclude=exclude)
 
     def extend(self, contexts: Sequence[Context], texts: Sequence[str], limit: int | None = None) -> list[Context]:
-        """The contexts after reading one more text each; `start` is the context of the empty text.
+        """Read one text after each context, and return the new contexts. `start` is the context of the empty text.
 
-        limit: of each text, only the last `limit` tokens are read.
+        limit: the network reads only the last `limit` tokens of each text.
         """
         return self.read(contexts, [_last(limit, *self.vocabulary.encode_with_unknown(text)) for text in texts])
 
     @torch.inference_mode()
     def read(self, contexts: Sequence[Context], encoded: Sequence[tuple[list[int], dict[int, str]]]) -> list[Context]:
-        """The contexts after reading more tokens each: their ids, and place → spelling of those that are `<unk>`."""
+        """Like `extend`, for encoded texts: the ids of the tokens, and place → spelling for those that are `<unk>`."""
         tokens, lengths = padded([ids for ids, _ in encoded])
         states = torch.stack([context.state for context in contexts])
         outputs, states = self.program.read_all(tokens, lengths, states)
@@ -104,7 +104,7 @@ class Model:
     def before_each(self, ids: Sequence[int], unknown: dict[int, str]) -> list[Context]:
         """For each token of a text, the context of the tokens before it.
 
-        The contexts share their cached tokens. They are for `predict` only: their `state` is that of the whole text.
+        The contexts share their cached tokens. Only `predict` can use them: their `state` is that of the whole text.
         """
         tokens, lengths = padded([ids])
         outputs, states = self.program.read_all(tokens, lengths, self.start.state[None])
@@ -120,7 +120,7 @@ class Model:
     @torch.inference_mode()
     def predict(self, contexts: Sequence[Context], histories: Sequence[Context | None] | None = None
                 ) -> list[Distribution]:
-        """The distribution after each context. The cache holds the words of the context and of its history."""
+        """The distribution after each context, mixed with the cache of the context and of its history."""
         log_probs = self.program.log_probs(torch.stack([context.output for context in contexts]))
         return [mixed(row, context, history, self.cache, UNK_ID)
                 for row, context, history in zip(log_probs, contexts, histories or [None] * len(contexts))]
@@ -135,7 +135,7 @@ class Model:
     def score(self, text: str) -> list[Scored]:
         """The probability of each token of a text, given the tokens before it; a line break is the token `<eos>`.
 
-        The network computes it, without the cache. A word that the vocabulary lacks has the probability of `<unk>`.
+        It is the network's probability, without the cache. A word that the vocabulary lacks has that of `<unk>`.
         """
         ids, unknown = self.vocabulary.encode_with_unknown(text)
         if not ids:
@@ -149,7 +149,7 @@ class Model:
                 for place, (i, logprob) in enumerate(zip(ids, logprobs))]
 
     def places(self, distribution: Distribution, word: str, most: int) -> Iterator[int]:
-        """The place of a word among the suggestions, after each of its letters: see `Ranking.places`."""
+        """The place of a word among the suggestions, before each of its letters: see `Ranking.places`."""
         return self._ranking.places(distribution, word, most)
 
 

@@ -2,11 +2,11 @@
 
     x_t = W_e[w_t]                                          embedding
     h_t = RNN(x_t, h_{t-1})                                 one or more layers of rnn, gru or lstm
-    log P(w_{t+1} | w_1..w_t) = log softmax(W_e P h_t + b)  P: a linear map, where the sizes differ
+    log P(w_{t+1} | w_1..w_t) = log softmax(W_e P h_t + b)  P: a linear map, only if the sizes differ
 
-The output layer uses the embedding matrix again (Press & Wolf 2017, Inan et al. 2017). With `projection_size` the
-LSTM's output and recurrence go through a smaller matrix (LSTMP: Sak et al. 2014; for language models Jozefowicz et al.
-2016), which makes a large cell cheap.
+The output layer shares the embedding matrix (Press & Wolf 2017, Inan et al. 2017). With `projection_size`, a smaller
+matrix projects the LSTM's output and its recurrent input (LSTMP: Sak et al. 2014; for language models Jozefowicz et al.
+2016). That makes a large cell cheap.
 """
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from torch import Tensor, nn
 
 from nextword.lm.architecture import Architecture
 
-# The warning says that torch uses its own LSTM instead of oneDNN's, which is the faster one here.
+# The warning says that torch uses its own LSTM instead of oneDNN's. Torch's own is the faster one here.
 warnings.filterwarnings("ignore", message="LSTM with projections is not supported with oneDNN")
 
 __all__ = ["Architecture", "Network"]
 
-State = Tensor | tuple[Tensor, Tensor]  # of one layer: h, and for the lstm c
+State = Tensor | tuple[Tensor, Tensor]  # of one layer: h, or for the lstm (h, c)
 LAYERS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
 class Network(nn.Module):
-    """Token ids and a state go in; output vectors and a new state come out.
+    """The network for training: from token ids and a state to output vectors and a new state.
 
     The state is one tensor (batch, sum(architecture.state_sizes)): each layer's h (and c) side by side, zeros at the
-    start. A text can be continued from its state alone.
+    start. The state alone is enough to continue a text.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -50,7 +50,7 @@ class Network(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Uniform weights in ±1/sqrt(width), and the LSTM's forget gates open (Jozefowicz et al. 2015)."""
+        """Keep torch's uniform weights in ±1/sqrt(width), and open the LSTM's forget gates (Jozefowicz et al. 2015)."""
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         if self.architecture.cell == "lstm":
             for layer in self.recurrent:
@@ -60,7 +60,7 @@ class Network(nn.Module):
                     layer.get_parameter("bias_hh_l0").zero_()
 
     def initial_state(self, batch: int) -> Tensor:
-        """(batch, state) of zeros: nothing read yet."""
+        """The state before the first token: zeros (batch, state)."""
         return self.bias.new_zeros(batch, sum(self.architecture.state_sizes))
 
     def forward(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

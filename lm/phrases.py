@@ -1,7 +1,7 @@
-"""Suggestions of several words: "New York", where "New" is hardly ever all that comes.
+"""Suggestions of several words, such as "New York".
 
-Each of the best next words is followed by the likeliest word after it, as long as this has at least the probability
-SURE. A phrase's probability is the product of its words' probabilities.
+The likeliest word after a suggestion is added to it as long as its probability is at least SURE. The probability of a
+phrase is the product of its words' probabilities.
 """
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SURE = 0.5
 
 def lengthened(model: Model, words: Sequence[Word], context: Context, history: Context | None = None, *,
                max_words: int, exclude: Collection[str] = ()) -> list[Word]:
-    """The words that may follow a context, made phrases of up to `max_words` words where that is sure; best first.
+    """Lengthen suggestions to phrases of at most `max_words` words; best first.
 
-    words: of one kind, as `Model.rank` gives them; punctuation marks, numbers and emoji among them stay as they are.
+    words: the result of `Model.rank` for `context`. Punctuation marks, numbers and emoji stay as they are.
     history, exclude: as in `Model.predict` and `Model.rank`.
     """
     phrases = list(words)
@@ -28,13 +28,13 @@ def lengthened(model: Model, words: Sequence[Word], context: Context, history: C
     for _ in range(max_words - 1):
         if not growing:
             break
-        read = model.extend(list(growing.values()), [f" {last[place].word}" for place in growing])
-        distributions = model.predict(read, [history] * len(read))
+        contexts = model.extend(list(growing.values()), [f" {last[place].word}" for place in growing])
+        distributions = model.predict(contexts, [history] * len(contexts))
         best = [model.rank(distribution, 1, exclude=exclude) for distribution in distributions]
-        follow = {place: (known, found[0]) for place, known, found in zip(growing, read, best)
-                  if found and found[0].probability >= SURE}
-        growing = {place: known for place, (known, _) in follow.items()}
-        last = {place: word for place, (_, word) in follow.items()}
+        sure = {place: (context, words[0]) for place, context, words in zip(growing, contexts, best)
+                if words and words[0].probability >= SURE}
+        growing = {place: context for place, (context, _) in sure.items()}
+        last = {place: word for place, (_, word) in sure.items()}
         for place, word in last.items():
             phrases[place] = _joined(phrases[place], word)
     return sorted(phrases, key=lambda phrase: -phrase.probability)

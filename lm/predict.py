@@ -1,4 +1,4 @@
-"""The command `nextword predict`: the words that may follow a text."""
+"""The command `nextword predict`: the likeliest next words of a text."""
 from __future__ import annotations
 
 import argparse
@@ -30,7 +30,7 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
         interactive = options.text is None and not options.partial and not options.json and _at_terminal()
         text = _standard_input() if options.text is None and not interactive else options.text
         blocklist = read_blocklist(options.unprompted_blocklist)
-        # After the options are known to be good: this imports torch.
+        # These imports bring torch; errors in the options come before them.
         from nextword.lm.model import load
         from nextword.lm.terminal import converse
 
@@ -59,7 +59,7 @@ def _at_terminal() -> bool:
 
 
 def _standard_input() -> str:
-    """The whole of standard input without its last line break; nothing at a terminal.
+    """All of standard input without its last line break; "" at a terminal.
 
     Raises ValueError if it is not UTF-8.
     """

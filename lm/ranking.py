@@ -1,15 +1,16 @@
-"""From a distribution over tokens to the words that a typist is offered.
+"""From a distribution over tokens to suggested words.
 
-Suggestions are words, never `<unk>` or `<eos>`. Emoji, and punctuation and numbers, are suggested on request only.
-Spellings with the same key (see nextword.lm.words.key), such as those that differ in case alone, are one suggestion. It
-has the sum of their probabilities and the spelling of the likeliest one. Where nearly all that may come begins with a
-capital, as at the start of a sentence, the other suggestions get a capital too.
+Suggestions are words, never `<unk>` or `<eos>`. Emoji, punctuation marks and numbers are suggested only on request.
+Spellings with the same key (see nextword.lm.words.key), such as "the" and "The", are one suggestion. Its probability is
+the sum of theirs, and its spelling is the likeliest one. Where nearly all likely words begin with a capital, as at the
+start of a sentence, the other suggestions get a capital too.
 
-Some words are completed, but not suggested unprompted:
-    blocked words (see nextword.lm.blocklist), until PROMPTED letters are typed;
-    names that hardly more than one document of the training text has, until one letter is typed, unless the context or
-    its history has them;
-    stock names (the Tom and Mary of a collection of examples): until then, STOCK of their probability counts.
+Some words are suggested only after their first letters are typed:
+    blocked words (see nextword.lm.blocklist): after PROMPTED letters;
+    names of few documents (names that only one or a few documents of the training text have): after one letter, or if
+    the context or its history has them;
+    stock names (the Tom and Mary of a collection of examples): likewise, but before that STOCK of their probability
+    counts.
 Half-words ("ck", where the training text has "f*ck") are never suggested.
 """
 from __future__ import annotations
@@ -29,19 +30,20 @@ from nextword.lm.vocabulary import EOS_ID, Vocabulary
 from nextword.lm.words import has_letter, is_emoji, key, straight, visible
 
 LAST = chr(0x10FFFF)
-RESPELLED = 0.01  # what a word counts that is not spelled with the capitals which were typed
-CAPITALISED = 0.9  # share of the words' probability
-PROMPTED = 3  # letters
-STOCK = 0.25
-ROWS = 32
+RESPELLED = 0.01  # share of its probability that counts for a spelling without the typed capitals
+CAPITALISED = 0.9  # capitalised words with this share of all words' probability give every suggestion a capital
+PROMPTED = 3  # typed letters after which a blocked word is suggested
+STOCK = 0.25  # share of its probability that counts for a stock name
+ROWS = 32  # rows in which `_likely` arranges the probabilities
 
 
 class Word(NamedTuple):
     """A suggestion.
 
-    probability: of the word given the context, in [0, 1], among all that may come.
-    logprob: its natural logarithm.
-    share: the same among the words that may be suggested, which begin as typed. The shares of all of them sum to 1.
+    probability: of the word given the context, in [0, 1].
+    logprob: the natural logarithm of `probability`.
+    share: `probability` divided by the probability of all words that can be suggested after the typed letters. The
+        shares of all those words sum to 1.
     """
 
     word: str
@@ -51,7 +53,7 @@ class Word(NamedTuple):
 
 
 class Kinds(NamedTuple):
-    """The kinds of tokens that are suggested beside words."""
+    """The kinds of tokens that are suggested in addition to words."""
 
     punctuation: bool = False
     emoji: bool = False
@@ -69,7 +71,7 @@ class Keys(frozenset[str]):
 
 
 class Ranking:
-    """The words of a vocabulary, ordered so that those with a common beginning lie side by side."""
+    """The words of a vocabulary, sorted so that words with the same first letters are neighbours."""
 
     def __init__(self, vocabulary: Vocabulary, blocked: Collection[str] = (), names: Collection[str] = (),
                  stock: Collection[str] = (), half_words: Collection[str] = ()):
@@ -81,7 +83,7 @@ class Ranking:
         for token in range(EOS_ID + 1, len(keys)):
             self._spellings[number[keys[token]]].append(token)
         self._most_spellings = max(map(len, self._spellings), default=1)
-        # Rows of equal length: what is missing is <unk>, whose probability does not count.
+        # Rows of equal length, filled up with <unk>, whose probability does not count.
         self._tokens = numpy.zeros((len(self._keys), self._most_spellings), int)
         for row, tokens in zip(self._tokens, self._spellings):
             row[: len(tokens)] = tokens
@@ -90,11 +92,11 @@ class Ranking:
         self._blocked_words = {key(word) for word in blocked}
         self._blocked = numpy.array([word in self._blocked_words for word in self._keys], bool)
         held_back = dict.fromkeys(stock, STOCK) | dict.fromkeys(names, 0.0)
-        self._held_back: dict[int, list[int]] = {}  # of the words that have some such spellings, these
+        self._held_back: dict[int, list[int]] = {}  # number of a word → those of its tokens that are held back
         for token in range(EOS_ID + 1, len(keys)):
             if self._words[token] in held_back:
                 self._held_back.setdefault(number[keys[token]], []).append(token)
-        self._has_held_back = numpy.isin(self._group, list(self._held_back))  # of each token, whether its word does
+        self._has_held_back = numpy.isin(self._group, list(self._held_back))  # for each token: its word has such tokens
         halves = set(half_words)
         whole = numpy.array([word not in halves for word in self._words])
         is_word = whole * numpy.array(vocabulary.is_word(), numpy.float32)
@@ -111,13 +113,13 @@ class Ranking:
 
     def best(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
              emoji: bool = False, exclude: Collection[str] = ()) -> list[Word]:
-        """The k most probable words, best first; fewer where there are not so many.
+        """The k most probable words, best first; fewer if fewer fit.
 
-        partial: the typed beginning of the word; letter case does not matter. Where it has capitals, words with these
-        capitals are likelier: of the others, RESPELLED of their probability counts, and they are spelled to fit, in
-        capitals throughout where more than one letter is typed and all are capitals.
-        punctuation, emoji: offer punctuation marks and numbers, or emoji, too.
-        exclude: words not wanted, in any case of letters.
+        partial: the typed beginning of the word, in any letter case. If it has capitals, spellings with these capitals
+            are likelier: only RESPELLED of the others' probability counts. The others are spelled with the typed
+            capitals; if several letters are typed and all are capitals, wholly in capitals.
+        punctuation: suggest punctuation marks and numbers too. emoji: suggest emoji too.
+        exclude: words that are not suggested, in any letter case.
         """
         kinds = Kinds(punctuation, emoji)
         partial = straight(partial)
@@ -127,7 +129,7 @@ class Ranking:
         withheld = self._withheld(partial)
         counts = self._counts(partial, distribution.seen, kinds)
         probabilities = all_probabilities * counts
-        probabilities[self._tokens[[self._number[word] for word in unwanted if word in self._number]]] = 0
+        probabilities[self._tokens[[self._number[word] for word in excluded if word in self._number]]] = 0
         if partial:
             numbers = numpy.arange(*_range(self._keys, key(partial)))
         else:
@@ -142,12 +144,12 @@ class Ranking:
         chosen = numbers[order[groups[order] > 0]].tolist()
         unknown = self._unknown(distribution.unknown, key(partial), kinds)
         total = float((groups if partial else probabilities).sum())
-        total += sum(_mass(spellings, capitals) for word, spellings in unknown.items() if word not in unwanted)
-        # Words that the vocabulary has in other spellings only than the context have something added.
-        added = [i for i in map(self._number.get, unknown) if i is not None and not withheld[i]]
-        chosen = list(dict.fromkeys(chosen + added))
+        total += sum(_mass(spellings, capitals) for word, spellings in unknown.items() if word not in excluded)
+        # The context may have a word in a spelling that the vocabulary lacks. Such spellings count for the word too.
+        respelled = [i for i in map(self._number.get, unknown) if i is not None and not withheld[i]]
+        chosen = list(dict.fromkeys(chosen + respelled))
         spellings = {self._keys[i]: unknown.pop(self._keys[i], {}) for i in chosen}
-        places = [(known, token) for known, i in zip(spellings.values(), chosen) for token in self._spellings[i]]
+        places = [(group, token) for group, i in zip(spellings.values(), chosen) for token in self._spellings[i]]
         tokens = [token for _, token in places]
         for (known, token), probability in zip(places, probabilities[tokens].tolist()):
             known[self._words[token]] = known.get(self._words[token], 0.0) + probability
@@ -160,14 +162,15 @@ class Ranking:
         found = [word for word in found[:k] if word.probability > 0]
         upper, lower = (self._cases @ all_probabilities).tolist()
         if not capitals and upper > CAPITALISED * (upper + lower):
-            found = [word._replace(word=_capitalised(word.word)) for word in found]
-        return found
+            suggestions = [word._replace(word=_capitalised(word.word)) for word in suggestions]
+        return suggestions
 
     def _likely(self, probabilities: numpy.ndarray, k: int) -> numpy.ndarray:
-        """The numbers of few words, among which the k with the largest sums over their spellings are.
+        """The numbers of a few words that include the k most probable ones.
 
-        As many spellings as k words can have are at least `least`; so are the sums of k words, then, and the largest
-        spelling of each of the best is at least that over the number of its spellings.
+        k words have at most k * most_spellings spellings, and at least that many spellings have a probability >=
+        `least`. So at least k words have a probability >= `least`, and each of the k best has a spelling with a
+        probability >= least / most_spellings.
         """
         columns, spellings = len(probabilities) // ROWS, k * self._most_spellings
         if spellings >= columns:
@@ -179,7 +182,7 @@ class Ranking:
 
     def _with_capitals(self, groups: numpy.ndarray, probabilities: numpy.ndarray, typed: str, numbers: numpy.ndarray
                        ) -> numpy.ndarray:
-        """The sums of words whose spellings begin as typed, and RESPELLED of those of the others."""
+        """The probability of each word: of its spellings with the typed capitals, plus RESPELLED of the others'."""
         first, last = bisect_left(self._spelled, (typed,)), bisect_left(self._spelled, (typed + LAST,))
         fitting = [token for _, token in self._spelled[first:last]]
         if not fitting:
@@ -188,7 +191,7 @@ class Ranking:
         return fits + RESPELLED * (groups - fits)
 
     def _counts(self, typed: str, seen: Tensor | None, kinds: Kinds) -> numpy.ndarray:
-        """The share of its probability that each token (V,) counts; seen: the tokens of context and history."""
+        """For each token (V,), the share of its probability that counts. seen: the tokens of context and history."""
         if typed:
             return self._allowed[kinds]
         counts = self._unprompted[kinds]
@@ -202,28 +205,30 @@ class Ranking:
         return counts
 
     def _withheld(self, typed: str) -> numpy.ndarray:
-        """Which of the words are not suggested after so much of one."""
+        """For each word, True if it is not suggested after these typed letters."""
         return self._blocked if len(typed) < PROMPTED else numpy.zeros_like(self._blocked)
 
     def _unknown(self, unknown: dict[str, float], beginning: str, kinds: Kinds) -> dict[str, dict[str, float]]:
         """Words that the vocabulary lacks, as groups: key → spelling → probability."""
         groups: dict[str, dict[str, float]] = {}
         for spelling, probability in unknown.items():
-            own_key, word, kind = _read(spelling)
+            own_key, word, kind = _key_word_kind(spelling)
             if own_key.startswith(beginning) and kinds.include(kind):
                 group = groups.setdefault(own_key, {})
                 group[word] = group.get(word, 0.0) + probability
         return groups
 
     def places(self, distribution: Distribution, word: str, most: int) -> Iterator[int]:
-        """At which place (0: the best) a word stands in what `best` gives after its first 0, 1, … characters are typed;
-        `most` where it is not among the first so many. Cheaper than asking `best`, which is only done for capitals.
+        """The place (0: the best) of a word in the result of `best` after 0, 1, … of its characters are typed.
+
+        It is `most` if the word is not among the first `most`. This is faster than `best`, which is called only after
+        typed capitals.
         """
         word = straight(word)
         own_key = key(word)
         for typed in (word[:count] for count in range(len(word))):
             beginning = key(typed)
-            if len(typed) < 2:  # from the first letter on, names count
+            if len(typed) < 2:  # the first letter can change the masses, as names count then; later ones cannot
                 groups, others = self._masses(distribution, typed)
                 own = float(groups[self._number[own_key]]) if own_key in self._number else others.get(own_key, 0.0)
                 others = {other: p for other, p in others.items() if p > own}
@@ -260,20 +265,20 @@ def _range(ordered: list, beginning: str) -> tuple[int, int]:
 
 
 def _fitting(spellings: dict[str, float], typed: str) -> dict[str, float]:
-    """The spellings that begin as typed; all of them where nothing with capitals is typed."""
+    """The spellings that begin with the typed capitals; all of them if `typed` is ""."""
     return {word: p for word, p in spellings.items() if straight(word).startswith(typed)} if typed else spellings
 
 
 def _mass(spellings: dict[str, float], typed: str) -> float:
-    """The probability of a word from those of its spellings; RESPELLED of those that do not fit counts."""
+    """The probability of a word: of its spellings with the typed capitals, plus RESPELLED of the others'."""
     total, fits = sum(spellings.values()), sum(_fitting(spellings, typed).values())
     return fits + RESPELLED * (total - fits)
 
 
-def _suggestion(spellings: dict[str, float], typed: str, everything: float) -> Word:
+def _suggestion(spellings: dict[str, float], typed: str, total: float) -> Word:
     """One word from its spellings and their probabilities.
 
-    typed: the beginning, where it has capitals. everything: the probability of all words that may be suggested.
+    typed: the typed beginning if it has capitals, else "". total: the probability of all words that can be suggested.
     """
     fitting = _fitting(spellings, typed)
     word = max(fitting or spellings, key=(fitting or spellings).__getitem__)
@@ -283,20 +288,20 @@ def _suggestion(spellings: dict[str, float], typed: str, everything: float) -> W
     probability = _mass(spellings, typed)
     if probability <= 0:
         return Word(word, 0.0, -math.inf, 0.0)
-    return Word(word, probability, math.log(probability), min(1.0, probability / everything))
+    return Word(word, probability, math.log(probability), min(1.0, probability / total))
 
 
 def _rest(word: str, beginning: str) -> str:
-    """The part of a word after the beginning with this key, where ß is two letters: characters cannot be counted."""
+    """The part of a word after the beginning with this key. The key of ß has two letters, so lengths do not tell it."""
     for end in range(len(word) + 1):
-        read = key(word[:end])
-        if read.startswith(beginning):
-            return read[len(beginning) :] + word[end:]
+        start = key(word[:end])
+        if start.startswith(beginning):
+            return start[len(beginning) :] + word[end:]
     raise ValueError(f"{word!r} does not begin with {beginning!r}")
 
 
 def _all_capitals(typed: str) -> bool:
-    """Whether more than the first letter is a capital, and every one."""
+    """True if there are several letters, and all are capitals."""
     return typed.isupper() and sum(map(str.isalpha, typed)) > 1
 
 
@@ -305,7 +310,7 @@ def _capitalised(word: str) -> str:
 
 
 @functools.lru_cache(10_000)
-def _read(spelling: str) -> tuple[str, str, str]:
-    """Its key, its visible characters, and its kind; kept, as a text is asked about again and again."""
+def _key_word_kind(spelling: str) -> tuple[str, str, str]:
+    """The key, the visible characters, and the kind of a word. They are cached, as the same text comes many times."""
     word = visible(spelling)
     return key(spelling), word, "emoji" if is_emoji(word) else "word" if has_letter(word) else "punctuation"

@@ -1,4 +1,4 @@
-"""Read a file that a stranger may have put there: it may be a FIFO, a device, or larger than the memory."""
+"""Read a file from a stranger's folder: it may be a FIFO, a device, or larger than the memory."""
 from __future__ import annotations
 
 import errno
@@ -6,18 +6,18 @@ import os
 import stat
 from pathlib import Path
 
-_HOW = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
 
 def read_regular_file(path: Path, most: int) -> bytes:
-    """The content of a regular file of up to `most` bytes, or of one that a symbolic link leads to.
+    """The content of a regular file of at most `most` bytes. The path may be a symbolic link to it.
 
-    Raises OSError for anything else, without waiting. A device is not opened, as that alone can make it do something.
+    Raises OSError for anything else, without waiting. A device is not opened: to open it can already start an action.
     """
     _check(os.stat(path), most)
-    with open(os.open(path, _HOW), "rb") as file:
+    with open(os.open(path, _FLAGS), "rb") as file:
         status = os.fstat(file.fileno())
-        _check(status, most)  # again, as another file may have come to this path
+        _check(status, most)  # again, because the path may have got another file
         return file.read(status.st_size)
 
 

@@ -1,16 +1,16 @@
-"""Write tokens as natural text: where spaces go, given the tokens before.
+"""Write tokens as natural text, with spaces where they belong.
 
 The rules, for the punctuation of English and its neighbours:
 
     words, emoji            a space between them
     . , ; : ! ? … % ) ] }   nothing before
     ( [ { $ £ € # @ ¿ ¡     nothing after
-    " '                     open a quotation (nothing after) or close the open one (nothing before); an apostrophe after
-                            a word in -s is a genitive's where no quotation is open
-    « „                     as ( ; » as )
+    " '                     open a quotation (nothing after) or close it (nothing before). Where no quotation is open,
+                            an apostrophe after a word in -s is the sign of the genitive (nothing before)
+    « „                     like ( ; » like )
     — / \\                   nothing on either side
     -                       nothing before
-    3 . 14   1 , 000        nothing within a number; nor within initials: U . S .
+    3 . 14   1 , 000        nothing within a number, nor within initials: U . S .
     <eos>                   a line break; it also ends quotations
 """
 from __future__ import annotations
@@ -28,7 +28,7 @@ BREAK = "\n"
 
 
 class Spacing:
-    """Writes tokens as text, one after the other. Later tokens never change what is written.
+    """Writes tokens as text, one after the other. Later tokens never change the text before them.
 
     >>> spacing = Spacing()
     >>> "".join(spacing.add(token) for token in ['"', "Well", ",", '"', "he", "said", "."])
@@ -36,10 +36,10 @@ class Spacing:
     """
 
     def __init__(self, tokens: Iterable[str] = (), spaced: bool = False) -> None:
-        """tokens: written already. spaced: white space follows them."""
+        """tokens: the tokens of the text so far. spaced: True if white space follows them."""
         self._open: set[str] = set()
         self._before = ["", ""]  # the last two tokens
-        self._joined = [True, True]  # whether the next token follows without a space; whether the last one did
+        self._joined = [True, True]  # True where no space stands: before the next token; before the last one
         for token in tokens:
             self.add(token)
         self._joined[0] |= spaced
@@ -76,7 +76,7 @@ class Spacing:
         return token == "'" and not self._open and self._before[1][-1:] in ("s", "z") and not self._joined[0]
 
     def _continues(self, token: str) -> bool:
-        """True if the token goes on with a number or with initials after a mark."""
+        """True if the token continues a number or initials after a mark."""
         first, mark = self._before
         if not self._joined[1] or mark not in (".", ",", ":") or is_emoji(token):
             return False

@@ -1,4 +1,4 @@
-"""Suggestions at a terminal: a line goes in, what may come next comes out."""
+"""Suggestions at a terminal, line by line."""
 from __future__ import annotations
 
 import contextlib
@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from nextword.lm.ranking import Word
 from nextword.lm.words import split_typed
 
-HINT = "Type a text and press Enter. A word at its end is completed (…) and read as a whole (→). Ctrl-D ends."
+HINT = "Type a text and press Enter. … completes its last word, → suggests the word after it. Ctrl-D ends."
 
 
 def converse(suggest: Callable[[str, str], Sequence[Word]]) -> None:
-    """Asks for lines until the input ends, and prints the suggestions for each; every line is a text of its own.
+    """Prompt for lines until the input ends, and print the suggestions for each line; every line is a separate text.
 
-    suggest: the words for a text and the beginning of the next word.
+    suggest: a text and the beginning of the next word → suggestions.
     """
-    with contextlib.suppress(ImportError):  # not everywhere; with it, `input` has editing and earlier lines
+    with contextlib.suppress(ImportError):  # some systems lack it; with it, `input` has editing and earlier lines
         import readline  # noqa: F401
     print(HINT)
     with contextlib.suppress(EOFError):

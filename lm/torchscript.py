@@ -1,27 +1,28 @@
-"""A trained network as TorchScript: the one module that knows the format, so that it can be replaced.
+"""A trained network as TorchScript. No other module depends on this format, so it can be replaced.
 
 The exported program is self-contained: `torch.jit.load` reads it without this project. This project itself does not
-run it, as an archive may come from a stranger: `load` takes the weights alone and compiles its own program with them.
+run it, because an archive may come from a stranger: `load` takes only the weights, and compiles its own program with
+them.
 
-The program holds the forward pass alone, in 32-bit floats or with 8-bit weights:
+The program is the forward pass, in 32-bit floats or with 8-bit weights:
 
     forward(tokens (batch, time) int64, lengths (batch,) int64, state (batch, S) float32, k, allowed (V,) bool or None)
         → log-probabilities (batch, k) float32 best first, ids (batch, k) int64, new state (batch, S)
     read(tokens, lengths, state) → new state
-    read_all(tokens, lengths, state) → what `log_probs` takes, after each token (batch, time, width); new state
-    output(state) → the same after the last token (batch, width)
+    read_all(tokens, lengths, state) → the output vector after each token (batch, time, width), new state
+    output(state) → the output vector after the last token (batch, width)
     log_probs(output (n, width)) → (n, V)
     initial_state(batch) → (batch, S) of zeros
 
-Rows may differ in length: those of `tokens` are padded at the right with anything, and `lengths` says how much counts.
-`allowed` restricts the answers of `forward` to some tokens, without changing their probabilities.
+Rows of `tokens` may differ in length: `lengths` holds the lengths, and any ids fill the rest of a row. `allowed`
+restricts the answers of `forward` to some tokens, and does not change their probabilities.
 
-8-bit weights are int8 with a scale for each output, rounded so that the products with real inputs change least (GPTQ:
-Frantar et al. 2023). The inputs of each matrix product go through it as two numbers of 7 bits, a coarse one and what
-that leaves: together they are as good as exact, and 7 bits by 8 bits do not overflow in the instructions of processors
-without VNNI. The products are sums of integers, so an answer depends neither on what else is in its batch nor on how a
-text was cut into calls: to the last bit, where the layers' sizes are multiples of 32, which the processor's vectors
-divide. The embedding and the output layer are one matrix, stored once.
+8-bit weights are int8 with one scale for each output. They are rounded so that the products with real inputs change
+least (GPTQ: Frantar et al. 2023). Each input of a matrix product is split into two 7-bit numbers, a coarse and a fine
+one, whose error is negligible. The product of 7 and 8 bits does not overflow in the instructions of processors without
+VNNI. The products are sums of integers. So an answer does not depend on the other rows of its batch, nor on the places
+where a text is cut into calls. This is exact to the last bit if the layers' sizes are multiples of 32, the length of a
+processor's vectors. The embedding and the output layer are one matrix, stored once.
 """
 # To mypy every attribute of a module is a Tensor or a Module; TorchScript finds the types itself, and checks them.
 # mypy: disable-error-code="operator,assignment,call-overload"
@@ -41,9 +42,9 @@ from nextword.lm.archive import Module, Numbers, read_archive
 from nextword.lm.cell import gru_cell, lstm_cell, rnn_cell
 from nextword.lm.network import Architecture, Network
 
-LEVELS = 63  # the largest number of 7 bits; twice as many steps of the fine part are one of the coarse part
-HEADROOM = 2.0  # inputs up to so many times the largest one met in real text are not cut off
-DAMPING = 0.01  # share of the mean square of the inputs that is added to each, where real text says too little
+LEVELS = 63  # the largest 7-bit number; one step of the coarse part is 2 * LEVELS steps of the fine part
+HEADROOM = 2.0  # inputs are clipped at this multiple of the largest input of the calibration text
+DAMPING = 0.01  # share of the inputs' mean square that is added to the diagonal of their moments, as in GPTQ
 
 
 class _FloatLinear(nn.Module):
@@ -62,13 +63,13 @@ class _FloatLinear(nn.Module):
 
 
 class _QuantizedLinear(nn.Module):
-    """y = W x + b with int8 weights (a scale an output) and inputs in ±LEVELS * step, each in two parts of 7 bits.
+    """y = W x + b with int8 weights (one scale for each output). Inputs, in ±LEVELS * step, are split into two parts.
 
-    weight: (out, in) int8. scales: (out,), the weight's steps. bias: (out,) of each of the two parts; y has it
-    1 + 1 / (2 * LEVELS) times.
+    weight: (out, in) int8. scales: (out,), the size of one step of the weight. bias: (out,) b / (1 + 1 / (2 * LEVELS)):
+    the products of both parts add it.
     """
 
-    # With several constants, torch would write them in an order that changes from process to process.
+    # One constant only: the order in which torch writes several constants changes from process to process.
     __constants__ = ("levels",)
 
     def __init__(self, weight: Tensor, scales: Tensor, bias: Tensor, step: float) -> None:
@@ -79,12 +80,12 @@ class _QuantizedLinear(nn.Module):
 
     @classmethod
     def rounded(cls, weight: Tensor, bias: Tensor, largest: float, moments: Tensor) -> _QuantizedLinear:
-        """The map of float32 weights (out, in) and bias (out,), for inputs in ±largest with these moments (in, in)."""
+        """Round float32 weights (out, in) and bias (out,) for inputs in ±largest with these moments (in, in)."""
         scales = weight.abs().amax(dim=1).clamp(min=1e-8) / 127
         return cls(_rounded(weight, scales, moments), scales, bias / (1 + 1 / (2 * LEVELS)), largest / LEVELS)
 
     def pack(self, weight: Tensor) -> None:
-        """Keep the weight in the order in which the processor takes it, and only so."""
+        """Keep the weight only in the order in which the processor reads it."""
         zeros = torch.zeros(self.scales.size(0), dtype=torch.long)
         scales = (self.scales * self.step).double()
         quantized = torch._make_per_channel_quantized_tensor(weight, scales, zeros, 0)
@@ -120,10 +121,10 @@ class _QuantizedLinear(nn.Module):
 
 
 class _QuantizedWords(_QuantizedLinear):
-    """The same by oneDNN: it takes longer to begin, but half as long over many outputs."""
+    """The same with oneDNN: a call has more overhead, but with many outputs it takes half the time."""
 
     def pack(self, weight: Tensor) -> None:
-        self.weight = weight  # of which `rows` takes some for each text
+        self.weight = weight  # `rows` reads some of its rows for each text
         self.zeros = torch.zeros(self.scales.size(0), dtype=torch.long)
         self.packed = torch.ops.onednn.qlinear_prepack(weight, None)
 
@@ -138,10 +139,10 @@ class _QuantizedWords(_QuantizedLinear):
 
 
 def _rounded(weight: Tensor, scales: Tensor, moments: Tensor) -> Tensor:
-    """int8 numbers (out, in) whose products with scales (out,) stand for `weight`.
+    """int8 numbers (out, in) that, times scales (out,), approximate `weight` (GPTQ: Frantar et al. 2023).
 
-    moments: the mean of x xᵀ over real inputs x, (in, in). One column is rounded after the other, and the columns to
-    come take up what that changes in the products, as far as the inputs go together.
+    moments: the mean of x xᵀ over real inputs x, (in, in). Columns are rounded one after the other. After each, the
+    later columns are changed so that they offset the rounding error in the products, as far as inputs correlate.
     """
     damping = DAMPING * moments.diagonal().mean().clamp(min=1e-8)
     factor = torch.linalg.cholesky(torch.linalg.inv(moments.double() + damping * torch.eye(len(moments))), upper=True)
@@ -189,7 +190,7 @@ _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
 class _Inference(nn.Module):
-    """The forward pass, written for TorchScript. `linear(place, outputs, inputs)` makes the map at each place."""
+    """The forward pass, written for TorchScript. `linear(place, outputs, inputs)` makes each linear map."""
 
     def __init__(self, architecture: Architecture, linear: Callable[[str, int, int], nn.Module]) -> None:
         super().__init__()
@@ -266,9 +267,9 @@ class _Inference(nn.Module):
 
 @torch.no_grad()
 def script(network: Network, calibration: Optional[Tensor] = None) -> torch.jit.ScriptModule:
-    """The exported program of a network: float32, or 8-bit where `calibration` is given.
+    """The exported program of a network: float32, or 8-bit if `calibration` is given.
 
-    calibration: real text, token ids (batch, time) int64, from which the grids of the 8-bit inputs are found.
+    calibration: real text, token ids (batch, time) int64. It gives the range and the moments of the 8-bit inputs.
     """
     network = network.cpu().eval()
     inputs = {} if calibration is None else _inputs(network, calibration)
@@ -287,7 +288,7 @@ def _quantized_kind(place: str) -> type[_QuantizedLinear]:
 
 
 def _weight_and_bias_of(network: Network, place: str) -> tuple[Tensor, Tensor]:
-    """The weight (out, in) and the bias (out,) of a network that are at a place of its `_Inference`."""
+    """The weight (out, in) and the bias (out,) of a network for a place of its `_Inference`."""
     if place == "words":
         return network.embedding.weight.detach(), network.bias.detach()
     if place == "projection":
@@ -301,8 +302,10 @@ def _weight_and_bias_of(network: Network, place: str) -> tuple[Tensor, Tensor]:
 
 
 def _inputs(network: Network, tokens: Tensor) -> dict[str, tuple[float, Tensor]]:
-    """What each linear map meets when the float forward pass reads real text (batch, time): by place, the largest |x|
-    with some headroom, and the mean of x xᵀ."""
+    """Statistics of each linear map's inputs x when the float network reads real text (batch, time).
+
+    Returns place → the largest |x| times HEADROOM, and the mean of x xᵀ.
+    """
     largest: dict[str, float] = {}
     moments: dict[str, Tensor] = {}
     count: dict[str, int] = {}
@@ -335,9 +338,9 @@ def save(module: torch.jit.ScriptModule) -> bytes:
 
 @torch.no_grad()
 def load(archive: bytes) -> torch.jit.ScriptModule:
-    """The program that `save` gave: this project's own, with the archive's weights. The archive's own is never read.
+    """This project's program with the weights of an archive. The archive's own program is never read.
 
-    Raises ValueError where the archive is not as `save` writes it: see lm.archive.
+    Raises ValueError if `save` does not write such an archive: see lm.archive.
     """
     root = read_archive(archive)
     try:
@@ -348,7 +351,7 @@ def load(archive: bytes) -> torch.jit.ScriptModule:
 
 
 def _architecture(root: Module) -> Architecture:
-    """The architecture that some of an archive's sizes tell. `_linear` compares all of them with it."""
+    """The architecture, from some of an archive's sizes. `_linear` later compares all sizes with it."""
     cell = {kind.__name__: cell for cell, kind in _LAYERS.items()}[_module_at(root, "layers.0").kind]
     gates, output_size = _weight(_module_at(root, "layers.0.h")).shape
     vocabulary_size, embedding_size = _weight(_module_at(root, "words")).shape
@@ -370,12 +373,12 @@ def _weight(linear: Module) -> Numbers:
 
 
 def _linear(module: Module, place: str, outputs: int, inputs: int) -> nn.Module:
-    """The linear map that a module of an archive is. Raises ValueError where it does not have these sizes."""
+    """The linear map of an archive's module. Raises ValueError if it does not have these sizes."""
     if module.kind == _FloatLinear.__name__:
         weight, bias = module.state["weight"], module.state["bias"]
         return _FloatLinear(_tensor(weight, "float32", outputs, inputs), _tensor(bias, "float32", outputs))
     kind = _quantized_kind(place)
-    if module.kind != kind.__name__:  # of words, that of a version in which `step` meant something else
+    if module.kind != kind.__name__:  # an old version used the other kind for words, with another meaning of `step`
         raise ValueError(f"{place} is a {module.kind!r}, not a {kind.__name__}")
     weight, scales, bias, step, _ = module.state
     scales = _tensor(scales, "float32", outputs)
@@ -385,7 +388,7 @@ def _linear(module: Module, place: str, outputs: int, inputs: int) -> nn.Module:
 
 
 def _tensor(numbers: Numbers, type: str, *shape: int) -> Tensor:
-    """A tensor in memory of its own. Raises ValueError if type or shape differ, or a number is not finite."""
+    """A tensor with its own memory. Raises ValueError if type or shape differ, or a number is not finite."""
     if (numbers.type, numbers.shape) != (type, shape):
         raise ValueError(f"a tensor is {numbers.type} {numbers.shape} where the network has {type} {shape}")
     tensor = torch.frombuffer(numbers.data, dtype=getattr(torch, type)).view(shape).clone()
@@ -401,18 +404,18 @@ def _compiled(architecture: Architecture, linear: Callable[[str, int, int], nn.M
 
 @torch.no_grad()
 def weights(program: torch.jit.ScriptModule) -> dict[str, Tensor]:
-    """The float32 weights that a program computes with, by the names that they have in `lm.network.Network`."""
-    found = {}
+    """The float32 weights of a program, by their names in `lm.network.Network`."""
+    values = {}
     for number, layer in program.layers.named_children():
         recurrent = f"recurrent.{number}"
-        found[f"{recurrent}.weight_ih_l0"], found[f"{recurrent}.bias_ih_l0"] = _weight_and_bias(layer.x)
-        found[f"{recurrent}.weight_hh_l0"], found[f"{recurrent}.bias_hh_l0"] = _weight_and_bias(layer.h)
+        values[f"{recurrent}.weight_ih_l0"], values[f"{recurrent}.bias_ih_l0"] = _weight_and_bias(layer.x)
+        values[f"{recurrent}.weight_hh_l0"], values[f"{recurrent}.bias_hh_l0"] = _weight_and_bias(layer.h)
         if hasattr(getattr(layer, "projection", None), "rows"):
-            found[f"{recurrent}.weight_hr_l0"] = _weight_and_bias(layer.projection)[0]
+            values[f"{recurrent}.weight_hr_l0"] = _weight_and_bias(layer.projection)[0]
     if hasattr(program.projection, "rows"):
-        found["projection.weight"], found["projection.bias"] = _weight_and_bias(program.projection)
-    found["embedding.weight"], found["bias"] = _weight_and_bias(program.words)
-    return found
+        values["projection.weight"], values["projection.bias"] = _weight_and_bias(program.projection)
+    values["embedding.weight"], values["bias"] = _weight_and_bias(program.words)
+    return values
 
 
 def _weight_and_bias(linear: torch.jit.ScriptModule) -> tuple[Tensor, Tensor]:
@@ -422,7 +425,7 @@ def _weight_and_bias(linear: torch.jit.ScriptModule) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep from users' terminals that TorchScript and quantised tensors are deprecated upstream."""
+    """Hide torch's warnings that TorchScript and quantised tensors are deprecated: a user cannot act on them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"(?s).*(torch\.jit|TorchScript)")
         warnings.filterwarnings("ignore", message=r"(?s).*quantized tensor creation functions")

@@ -2,15 +2,15 @@
 
 Tokens
     A token is a word, an emoji, or any other visible character (`,`, `(`, `€`) with its combining marks. The module
-    nextword.lm.words defines words, emoji, and the canonical form that text is brought to first. A dash replaces `--`
+    nextword.lm.words defines words and emoji. Text is first made canonical, as defined there, and a dash replaces `--`
     and a hyphen between spaces. So `don't`, `to-morrow`, `1984` and `3rd` are words, and `3.14` is three tokens. A
     number that is not frequent enough for the vocabulary is `<unk>`, like any other word. Case is kept.
     Pretokenized text (the benchmarks') is only split at spaces.
-    The rules are part of `tokenizer.json`: a bundle keeps those it was trained with. A file with rules that no version
-    of Nextword writes is refused: the `tokenizers` library would run them, and they can take all memory.
+    The rules are part of `tokenizer.json`: a bundle keeps the rules of its training. A file with rules that no version
+    of Nextword writes is refused: the `tokenizers` library would run them, and they could take all memory.
 Ids
-    0 is `<unk>`, 1 is `<eos>` (the end of a paragraph, and so the beginning of the next), then the words from the most
-    to the least frequent: the order that the sampled softmax in training relies on.
+    0 is `<unk>`. 1 is `<eos>`, the end of a paragraph and so the beginning of the next. Then follow the words, the most
+    frequent first: the sampled softmax in training relies on this order.
 """
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from nextword.lm.words import (
 
 UNK, EOS = "<unk>", "<eos>"
 UNK_ID, EOS_ID = 0, 1
-# `_rules` of former versions, whose bundles are read. When the rules change, the digest of the old ones belongs here.
+# `_rules` of earlier versions, whose bundles can be loaded. When the rules change, add the digest of the old ones.
 FORMER_RULES = {
     "149abc51f2aaddc69a825647fb4f98f0e5368cf3a0a4f6a117aa3a97db64f975",
     "df6c839892943323fed1696e4ae2be8578c2a6c5195757c12838f794aee4a22b",
 }
-# The characters that words are made of, as the inside of a character class of Oniguruma
+# The characters of words, as the inside of a character class of Oniguruma
 _LETTERS = rf"\p{{L}}\p{{Nd}}\p{{Nl}}\p{{Pc}}[\p{{M}}&&[^{NOT_IN_WORDS}]]{JOINERS}"
 
 
@@ -66,7 +66,7 @@ def _tokenizer(model: models.Model, pretokenized: bool) -> Tokenizer:
 
 
 def _rules(tokenizer: dict[str, Any]) -> str:
-    """A digest of how a `tokenizer.json` takes text apart. It covers the fields that have a meaning for its steps."""
+    """A digest of the rules by which a `tokenizer.json` splits text. It covers every field that changes a rule."""
     steps = []
     for part, inner in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
         outer = tokenizer[part] or {}
@@ -76,7 +76,7 @@ def _rules(tokenizer: dict[str, Any]) -> str:
 
 
 class Vocabulary:
-    """The tokens that a model knows, and how text becomes them."""
+    """The tokens of a model, and their tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer):
         for token, expected in ((UNK, UNK_ID), (EOS, EOS_ID)):
@@ -92,7 +92,7 @@ class Vocabulary:
     ) -> Vocabulary:
         """The `size` most frequent words of `texts` (`<unk>` and `<eos>` included) that occur `minimum_count` times.
 
-        Words of equal count are taken in the order of their code points, so that the same text gives the same ids.
+        Words of equal count are sorted by their code points, so the same text always gives the same ids.
         """
         if size < 3:
             raise ValueError(f"vocabulary size is {size}; at least 3 are needed: {UNK}, {EOS} and a word")
@@ -110,7 +110,7 @@ class Vocabulary:
     @classmethod
     def of_words(cls, ordered: Iterable[str], pretokenized: bool = False) -> Vocabulary:
         """The vocabulary of `<unk>`, `<eos>` and these words, in this order."""
-        # `<unk>` and `<eos>` are no special tokens to the tokenizer, so that a user who types them types characters.
+        # `<unk>` and `<eos>` are not special tokens of the tokenizer: a user who types them types single characters.
         ids = {word: i for i, word in enumerate([UNK, EOS, *ordered])}
         return cls(_tokenizer(models.WordLevel(ids, unk_token=UNK), pretokenized))
 
@@ -120,10 +120,10 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, text: str) -> Vocabulary:
-        """The vocabulary that `to_json` gave, here or in a former version. Raises ValueError for anything else."""
+        """The vocabulary of a result of `to_json`, of this or an earlier version. Raises ValueError for other text."""
         try:
-            given = json.loads(text)
-            words, rules = given["model"]["vocab"], _rules(given)
+            content = json.loads(text)
+            words, rules = content["model"]["vocab"], _rules(content)
             numbered = sorted(words.values()) == list(range(len(words)))
         except (AttributeError, KeyError, TypeError, RecursionError, ValueError) as error:
             raise ValueError(f"tokenizer.json is no tokenizer ({type(error).__name__})") from None
@@ -135,8 +135,8 @@ class Vocabulary:
                 return cls(_tokenizer(models.WordLevel(words, unk_token=UNK), pretokenized))
         if rules not in FORMER_RULES:
             raise ValueError("tokenizer.json has rules that no version of Nextword writes")
-        # Of the file only these parts are used: others, such as padding, could take all memory.
-        steps = {part: given[part] for part in ("normalizer", "pre_tokenizer")}
+        # Only these parts of the file are used: others, such as padding, could take all memory.
+        steps = {part: content[part] for part in ("normalizer", "pre_tokenizer")}
         model = {"type": "WordLevel", "vocab": words, "unk_token": UNK}
         unused = dict.fromkeys(("truncation", "padding", "post_processor", "decoder"))
         parts = {"version": "1.0", "added_tokens": [], **unused, **steps, "model": model}
@@ -153,14 +153,15 @@ class Vocabulary:
         return self._tokenizer.normalizer is None
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text. Line breaks end a paragraph: they become one `<eos>`, those at the very end too.
+        """The ids of a text. One or more line breaks end a paragraph and become one `<eos>`, also at the end of a text.
 
-        At the beginning they give nothing, so `encode(a) + encode(b)` is `encode(a + b)` where `a` ends with "\\n".
+        At the beginning of a text they become nothing. So `encode(a) + encode(b)` is `encode(a + b)` if `a` ends with
+        "\\n".
         """
         return self.encode_with_unknown(text)[0]
 
     def encode_with_unknown(self, text: str) -> tuple[list[int], dict[int, str]]:
-        """As `encode`, and by place the words that are not in the vocabulary, spelled as they stand in the text."""
+        """The result of `encode`, and place → spelling for the words that the vocabulary lacks."""
         ids: list[int] = []
         unknown: dict[int, str] = {}
         for line, ended in self._lines(text):
@@ -174,7 +175,7 @@ class Vocabulary:
         return ids, unknown
 
     def ends(self, text: str) -> list[int]:
-        """Where in the text each token of `encode` ends, in characters; a line break's is that of its first one."""
+        """The end of each token of `encode` in the text, in characters; for several line breaks, that of the first."""
         ends: list[int] = []
         start = 0
         for line, ended in self._lines(text):
@@ -185,7 +186,7 @@ class Vocabulary:
         return ends
 
     def encode_many(self, texts: list[str]) -> list[list[int]]:
-        """`encode` of many texts at once, in parallel (as `tokenizers` sees fit)."""
+        """`encode` for many texts; the `tokenizers` library encodes them in parallel."""
         lines = [(owner, *line) for owner, text in enumerate(texts) for line in self._lines(text)]
         ids: list[list[int]] = [[] for _ in texts]
         encodings = self._tokenizer.encode_batch_fast([line for _, line, _ in lines])
@@ -194,24 +195,24 @@ class Vocabulary:
         return ids
 
     def _lines(self, text: str) -> Iterator[tuple[str, bool]]:
-        """The lines of a text that count, and whether a line break ends them."""
+        """The lines of a text that are not empty, each with True if a line break ends it."""
         *ended, last = text.split("\n")
         for line, end in [*((line, True) for line in ended), (last, False)]:
             if (line.strip() or end) if self.pretokenized else not is_empty(line):
                 yield line, end
 
     def tokens(self, text: str) -> list[str]:
-        """The tokens of a text as they are spelled, known or not: `encode` before the look-up, line breaks left out."""
+        """The spelled tokens of a text, in the vocabulary or not, without line breaks."""
         normal = self._tokenizer.normalizer.normalize_str(text) if self._tokenizer.normalizer else text
         return [token for token, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
 
     def is_word(self) -> list[bool]:
-        """For each id, whether it is a word: has a letter, and is neither `<unk>` nor `<eos>`."""
+        """For each id, True if it is a word: it has a letter, and is neither `<unk>` nor `<eos>`."""
         return [i > EOS_ID and has_letter(word) for i, word in enumerate(self.words)]
 
 
 def _whole(line: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The places of tokens in a line, each with the characters after it that the tokenizer composes or leaves out."""
+    """The spans of tokens in a line. A span includes the characters after it that the tokenizer composes or drops."""
     limits = [*(start for start, _ in offsets[1:]), len(line)]
     return [(start, end + len(re.split(r"[\s-]", line[end:limit], maxsplit=1)[0]))
             for (start, end), limit in zip(offsets, limits)]

@@ -1,4 +1,4 @@
-"""The definition of a word, shared by the tokenizer, the terminal, the client and the service. Needs Python alone.
+"""The definition of a word for the tokenizer, the terminal, the client and the service. It needs only Python.
 
 Words
     A word consists of letters, combining marks, digits and connectors (`_`). Any script that separates words by spaces
@@ -8,13 +8,13 @@ Words
     apostrophe. Two rules differ from UAX 29: a hyphen between letters is part of a word (`well-known`), and a full stop
     or a comma is not (`3.14` is three tokens).
 Emoji
-    An emoji is one token with all that belongs to it: a skin tone, the emoji joined to it (families), the two letters
-    or the tags of a flag, a keycap. The canonical spelling is Unicode's fully qualified one: U+FE0F follows each
-    character that is text by default, unless a skin tone does (❤ becomes ❤️). It follows no other character.
-    Signs of print (© ™ ↔ ▪) are emoji only where U+FE0F follows.
+    An emoji is one token with its skin tone, the emoji joined to it (families), the two letters or the tags of a flag,
+    or its keycap. The canonical spelling is Unicode's fully qualified one: U+FE0F follows each character that is text
+    by default, unless a skin tone follows (❤ becomes ❤️). It follows no other character. Signs of print (© ™ ↔ ▪) are
+    emoji only before U+FE0F.
 Canonical text
-    Text is canonical when it is in Unicode NFC, its quotes are straight, U+2010 and U+2011 are `-`, U+02BC is `'`, its
-    emoji are spelled as above, and it has no other invisible characters than joiners between letters.
+    Canonical text is in Unicode NFC. Its quotes are straight, `-` replaces U+2010 and U+2011, and `'` replaces U+02BC.
+    Its emoji are spelled as above. Its only invisible characters are joiners between letters.
 """
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from itertools import chain
 
 
 def _ranges(spans: str) -> str:
-    """Hexadecimal code points and ranges of them, as the inside of a character class of a regular expression."""
+    """Hexadecimal code points and ranges, as the inside of a character class of a regular expression."""
     return "".join("-".join(chr(int(end, 16)) for end in span.split("-")) for span in spans.split())
 
 
 # Unicode's Emoji property, in three parts.
-PICTURES = _ranges(  # shown as emoji without more; with places that Unicode keeps for emoji to come
+PICTURES = _ranges(  # emoji by default; with code points that Unicode reserves for future emoji
     "231A-231B 23E9-23EC 23F0 23F3 25FD-25FE 2614-2615 2648-2653 267F 2693 26A1 26AA-26AB 26BD-26BE 26C4-26C5 "
     "26CE 26D4 26EA 26F2-26F3 26F5 26FA 26FD 2705 270A-270B 2728 274C 274E 2753-2755 2757 2795-2797 27B0 27BF "
     "2B1B-2B1C 2B50 2B55 1F004 1F0CF 1F18E 1F191-1F19A 1F201 1F21A 1F22F 1F232-1F236 1F238-1F23A 1F250-1F251 "
@@ -38,7 +38,7 @@ PICTURES = _ranges(  # shown as emoji without more; with places that Unicode kee
     "1F442-1F4FC 1F4FF-1F53D 1F54B-1F54E 1F550-1F567 1F57A 1F595-1F596 1F5A4 1F5FB-1F64F 1F680-1F6C5 1F6CC "
     "1F6D0-1F6DF 1F6EB-1F6EF 1F6F4-1F6FF 1F7E0-1F7FF 1F90C-1F93A 1F93C-1F945 1F947-1F9FF 1FA70-1FAFF"
 )
-DRAWN = _ranges(  # text by default, but people mean the emoji: it is always written with U+FE0F
+DRAWN = _ranges(  # text by default, but people mean the emoji: canonical text adds U+FE0F
     "2328 23CF 23ED-23EF 23F1-23F2 23F8-23FA 2600-2604 260E 2611 2618 261D 2620 2622-2623 2626 262A 262E-262F "
     "2638-263A 2640 2642 265F-2660 2663 2665-2666 2668 267B 267E 2692 2694-2697 2699 269B-269C 26A0 26A7 "
     "26B0-26B1 26C8 26CF 26D1 26D3 26E9 26F0-26F1 26F4 26F7-26F9 2702 2708-2709 270C-270D 270F 2712 2714 2716 "
@@ -47,18 +47,18 @@ DRAWN = _ranges(  # text by default, but people mean the emoji: it is always wri
     "1F56F-1F570 1F573-1F579 1F587 1F58A-1F58D 1F590 1F5A5 1F5A8 1F5B1-1F5B2 1F5BC 1F5C2-1F5C4 1F5D1-1F5D3 "
     "1F5DC-1F5DE 1F5E1 1F5E3 1F5E8 1F5EF 1F5F3 1F5FA 1F6CB 1F6CD-1F6CF 1F6E0-1F6E5 1F6E9 1F6F0 1F6F3"
 )
-SIGNS = _ranges(  # signs of print (© ™ ↔ ▪): emoji only where U+FE0F follows
+SIGNS = _ranges(  # signs of print (© ™ ↔ ▪): emoji only before U+FE0F
     "A9 AE 203C 2049 2122 2139 2194-2199 21A9-21AA 24C2 25AA-25AB 25B6 25C0 25FB-25FC 27A1 2934-2935 2B05-2B07 "
     "3030 303D 3297 3299"
 )
-TURNING = _ranges("2194-2195 27A1")  # signs that are part of a joined emoji
+TURNING = _ranges("2194-2195 27A1")  # arrows that can be part of a joined emoji
 TONES = _ranges("1F3FB-1F3FF")
 FLAG_LETTERS = _ranges("1F1E6-1F1FF")
 TAGS = _ranges("E0020-E007F")
 TEXT_STYLE, EMOJI_STYLE = "\ufe0e", "\ufe0f"
 KEYCAP = "\u20e3"
 
-INVISIBLE = _ranges("AD 200B 200E-200F 202A-202E 2060-2064 FEFF")  # soft hyphens and marks that are not seen
+INVISIBLE = _ranges("AD 200B 200E-200F 202A-202E 2060-2064 FEFF")  # soft hyphens and invisible marks
 NON_JOINER, JOINER = "\u200c", "\u200d"
 JOINERS = NON_JOINER + JOINER
 STYLES = TEXT_STYLE + EMOJI_STYLE
@@ -69,26 +69,26 @@ GERESH, GERSHAYIM = "\u05f3", "\u05f4"
 MIDDLE_DOT = "\u00b7"
 HEBREW = _ranges("5D0-5EA 5EF-5F2 FB1D-FB4F")
 HEBREW_POINTS = _ranges("591-5BD 5BF 5C1-5C2 5C4-5C5 5C7")
-NOT_IN_WORDS = STYLES + KEYCAP  # combining marks that are part of emoji alone
-UNSPACED = _ranges(  # Thai, Lao, Myanmar, Khmer, Japanese, Chinese: scripts that put no spaces between words
+NOT_IN_WORDS = STYLES + KEYCAP  # combining marks that only emoji have
+UNSPACED = _ranges(  # Thai, Lao, Myanmar, Khmer, Japanese, Chinese: scripts without spaces between words
     "E00-EFF 1000-109F 1780-17FF 3005-3007 3040-30FF 31F0-31FF 3400-4DBF 4E00-9FFF AA60-AA7F F900-FAFF "
     "20000-323AF"
 )
 
 
-# ---- Regular expressions with the same meaning to Python and to Oniguruma, the library in `tokenizers`. `letters` is
-# the inside of a character class: Oniguruma has names for it, Python needs the list. Each takes linear time.
+# ---- Regular expressions with the same meaning in Python and in Oniguruma, the library in `tokenizers`. `letters` is
+# the inside of a character class: Oniguruma has names for it, Python needs the list. Each pattern takes linear time.
 
 
 def invisible_patterns(letters: str) -> dict[str, str]:
-    """Patterns and what replaces them, in order: they make the invisible characters of NFC text canonical."""
+    """Pattern → replacement, in order. They make the invisible characters of NFC text canonical."""
     pictures = PICTURES + DRAWN
     return {
         f"[{INVISIBLE}]": "",
-        # Of variation selectors, only the first after a sign of print stays here.
+        # Remove variation selectors, except the first one after a sign of print.
         f"{TEXT_STYLE}|{EMOJI_STYLE}(?<![{SIGNS}]{EMOJI_STYLE})": "",
         f"[{JOINERS}]+(?=[{JOINERS}])": "",
-        # A joiner goes that does not stand between letters, nor joins emoji.
+        # Remove joiners, except between letters and between emoji.
         f"[{JOINERS}](?:(?<=[{letters}][{JOINERS}])(?![{letters}])|(?<![{letters}][{JOINERS}])(?![{pictures}{TURNING}])"
         f"|(?<![{letters}{pictures}{EMOJI_STYLE}{TAGS}][{JOINERS}])|(?<={NON_JOINER})(?<![{letters}][{JOINERS}]))": "",
         f"(?<=[{DRAWN}])(?![{TONES}])|(?<=[0-9#*])(?={KEYCAP})|(?<={JOINER}[{TURNING}])(?!{EMOJI_STYLE})": EMOJI_STYLE,
@@ -96,17 +96,17 @@ def invisible_patterns(letters: str) -> dict[str, str]:
 
 
 STRAIGHTENED = {f"[{APOSTROPHES}]": "'", f"[{DOUBLE_QUOTES}]": '"', f"[{HYPHENS}]": "-"}
-# A dash, as it is typed; in straight text
+# Typed forms of a dash, in straight text
 DASHES = {"(?<!-)-{2,3}(?!-)|(?<=\\s)[-\u2013](?=\\s|$)": "\u2014"}
 
 
 def word_pattern(letters: str, ignored: str = "") -> str:
-    """A pattern of one word of canonical text; ignored: characters that may be within it in other text."""
-    some = f"[{letters}{ignored}]*"
+    """A pattern of one word of canonical text. ignored: characters that other text may have within a word."""
+    more = f"[{letters}{ignored}]*"
     after_hebrew = f"(?<=[{HEBREW}{HEBREW_POINTS}])"
     return (
-        f"[{letters}]{some}(?:['{APOSTROPHES}{HYPHENS}{MIDDLE_DOT}-][{letters}]{some}"
-        f"|{after_hebrew}(?:[\"{DOUBLE_QUOTES}{GERSHAYIM}](?=[{HEBREW}])|['{APOSTROPHES}{GERESH}]){some})*(?!{EMOJI_STYLE})"
+        f"[{letters}]{more}(?:['{APOSTROPHES}{HYPHENS}{MIDDLE_DOT}-][{letters}]{more}"
+        f"|{after_hebrew}(?:[\"{DOUBLE_QUOTES}{GERSHAYIM}](?=[{HEBREW}])|['{APOSTROPHES}{GERESH}]){more})*(?!{EMOJI_STYLE})"
     )
 
 
@@ -133,29 +133,29 @@ _HIDDEN = re.compile(f"[{INVISIBLE}]")
 
 
 def is_letter(character: str) -> bool:
-    """Whether words are made of it: letters, combining marks, digits, connectors, and joiners."""
+    """True for the characters of words: letters, combining marks, digits, connectors, and joiners."""
     category = unicodedata.category(character)
     return (category in _CATEGORIES and character not in NOT_IN_WORDS) or character in JOINERS
 
 
 def is_empty(text: str) -> bool:
-    """Whether a text has no token."""
+    """True if a text has no token."""
     return _EMPTY.match(text) is not None
 
 
 def is_emoji(token: str) -> bool:
-    """Whether a token of canonical text is an emoji."""
+    """True if a token of canonical text is an emoji."""
     return _EMOJI.fullmatch(token) is not None
 
 
 def has_letter(token: str) -> bool:
-    """Whether a token of canonical text is a word: has a letter and is no emoji, of which ℹ️ has one too."""
+    """True if a token of canonical text is a word: it has a letter and is not an emoji (ℹ️ has a letter too)."""
     return any(unicodedata.category(character)[0] == "L" for character in token) and not is_emoji(token)
 
 
 @cache
 def _letters() -> str:
-    """All characters that are letters, as the inside of a character class; made on first use, as it takes 50 ms."""
+    """All letters, as the inside of a character class. It is made on first use, because that takes 50 ms."""
     spans: list[list[int]] = []
     for code in chain(range(0x323B0), range(0xE0100, 0xE01F0)):  # there are none elsewhere
         if is_letter(chr(code)):
@@ -178,7 +178,7 @@ def _unusual() -> re.Pattern[str]:
 
 @cache
 def _unfinished() -> re.Pattern[str]:
-    """A word as it is typed, and at the end of the text a mark that may turn out to be within it."""
+    """A pattern of a typed word; at the end of a text, with a mark that may be part of it."""
     ignored = INVISIBLE + STYLES
     word = f"(?![{JOINERS}]|[{SIGNS}]{EMOJI_STYLE}){word_pattern(_letters(), ignored)}"
     mark = f"['{APOSTROPHES}{HYPHENS}{MIDDLE_DOT}-]|(?<=[{HEBREW}{HEBREW_POINTS}])[\"{DOUBLE_QUOTES}{GERSHAYIM}]"
@@ -186,9 +186,9 @@ def _unfinished() -> re.Pattern[str]:
 
 
 def split_typed(typed: str) -> tuple[str, str]:
-    """Cut a text that is being typed into the text before the unfinished word and the typed part of this word.
+    """Cut a typed text into the text before the unfinished word, and the typed part of this word.
 
-    The second is "" where the text does not end in a word. Together they are the whole text, character by character.
+    The second part is "" if the text does not end in a word. Both together are the whole text, character by character.
 
     >>> split_typed("He is well-kn")
     ('He is ', 'well-kn')
@@ -202,13 +202,13 @@ def split_typed(typed: str) -> tuple[str, str]:
         if word.end() == len(typed):
             start = word.start()
             while start < len(typed) and unicodedata.category(typed[start])[0] == "M":
-                start += 1  # a mark belongs to the character before
+                start += 1  # a mark belongs to the character before it
             return typed[:start], typed[start:]
     return typed, ""
 
 
 def visible(word: str) -> str:
-    """A word in Unicode NFC, without what is not seen; an emoji in canonical spelling."""
+    """A word in Unicode NFC, without invisible characters; an emoji in canonical spelling."""
     if word.isascii():
         return word
     word = unicodedata.normalize("NFC", word)
@@ -224,16 +224,16 @@ _STRAIGHT = str.maketrans({
 
 
 def straight(word: str) -> str:
-    """A word in the spelling of canonical text, which vocabularies have."""
+    """A word as canonical text and vocabularies spell it."""
     return word if word.isascii() else visible(word).translate(_STRAIGHT)
 
 
 def key(word: str) -> str:
-    """The form in which words are compared: a word's key begins with the key of each typed beginning of the word.
+    """The form in which words are compared. A word's key begins with the key of every typed beginning of the word.
 
-    It has no letter case and no joiners, which many people leave out. Geresh and gershayim are quotes, as on
-    typewriters. Hangul syllables are the keys of a Korean keyboard: so `지ㅈ`, `짖` and `지저`, which are typed on the
-    way to `지정`, are its beginnings.
+    It has no letter case, and no joiners, because many people do not type them. Geresh and gershayim become quotes, as
+    on typewriters. Hangul syllables become the keys of a Korean keyboard: `지ㅈ`, `짖` and `지저` appear while `지정`
+    is typed, so they are its beginnings.
     """
     if word.isascii():
         return word.lower()
@@ -254,9 +254,9 @@ for _first, _keys in ((0x1100, _LEADS), (0x1161, _VOWELS), (0x11A8, _TAILS)):  #
 _HANGUL = re.compile(f"[{_ranges('AC00-D7A3')}{''.join(_JAMO)}]")
 
 
-def _hangul_keys(found: re.Match[str]) -> str:
-    """The keys of a Korean keyboard by which a syllable, or a part of one, is typed."""
-    character = found[0]
+def _hangul_keys(match: re.Match[str]) -> str:
+    """The keys of a Korean keyboard that type a syllable or a part of one."""
+    character = match[0]
     if character in _JAMO:
         return _JAMO[character]
     lead, rest = divmod(ord(character) - 0xAC00, len(_VOWELS) * (len(_TAILS) + 1))

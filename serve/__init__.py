@@ -1,4 +1,4 @@
-"""Offers a bundle over HTTP: `nextword serve` is the service, `serve.client` talks to it.
+"""The HTTP service (`nextword serve`) and its client (`serve.client`).
 
-Nothing is imported here, so that the client needs neither torch nor litserve.
+This file imports nothing, so the client needs neither torch nor litserve.
 """

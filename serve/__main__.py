@@ -1,4 +1,4 @@
-"""The command `nextword serve`: serves a bundle over HTTP until it is told to stop."""
+"""The command `nextword serve`: it serves a bundle over HTTP until a signal stops it."""
 from __future__ import annotations
 
 import argparse
@@ -53,7 +53,7 @@ def _run(flags: dict[str, Any]) -> int:
 
 
 def _check_temporary_folder() -> None:
-    """Raise OSError where no temporary folder is writable: the queues between the processes need one."""
+    """Raise OSError if no temporary folder is writable: the queues between the processes need one."""
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
@@ -75,7 +75,7 @@ def _signals() -> socket.socket:
     had_terminal = _has_terminal()
 
     def on_hangup(*_: object) -> None:
-        if had_terminal and not _has_terminal():  # the terminal was closed: this SIGHUP asks for no reload
+        if had_terminal and not _has_terminal():  # this SIGHUP says that the terminal was closed; it is not a reload
             signal.raise_signal(signal.SIGTERM)
 
     signal.signal(signal.SIGHUP, on_hangup)
@@ -91,7 +91,7 @@ def _has_terminal() -> bool:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Take the port. Until the HTTP process listens, clients are refused at once and can ask another replica."""
+    """Bind the port. Until the HTTP process listens, clients are refused at once and can try another replica."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -111,7 +111,7 @@ def _serve(settings: Settings, bundle: Bundle, blocklist: tuple[str, ...], liste
     from nextword.serve.web.app import build_app
     from nextword.serve.worker import lit_api
 
-    logs.configure()  # also the libraries that were imported just now
+    logs.configure()  # again, for the libraries of these imports
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{host}:{listener.getsockname()[1]}"
     workers, deadline = settings.workers, settings.deadline

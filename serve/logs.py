@@ -1,7 +1,7 @@
-"""Log lines of all processes, in one shape, to standard error: text, or one JSON object a line.
+"""The log of all processes, on standard error: one line of text, or one JSON object, for each event.
 
-The line that names the address goes to standard output, so that a program can wait for it. It has the same shape.
-The shape is LOG_FORMAT of the environment. The main process sets it, so the workers have it too.
+The line with the address goes to standard output, so that a program can wait for it. It has the same format. The main
+process sets the environment variable LOG_FORMAT, so the workers use that format too.
 """
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def configure() -> None:
 
 
 def note(message: str, **fields: object) -> None:
-    """Log a line with fields. The caller is not looked up, which would cost more than all the rest."""
+    """Log a line with fields. It does not look up the caller, because that takes longer than everything else."""
     record = logging.LogRecord(logger.name, logging.INFO, "", 0, message, (), None)
     record.fields = fields
     logger.handle(record)
 
 
 def announce(message: str) -> None:
-    """Print a line to standard output; as JSON, it has the shape of the log's lines."""
+    """Print a line to standard output, in the format of the log if that is JSON."""
     record = logging.LogRecord(logger.name, logging.INFO, "", 0, message, (), None)
     print(_JSON().format(record) if _is_json() else message, flush=True)
 
 
 def complain(message: str) -> None:
-    """Say why the service ends, on standard error; as JSON, it has the shape of the log's lines."""
+    """Print the reason why the service ends to standard error, in the format of the log if that is JSON."""
     record = logging.LogRecord(logger.name, logging.ERROR, "", 0, message, (), None)
     print(_JSON().format(record) if _is_json() else message, file=sys.stderr)
 
@@ -53,7 +53,7 @@ def _is_json() -> bool:
     return os.environ.get(LOG_FORMAT) == "json"
 
 
-class _Shape(logging.Formatter):
+class _Formatter(logging.Formatter):
     def _time(self, record: logging.LogRecord) -> str:
         return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03}Z"
 
@@ -61,13 +61,13 @@ class _Shape(logging.Formatter):
         return record.getMessage() + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
 
 
-class _Text(_Shape):
+class _Text(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value}" for name, value in getattr(record, "fields", {}).items())
         return f"{self._time(record)} {record.levelname} {self._message(record)}{fields}"
 
 
-class _JSON(_Shape):
+class _JSON(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {"time": self._time(record), "level": record.levelname.lower(), "message": self._message(record)}
         return json.dumps({**line, **getattr(record, "fields", {})})

@@ -1,4 +1,4 @@
-"""The metrics for Prometheus. They are kept in the HTTP process; workers send their counts with their answers."""
+"""The metrics for Prometheus. The HTTP process keeps them; workers send their counts with their answers."""
 from __future__ import annotations
 
 import os
@@ -25,20 +25,21 @@ _requests = Histogram("nextword_request_seconds", "Time from a request to the en
 _waiting = Gauge("nextword_waiting_requests", "Questions to the workers without an answer", registry=_registry)
 _batches = Histogram("nextword_batch_size", "Questions that a worker answers together", ("operation",),
                      buckets=(1, 2, 4, 8, 16, 32), registry=_registry)
-_cache_hits = Counter("nextword_state_cache_hits", "Texts of which a beginning was in the cache", registry=_registry)
-_cache_misses = Counter("nextword_state_cache_misses", "Texts of which nothing was in the cache", registry=_registry)
+_cache_hits = Counter("nextword_state_cache_hits", "Texts with a prefix in the cache", registry=_registry)
+_cache_misses = Counter("nextword_state_cache_misses", "Texts without a prefix in the cache", registry=_registry)
 _cache_bytes = Gauge("nextword_state_cache_bytes", "Memory of the texts in the cache", registry=_registry)
 _ready_workers = Gauge("nextword_ready_workers", "Workers that can answer", registry=_registry)
 _restarts = Counter("nextword_worker_restarts", "Workers that ended while they served, and were replaced",
                     registry=_registry)
-_info = Gauge("nextword_info", "1; the labels tell what is served", ("version", "model"), registry=_registry)
-_TICKS = os.sysconf("SC_CLK_TCK")  # a second
+_info = Gauge("nextword_info", "1; the labels are the versions of service and model", ("version", "model"),
+              registry=_registry)
+_TICKS = os.sysconf("SC_CLK_TCK")  # in a second
 _PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
 _VERSION = version("nextword")
 
 
 class Observed(Protocol):
-    """What the metrics need of a dispatcher."""
+    """The properties of a dispatcher that are metrics."""
 
     @property
     def model(self) -> str: ...
@@ -57,11 +58,11 @@ class Observed(Protocol):
 
 
 class _Processes(Collector):
-    """CPU time and memory of the HTTP process and of the workers, where the system has /proc."""
+    """CPU time and memory of the HTTP process and of the workers, if the system has /proc."""
 
     def __init__(self) -> None:
         self.workers: list[int] = []
-        self._ended_seconds = 0.0  # of workers that have ended, so that the counter does not fall
+        self._ended_seconds = 0.0  # CPU time of workers that have ended, so that the counter does not fall
         self._seconds: dict[int, float] = {}
 
     def collect(self) -> Iterable[Metric]:
@@ -80,7 +81,7 @@ class _Processes(Collector):
 
 
 def _usage(process: int) -> tuple[float, int] | None:
-    """Return the CPU time in seconds and the memory in bytes of a process; None where they cannot be read."""
+    """Return the CPU time in seconds and the memory in bytes of a process; None if they cannot be read."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -93,7 +94,7 @@ _registry.register(_processes)
 
 
 def record(counts: Counts) -> None:
-    """Add what a worker has counted while it answered a batch."""
+    """Add the counts of a worker for a batch."""
     _batches.labels(counts.operation).observe(counts.questions)
     _cache_hits.inc(counts.cache_hits)
     _cache_misses.inc(counts.cache_misses)
@@ -105,7 +106,7 @@ def worker_lost() -> None:
 
 
 def exposition(service: Observed) -> bytes:
-    """Return everything in Prometheus' text format."""
+    """Return all metrics in Prometheus' text format."""
     _waiting.set(service.waiting)
     _cache_bytes.set(service.cache_bytes)
     _ready_workers.set(service.ready_workers)
@@ -126,13 +127,13 @@ class RequestMetrics:
             return await self.app(scope, receive, send)
         start, status = time.perf_counter(), 500
 
-        async def send_noting_status(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self.app(scope, receive, send_noting_status)
+            await self.app(scope, receive, send_and_note_status)
         finally:
             _requests.labels(route_name(scope), status).observe(time.perf_counter() - start)

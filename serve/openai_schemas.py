@@ -1,7 +1,7 @@
-"""Requests and answers of the routes that are like OpenAI's. Imports pydantic alone.
+"""Requests and answers of the routes that are like OpenAI's legacy completions. This module imports only pydantic.
 
-The requests and answers are those of OpenAI's legacy completions. Fields that this service does not support are refused
-by name: they exist, but take only the values that mean "not used".
+Fields that this service does not support exist, and accept only the values that mean "not used". So an error can name
+the field.
 """
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 
 from nextword.serve.schemas import CONTEXT_LIMIT, TEXT_BLOCK, TEXT_LIMIT, Integer, Request
 
-TOKEN_LIMIT = 1_000  # to write
+TOKEN_LIMIT = 1_000  # written tokens
 PROMPT_LIMIT = 64
-CHOICE_LIMIT = 16  # of a prompt
+CHOICE_LIMIT = 16  # for a prompt
 ALTERNATIVES_LIMIT = 20
 STOP_LIMIT = 4
 STOP_LENGTH = 100  # characters
@@ -40,42 +40,42 @@ class CompletionRequest(Request):
         json_schema_extra={"examples": [{"prompt": "I went to the", "max_tokens": 20, "temperature": 0.7}]},
     )
 
-    model: str | None = Field(None, description="The name of the model that is served; what is left out means it.")
+    model: str | None = Field(None, description="The name of the served model; it may be left out.")
     prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=PROMPT_LIMIT)] | None = Field(
         "",
-        description="What has been written so far, or several such texts; the empty text is the start of one. "
-        f"Its end is read: the last {TEXT_BLOCK:,} to {2 * TEXT_BLOCK:,} characters.",
+        description="The text so far, or several texts; the empty text is the start of a text. "
+        f"Only the last {TEXT_BLOCK:,} to {2 * TEXT_BLOCK:,} characters are read.",
         examples=["I went to the"],
     )
     max_tokens: Annotated[int, Field(ge=0, le=TOKEN_LIMIT), WHOLE] | None = Field(
-        16, description="How many words and punctuation marks to write; a line break counts as one."
+        16, description="The most words and punctuation marks to write; a line break counts as one."
     )
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
-        1.0, description="Below 1 likely words become likelier; 0 always takes the likeliest."
+        1.0, description="Below 1, likely words become likelier; 0 always takes the likeliest word."
     )
     top_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        1.0, description="Only the likeliest words are drawn that have this probability together."
+        1.0, description="Draw only among the likeliest words whose probabilities sum to this."
     )
     n: Annotated[int, Field(ge=1, le=CHOICE_LIMIT), WHOLE] | None = Field(
-        1, description="How many texts for each prompt."
+        1, description="The number of texts for each prompt."
     )
     stop: Stop | Annotated[list[Stop], Field(max_length=STOP_LIMIT)] | None = Field(
         None, description="The text ends before the first of these.", examples=["\n"]
     )
     seed: Integer | None = Field(
-        None, description="The same question with the same seed gives the same text."
+        None, description="The same request with the same seed gives the same text."
     )
-    echo: bool | None = Field(False, description="Whether the text begins with the prompt.")
+    echo: bool | None = Field(False, description="If true, the text begins with the prompt.")
     logprobs: Annotated[int, Field(ge=0, le=ALTERNATIVES_LIMIT), WHOLE] | None = Field(
         None,
-        description="Asks for the log-probability of each token, and of so many of the likeliest in its place. "
-        f"With `echo` those of the prompt too, which may then have {CONTEXT_LIMIT:,} tokens.",
+        description="Return the log-probability of each token, and of this many likeliest tokens at its place. "
+        f"With `echo`, also of the prompt's tokens; the prompt may then have {CONTEXT_LIMIT:,} tokens.",
     )
-    stream: bool | None = Field(False, description="Whether the text comes in pieces, as server-sent events.")
+    stream: bool | None = Field(False, description="If true, the text comes in pieces, as server-sent events.")
     stream_options: StreamOptions | None = None
-    user: str | None = Field(None, description="Taken, and not looked at.")
+    user: str | None = Field(None, description="Accepted and ignored.")
     best_of: Annotated[int, Field(ge=1, le=CHOICE_LIMIT), WHOLE] | None = Field(
-        None, description="Not supported, but for the value of `n`, which changes nothing."
+        None, description="Not supported, except for the value of `n`, which changes nothing."
     )
     frequency_penalty: Zero | None = Field(None, description="Not supported.")
     logit_bias: Annotated[dict[str, float], Field(max_length=0), ONE_ENTRY] | None = Field(
@@ -115,32 +115,32 @@ UNSUPPORTED = frozenset(
 
 
 class Logprobs(BaseModel):
-    """Of each token: its text, its log-probability, those of alternatives, and where it begins in prompt and text."""
+    """The tokens of a text with their log-probabilities, alternatives, and places."""
 
     tokens: list[str]
     token_logprobs: list[float]
     top_logprobs: list[dict[str, float]] | None
-    text_offset: list[int] = Field(description="In characters; the completion begins behind the prompt.")
+    text_offset: list[int] = Field(description="The first character of each token; the completion follows the prompt.")
 
 
 class Choice(BaseModel):
     text: str
-    index: int = Field(description="Prompts in their order, and for each its `n` texts.")
+    index: int = Field(description="The number of the text: the prompts in their order, each with its `n` texts.")
     logprobs: Logprobs | None
     finish_reason: Literal["stop", "length"] | None = Field(
-        description="`stop`: one of the request's `stop` texts came; `length`: `max_tokens` are written; null: more "
-        "comes."
+        description="`stop`: the text reached one of the `stop` texts; `length`: it has `max_tokens`; null: the text "
+        "continues."
     )
 
 
 class Usage(BaseModel):
-    prompt_tokens: int = Field(description="Words and punctuation marks of the prompts that were read.")
+    prompt_tokens: int = Field(description="The words and punctuation marks that were read of the prompts.")
     completion_tokens: int
     total_tokens: int
 
 
 class Completion(BaseModel):
-    """Texts that go on from the prompts."""
+    """The texts that continue the prompts."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
@@ -151,11 +151,11 @@ class Completion(BaseModel):
 
 
 class ServedModel(BaseModel):
-    """A model that can be asked."""
+    """A served model."""
 
     id: str
     object: Literal["model"] = "model"
-    created: int = Field(description="When the service began to offer it, in seconds since 1970.")
+    created: int = Field(description="The start of the service, in seconds since 1970.")
     owned_by: str = "nextword"
 
 
@@ -167,7 +167,7 @@ class ServedModels(BaseModel):
 class OpenAIErrorDetail(BaseModel):
     message: str
     type: str
-    param: str | None = Field(description="The field that is wrong, if it is one.")
+    param: str | None = Field(description="The wrong field; null if the error is about no field.")
     code: str | None = Field(description="One word for programs.")
 
 

@@ -1,7 +1,8 @@
 """The typed contract between the HTTP process and the workers: the questions, the answers, and the workers' counts.
 
 The HTTP process validates and shortens everything before it asks, so a worker checks nothing again. Questions are
-pickled. Answers are JSON, because the HTTP process must not unpickle what a worker computed from a stranger's bundle.
+pickled. Answers are JSON, because a worker may have a stranger's bundle, and the HTTP process must not unpickle its
+results.
 """
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ class SharedText(str):
 
 @dataclass(slots=True)
 class NextWordsQuestion:
-    """Which words may follow `text`? The answer is a `NextWordsResponse` as JSON.
+    """Asks for the next words of `text`. The answer is a `NextWordsResponse` as JSON.
 
     text, history: cut by `text_window`. The history may be a `SharedText`.
     """
@@ -56,7 +57,7 @@ class NextWordsQuestion:
 
 @dataclass(slots=True)
 class ScoreQuestion:
-    """How probable is `text`? The answer is a `ScoreResponse` as JSON."""
+    """Asks for the probability of `text`. The answer is a `ScoreResponse` as JSON."""
 
     operation: ClassVar[str] = "score"
 
@@ -70,15 +71,15 @@ class ScoreQuestion:
 
 @dataclass(slots=True)
 class WriteQuestion:
-    """How does `prompt` go on? The answer is `WrittenTokens`.
+    """Asks for tokens that continue `prompt`. The answer is `WrittenTokens`.
 
-    id            names the text in progress. A worker that knows it need not read the prompt and `written` again
+    id            names the text in progress. A worker that still has it does not read the prompt and `written` again
     prompt        cut by `text_window`; blanks at its end are kept, because the next token needs no space after them
-    written       the tokens written so far, as `WrittenTokens.tokens` gave them
-    count         tokens to write. A worker may write fewer
+    written       the tokens written so far: `WrittenTokens.tokens` of all answers
+    count         the most tokens to write
     temperature, top_p, seed, row
                   decide which tokens are drawn (`lm.sampling`); `row` is the number of the text under this seed
-    top           alternatives to tell for each token, or None
+    top           the number of alternatives to return for each token; None: no alternatives
     """
 
     operation: ClassVar[str] = "write"
@@ -97,9 +98,9 @@ class WriteQuestion:
 
 @dataclass(slots=True)
 class RateQuestion:
-    """How probable are the tokens of `prompt`, from number `first` on? The answer is `RatedTokens`, for some of them.
+    """Asks for the probabilities of the tokens of `prompt`, from number `first` on.
 
-    A prompt of more than CONTEXT_LIMIT tokens is counted, but not rated.
+    The answer is `RatedTokens` for some of them. If the prompt has more than CONTEXT_LIMIT tokens, for none.
     """
 
     operation: ClassVar[str] = "rate"
@@ -128,10 +129,10 @@ class _JSONAnswer:
 class RatedTokens(_JSONAnswer):
     """Tokens and their log-probabilities.
 
-    prompt_tokens  how many tokens of the prompt were read
+    prompt_tokens  the number of tokens of the prompt
     texts          each token with the space before it
     logprobs       natural logarithms
-    top            for each token its alternatives, text → logprob; empty if none were wanted
+    top            for each token its alternatives, text → logprob; empty if the question asks for none
     """
 
     prompt_tokens: int
@@ -142,20 +143,20 @@ class RatedTokens(_JSONAnswer):
 
 @dataclass
 class WrittenTokens(RatedTokens):
-    """The same, and the tokens as the model spells them, for `WriteQuestion.written`."""
+    """The same, with the tokens as the vocabulary spells them, for `WriteQuestion.written`."""
 
     tokens: list[str]
 
 
 @dataclass(slots=True)
 class Counts:
-    """Numbers for the metrics, which a worker sends with the answers to each batch.
+    """Numbers for the metrics. A worker sends them with the answers to each batch.
 
-    operation       of the batch
-    questions       in the batch
-    cache_hits      texts whose beginning was in the state cache, since the last counts
-    cache_misses    texts of which nothing was in the state cache, since the last counts
-    cache_bytes     memory that the state cache takes now
+    operation       the operation of the batch
+    questions       the number of questions in the batch
+    cache_hits      texts with a prefix in the state cache, since the last counts
+    cache_misses    texts without a prefix in the state cache, since the last counts
+    cache_bytes     the size of the state cache now
     """
 
     operation: str

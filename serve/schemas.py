@@ -1,6 +1,6 @@
-"""Requests and answers, for the service and the client alike. Imports pydantic alone.
+"""Requests and answers, for the service and for the client. This module imports only pydantic.
 
-Requests are strict: no value is turned into another type and no key is ignored.
+Requests are strict: no value is converted to another type, and an unknown key is an error.
 Answers are read leniently, so that an older client understands a newer service.
 """
 from __future__ import annotations
@@ -12,20 +12,20 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 TEXT_LIMIT = 100_000  # characters
 WORD_LIMIT = 100  # characters
 EXCLUDE_LIMIT = 1_000  # words
-CONTEXT_LIMIT = 1_000  # tokens at the end of a prompt; what is before them is not read
-TEXT_BLOCK = 4_000  # characters at the end of a text that are read at least; at most it is twice as many
-HISTORY_BLOCK = 8_000  # the same of a history
+CONTEXT_LIMIT = 1_000  # tokens of a prompt that is rated
+TEXT_BLOCK = 4_000  # characters; the last one to two blocks of a text are read
+HISTORY_BLOCK = 8_000  # characters; the last one to two blocks of a history are read
 SUGGESTION_LIMIT = 100
 SCORE_LIMIT = 5_000  # characters
 TEXTS_LIMIT = 32
 PHRASE_LIMIT = 10  # words
 UNKNOWN_LIMIT = 100  # words
 
-# JSON Schema takes 5.0 for an integer, so the service must, or its OpenAPI document would not be true.
+# In JSON Schema 5.0 is an integer. The service accepts it too, so its OpenAPI document is true.
 Integer = Annotated[int, BeforeValidator(lambda v: int(v) if isinstance(v, float) and v.is_integer() else v)]
 
 
-# The tags say in an error's place which of the two it is about; `nextword.serve.web.errors` takes them out.
+# pydantic puts these tags into the place of an error; `nextword.serve.web.errors` removes them.
 ONE_TEXT, SEVERAL_TEXTS = "one text", "several texts"
 Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
 OneOrSeveralTexts = Annotated[
@@ -58,66 +58,66 @@ class NextWordsRequest(Request):
     )
 
     text: OneOrSeveralTexts = Field(
-        description="What has been written so far; the empty text is the start of one. Blanks at its end change "
-        f"nothing, and line breaks end a paragraph. Its end is read: the last {TEXT_BLOCK:,} to {2 * TEXT_BLOCK:,} "
-        f"characters. Also a list of 1 to {TEXTS_LIMIT} texts.",
+        description="The text so far; the empty text is the start of a text. Blanks at its end change nothing, and "
+        f"line breaks end a paragraph. Only the last {TEXT_BLOCK:,} to {2 * TEXT_BLOCK:,} characters are read. "
+        f"A list of 1 to {TEXTS_LIMIT} texts is accepted too.",
         examples=["I went to the"],
     )
     k: Integer = Field(
         5,
         ge=1,
         le=SUGGESTION_LIMIT,
-        description="How many words are wanted. Fewer come where fewer fit.",
+        description="The number of suggestions. There are fewer if fewer words fit.",
     )
     partial: str = Field(
         "",
         max_length=WORD_LIMIT,
-        description="The beginning of the word that is being typed, which is not part of `text`; only words "
-        "that begin so are suggested, first those that have its capitals.",
+        description="The first letters of the word that is being typed; `text` ends before them. Only words that "
+        "begin with these letters are suggested, and first those with the same capitals.",
         examples=["st"],
     )
     history: Text = Field(
         "",
-        description="Earlier text of the same person. It makes its words likelier, and words are suggested from it "
-        f"that the vocabulary lacks. The last {HISTORY_BLOCK:,} to {2 * HISTORY_BLOCK:,} characters are read.",
+        description="Earlier text of the same person. Its words become likelier, and those that the vocabulary lacks "
+        f"can be suggested. Only the last {HISTORY_BLOCK:,} to {2 * HISTORY_BLOCK:,} characters are read.",
         examples=["We met Zorbulon at the market."],
     )
-    punctuation: bool = Field(False, description="Whether punctuation marks and numbers are suggested too.")
-    emoji: bool = Field(False, description="Whether emoji are suggested too, beside the words, by their probability.")
+    punctuation: bool = Field(False, description="If true, punctuation marks and numbers are suggested too.")
+    emoji: bool = Field(False, description="If true, emoji are suggested too.")
     exclude: list[Annotated[str, Field(max_length=WORD_LIMIT)]] = Field(
         [],
         max_length=EXCLUDE_LIMIT,
-        description="Words that are not wanted, in any letter case.",
+        description="Words that are never suggested, in any letter case.",
         examples=[["store"]],
     )
     max_words: Integer = Field(
         1,
         ge=1,
         le=PHRASE_LIMIT,
-        description="How many words a suggestion may have. It is longer than one where the next word is sure, "
-        "with a probability of a half at least: \"New York\".",
+        description="The most words of one suggestion. A suggestion such as \"New York\" gets another word if that "
+        "word has a probability of at least 0.5.",
     )
 
 
 class SuggestedWord(BaseModel):
-    """A word that may come next, or a phrase."""
+    """A suggestion: a word or a phrase."""
 
     word: str
     probability: float = Field(
-        description="Of this word among all that could come next, in whatever letter case; 0 to 1. "
-        "Of a phrase, the product of its words'."
+        description="The probability that this word comes next, in any letter case, 0 to 1. That of a phrase is the "
+        "product of its words' probabilities."
     )
-    logprob: float = Field(description="The natural logarithm of that.")
+    logprob: float = Field(description="The natural logarithm of `probability`.")
     share: float | None = Field(
         None,
-        description="Its probability among the words that could be suggested here, 0 to 1: those that begin with "
-        "`partial`, of the kinds that are asked for, and not excluded. The shares of all of them sum to 1. An older "
+        description="The probability among the words that could be suggested here, 0 to 1: those that begin with "
+        "`partial`, are of a requested kind, and are not excluded. The shares of all those words sum to 1. An older "
         "service does not send it.",
     )
 
 
 class NextWordsResponse(BaseModel):
-    """The words that may follow a text, likeliest first."""
+    """The next words of a text, likeliest first."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -138,16 +138,16 @@ class NextWordsResponse(BaseModel):
     words: list[SuggestedWord]
     unknown: list[str] = Field(
         [],
-        description="Words of the text that the vocabulary lacks, each once, in their order; "
-        f"the first {UNKNOWN_LIMIT} that were read.",
+        description="Words of the text that the vocabulary lacks, each once, in the order of the text; "
+        f"the first {UNKNOWN_LIMIT} of them.",
     )
-    context_used: int = Field(0, description="How many words and punctuation marks of the text were read.")
+    context_used: int = Field(0, description="The number of words and punctuation marks that were read of the text.")
 
 
 class NextWordsResults(BaseModel):
     """The answers for several texts."""
 
-    results: list[NextWordsResponse] = Field(description="One for each text, in their order.")
+    results: list[NextWordsResponse] = Field(description="One answer for each text, in the order of the texts.")
 
 
 class ScoreRequest(Request):
@@ -168,12 +168,12 @@ class ScoredWord(BaseModel):
     """A word or punctuation mark of a text."""
 
     word: str
-    logprob: float = Field(description="The natural logarithm of its probability, given those before it.")
-    known: bool = Field(description="Whether the vocabulary has it; else it has the probability of all such words.")
+    logprob: float = Field(description="The natural logarithm of its probability, given the text before it.")
+    known: bool = Field(description="True if the vocabulary has it; otherwise it has the probability of `<unk>`.")
 
 
 class ScoreResponse(BaseModel):
-    """How probable a text is."""
+    """The probability of a text and of its words."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -190,39 +190,39 @@ class ScoreResponse(BaseModel):
 
     model: str = Field(description="Name of the model that answered.", examples=["english"])
     words: list[ScoredWord] = Field(
-        description="The words and punctuation marks, in their order; `<eos>` is the end of a paragraph."
+        description="The words and punctuation marks, in the order of the text; `<eos>` is the end of a paragraph."
     )
-    logprob: float = Field(description="The sum of theirs.")
-    perplexity: float | None = Field(description="exp(-logprob / number of words); null where there is no word.")
+    logprob: float = Field(description="The sum of the words' `logprob`.")
+    perplexity: float | None = Field(description="exp(-logprob / number of words); null if there are no words.")
 
 
 class ErrorDetail(BaseModel):
-    """What was wrong, and what to do."""
+    """The fault, and its remedy."""
 
     type: str = Field(description="One word for programs.", examples=["invalid_request"])
     message: str = Field(
         description="One sentence for people.",
         examples=["k: Input should be less than or equal to 100; it is 101"],
     )
-    where: str | None = Field(None, description="The place in the request, if there is one.", examples=["k"])
+    where: str | None = Field(None, description="The wrong field or the place in the request.", examples=["k"])
 
 
 class ErrorResponse(BaseModel):
-    """The one shape of every error."""
+    """The shape of every error."""
 
     error: ErrorDetail
 
 
 class Readiness(BaseModel):
-    """Whether requests should be sent here."""
+    """The readiness for requests."""
 
     status: str = Field(examples=["ready"])
-    workers: int = Field(description="Processes that can compute.")
-    waiting: int = Field(description="Requests that have no answer yet.")
+    workers: int = Field(description="The number of workers that can answer.")
+    waiting: int = Field(description="The number of requests without an answer.")
 
 
 class Health(BaseModel):
-    """Whether the service can answer."""
+    """The health of the service."""
 
     status: str = Field(examples=["ready"])
-    model: str = Field(description="Name of the model that is served.", examples=["english"])
+    model: str = Field(description="Name of the served model.", examples=["english"])

@@ -4,7 +4,7 @@
     NEXTWORD_SERVE_PORT=9000 nextword serve
     nextword serve --config nextword.toml          # port = 9000
 
-Unknown settings are errors, in the environment (with the prefix) and in the file. Keys have no flag, because other
+Unknown settings are errors, in the environment (with the prefix) and in the file. API keys have no flag, because other
 users of the machine could read it.
 """
 from __future__ import annotations
@@ -29,14 +29,14 @@ else:
     import tomli as tomllib
 
 PREFIX = "NEXTWORD_SERVE_"
-CONFIG = "config"  # names the file, and so cannot stand in it
+CONFIG = "config"  # names the config file; only a flag or the environment can set it
 SHORTEST_KEY = 16  # characters
 OTHER_KEY = "LIT_SERVER_API_KEY"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class SettingsError(ValueError):
-    """A setting is not valid. The message names the setting, its source, and what is accepted."""
+    """A setting is not valid. The message names the setting, its source, and the accepted values."""
 
 
 def _parts(value: Any) -> Any:
@@ -47,7 +47,7 @@ Parts = BeforeValidator(_parts)
 
 
 class Settings(BaseModel):
-    """The settings, by the names that the file uses; the flags have `-` for `_`."""
+    """The settings. The names are those of the config file; flags have `-` instead of `_`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
@@ -72,13 +72,14 @@ class Settings(BaseModel):
         None, description="requests to /v1/ for each API key (or address, where no keys are set), such as 20/second; "
         "whoever types makes one at each letter, and a request for much counts as several")
     cors_origins: Annotated[tuple[str, ...], Parts] = Field(
-        (), description="origins whose pages may ask, separated by commas, such as https://example.org; * is any")
+        (), description="origins whose pages may send requests, separated by commas, such as https://example.org; "
+        "* is any")
     log_format: Literal["text", "json"] = Field("text", description="text or json")
-    access_log: bool = Field(True, description="on or off: a line for each request, without what was written")
+    access_log: bool = Field(True, description="on or off: a line for each request, without its text")
 
     @field_validator("rate_limit")
     @classmethod
-    def _a_rate(cls, value: str | None) -> str | None:
+    def _check_rate(cls, value: str | None) -> str | None:
         try:
             value and parse(value)
         except ValueError:
@@ -87,7 +88,7 @@ class Settings(BaseModel):
 
     @field_validator("cors_origins")
     @classmethod
-    def _origins(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_origins(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         for value in values:
             scheme, _, host = value.partition("://")
             if value != "*" and (scheme not in ("http", "https") or not host or "/" in host):
@@ -132,7 +133,7 @@ class Settings(BaseModel):
         return parse(self.rate_limit) if self.rate_limit else None
 
     def keys(self) -> list[str]:
-        """Return all API keys, also those of the file. Raises SettingsError."""
+        """Return all API keys, including those of the file. Raises SettingsError."""
         keys = [key.get_secret_value() for key in self.api_keys]
         if self.api_keys_file:
             try:
@@ -182,22 +183,22 @@ class Sources:
         self._sources = [
             ("--{}", {name: value for name, value in flags.items() if name != CONFIG}),
             (PREFIX + "{}", {name: value for name, value in variables.items() if name != CONFIG}),
-            (f"{{}} in {file}", _read(Path(file)) if file else {}),
+            (f"{{}} in {file}", _read_file(Path(file)) if file else {}),
         ]
 
     def merged(self) -> dict[str, Any]:
         return {name: value for _, values in reversed(self._sources) for name, value in values.items()}
 
     def of(self, name: str) -> str | None:
-        """Return the name that a setting has in its source, or None if it has its default."""
+        """Return the name of a setting in its source, or None if the setting has its default."""
         for label, values in self._sources:
             if name in values:
-                shown = name.replace("_", "-") if label.startswith("--") else name
-                return label.format(shown.upper() if label.startswith(PREFIX) else shown)
+                own_name = name.replace("_", "-") if label.startswith("--") else name
+                return label.format(own_name.upper() if label.startswith(PREFIX) else own_name)
         return None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -214,12 +215,12 @@ def read(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) 
     except ValidationError as error:
         raise SettingsError(_explained(error, sources)) from None
     keys = len(settings.keys())
-    shown = [f"{name}={_shown(value)}{f' ({place})' if (place := sources.of(name)) else ''}"
+    parts = [f"{name}={_as_text(value)}{f' ({place})' if (place := sources.of(name)) else ''}"
              for name, value in settings.model_dump().items()]
-    return settings, f"settings: {', '.join(shown)}, {keys} API key{'' if keys == 1 else 's'}"
+    return settings, f"settings: {', '.join(parts)}, {keys} API key{'' if keys == 1 else 's'}"
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return " ".join(value) or "none" if isinstance(value, tuple) else "none" if value is None else str(_switch(value))
 
 
@@ -229,14 +230,14 @@ def _explained(error: ValidationError, sources: Sources) -> str:
     place = sources.of(name) or name
     if fault["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, [*Settings.model_fields, CONFIG], 1, cutoff=0.5)
-        known = f"do you mean {near[0]}?" if near else f"accepted: {', '.join(Settings.model_fields)}"
-        return f"{place}: there is no such setting; {known}"
+        hint = f"do you mean {near[0]}?" if near else f"accepted: {', '.join(Settings.model_fields)}"
+        return f"{place}: there is no such setting; {hint}"
     value = "" if name == "api_keys" else f"{fault['input']!r}: "
     return f"{place}: {value}{fault['msg'].removeprefix('Value error, ')}"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add a flag for each setting that is no secret. Flags that are not given are not in the result."""
+    """Add a flag for each setting that is not secret. The parsed result has only the flags of the command line."""
     parser.add_argument(f"--{CONFIG}", metavar="FILE", default=argparse.SUPPRESS, help="settings in TOML")
     for name, field in Settings.model_fields.items():
         if not field.exclude:

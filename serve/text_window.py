@@ -1,7 +1,7 @@
-"""The part of a long text that is read, and the places where a text may be cut.
+"""The part of a long text that is read, and the places where a text can be cut.
 
-A text may be cut where reading it on from there gives the same as reading it at once: after a line break, or before
-blanks that are followed by a word.
+A cut does not change the result: both parts, read one after the other, give the same context as the whole text. Cuts
+are after a line break, or before blanks that a word follows.
 """
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ BLANKS = " \t"
 
 
 def window(text: str, block: int) -> str:
-    """Return the last `block` to 2 `block` characters of a text, from the next cut on.
+    """Return the last one to two blocks of characters of a text, from the next cut on.
 
-    The beginning of the window moves only once in `block` characters, so that a growing text keeps its beginning, and
-    with it its entry in the state cache.
+    The beginning of the window moves only once in `block` characters. So a growing text keeps its beginning, and its
+    entry in the state cache.
     """
     start = max(0, len(text) // block - 1) * block
     if start:
@@ -25,14 +25,15 @@ def window(text: str, block: int) -> str:
 def next_cut(text: str, start: int, limit: int | None = None) -> int:
     """Return the first cut at `start` or later.
 
-    Without one: `start` if only `limit` characters were to be searched, else the end of the text.
+    limit: search only this many characters, and return `start` if they have no cut. Without a limit, return the end of
+    the text if it has no cut.
     """
     end = len(text) if limit is None else min(len(text), start + limit)
     return next((place for place in range(start, end) if _is_cut(text, place)), end if limit is None else start)
 
 
 def cuts(text: str) -> Iterator[int]:
-    """Yield the places where a text may be cut, the last first, beginning with its end."""
+    """Yield the end of a text, and then its cuts from the last to the first."""
     if text:
         yield len(text)
     for place in range(len(text) - 1, 0, -1):
@@ -45,5 +46,5 @@ def _is_cut(text: str, place: int) -> bool:
         return True
     if text[place] not in BLANKS or text[place - 1].isspace():
         return False
-    after = text[place : place + 9].lstrip(BLANKS)  # longer runs of blanks are not looked through
+    after = text[place : place + 9].lstrip(BLANKS)  # longer runs of blanks are not searched
     return bool(after) and not after[0].isspace()

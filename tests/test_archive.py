@@ -112,10 +112,10 @@ TERABYTES = b"\x8a\x06" + (10**12).to_bytes(6, "little")
     ("384 bytes, too few", {VECTOR[0]: LARGE + b"tQ", VECTOR[1]: b"K\x00(" + LARGE + b"t("}),
     ("bytes, too few", {VECTOR[0]: TERABYTES + b"tQ", VECTOR[1]: b"K\x00(" + TERABYTES + b"t("}),
     ("compressed or too large", {VECTOR[0]: b"K\x10tQ", VECTOR[1]: b"K\x00(K\x10t("}),
-    ("not all of its numbers", {VECTOR[1]: b"K\x00(" + LARGE + b"t("}),
-    ("not all of its numbers", {VECTOR[1]: b"K\x04(K\x60t("}),  # from the fifth on
-    ("not all of its numbers", {b"K\x60K\x10t(K\x10K\x01t": b"K\x60K\x10t(K\x20K\x01t"}),  # rows that are apart
-    ("not all of its numbers", {b"K\x60K\x10t(K\x10K\x01t": b"K\x60" + LARGE + b"t(K\x10K\x01t"}),
+    ("all of its numbers", {VECTOR[1]: b"K\x00(" + LARGE + b"t("}),
+    ("all of its numbers", {VECTOR[1]: b"K\x04(K\x60t("}),  # from the fifth on
+    ("all of its numbers", {b"K\x60K\x10t(K\x10K\x01t": b"K\x60K\x10t(K\x20K\x01t"}),  # rows that are apart
+    ("all of its numbers", {b"K\x60K\x10t(K\x10K\x01t": b"K\x60" + LARGE + b"t(K\x10K\x01t"}),
     ("neither a vector nor a matrix", {VECTOR[1]: b"K\x00(J\xa0\xff\xff\xfft("}),  # -96
     ("neither a vector nor a matrix", {VECTOR[1]: b"K\x00(\x88t("}),
     ("neither int8 nor float32", {b"FloatStorage": b"DoubleStorage"}),
@@ -124,7 +124,7 @@ TERABYTES = b"\x8a\x06" + (10**12).to_bytes(6, "little")
     ("no member data/99", {b"X\x01\x00\x00\x002": b"X\x02\x00\x00\x0099"}),
     ("does not say where", {b"X\x01\x00\x00\x002": b"X\x0b\x00\x00\x00../data.pkl"}),
     ("other than for tensors", {b"torch._utils\n_rebuild_tensor_v2": b"os\nsystem"}),
-    ("no module", {b"\x80\x02c__torch__": b"\x80\x02cos"}),
+    ("not a module", {b"\x80\x02c__torch__": b"\x80\x02cos"}),
     ("opcode STACK_GLOBAL", {b"\x80\x02": b"\x80\x02\x93"}),
     ("opcode INST", {b"\x80\x02": b"\x80\x02(ios\nsystem\n"}),
     ("opcode BYTEARRAY8", {b"\x80\x02": b"\x80\x02\x96" + bytes(8)}),

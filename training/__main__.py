@@ -1,7 +1,7 @@
 """The commands `nextword train` and `nextword compare`: from a corpus and a recipe to a bundle.
 
     nextword train                                            # wikitext-2; python-docs if the hub cannot be reached
-    nextword train --corpus my-texts/ --out runs/mine         # text of one's own
+    nextword train --corpus my-texts/ --out runs/mine         # your own text
     nextword train --corpus notes.txt --epochs 10 --hidden-size 256
 
 `python -m nextword.training` is `nextword`; torchrun needs a module.
@@ -49,7 +49,7 @@ def _train(arguments: argparse.Namespace, given: list[str]) -> int:
     if arguments.corpus:
         overrides["corpus"] = arguments.corpus
     recipe = load_recipe(arguments.recipe, overrides)
-    # torch is imported after the settings are known to be good: a mistake is answered at once.
+    # torch is imported after the settings were checked, so that an error is reported at once.
     from nextword.training.distributed import Processes, joined, launch
 
     if arguments.processes != 1 and "RANK" not in os.environ:
@@ -89,11 +89,11 @@ def _train_in(processes: Processes, recipe: Recipe, out: Path | None) -> int:
 
 
 def compare(parser: Parser) -> Run:
-    parser.add_argument("--corpus", default="python-docs", help="as of train (default: python-docs)")
-    parser.add_argument("--pretokenized", action="store_true", help="the text is split at spaces already")
+    parser.add_argument("--corpus", default="python-docs", help="as for train (default: python-docs)")
+    parser.add_argument("--pretokenized", action="store_true", help="the text is already split at spaces")
     parser.add_argument("--out", type=Path, help=(
         "the comparison's folder (default: runs/compare- and the corpus's name)"))
-    parser.add_argument("--quick", action="store_true", help="tiny models, trained for a moment: to see that it works")
+    parser.add_argument("--quick", action="store_true", help="tiny models and a short training: shows that it works")
     return lambda arguments: _guarded(parser.prog, lambda: _compare(arguments))
 
 
@@ -110,7 +110,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _guarded(prog: str, action: Callable[[], int]) -> int:
-    """The status of the action, or of the error that ended it, which is told in one line."""
+    """Run the action, and return its exit status. An error becomes one line and a status."""
     try:
         return action()
     except ValueError as error:
@@ -125,7 +125,7 @@ def _guarded(prog: str, action: Callable[[], int]) -> int:
             return 128 + error.number
         if isinstance(error, OSError) and error.strerror:
             place = f"{error.filename}: " if error.filename else ""
-            return _refuse(prog, f"{place}{error.strerror}. Once that is mended, the same command goes on from here")
+            return _refuse(prog, f"{place}{error.strerror}. Once this is repaired, the same command goes on from here")
         raise
 
 
@@ -135,7 +135,7 @@ def _refuse(prog: str, error: object) -> int:
 
 
 def _say(line: str) -> None:
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes on a machine one speaks
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # only one of several processes on a machine prints it
         print(line, file=sys.stderr)
 
 

@@ -1,8 +1,8 @@
-"""`nextword compare`: RNN, GRU, LSTM and a small Transformer with as many parameters, trained alike on the same tokens.
+"""`nextword compare`: RNN, GRU, LSTM and a small Transformer of equal size, trained in the same way on the same tokens.
 
-All have an embedding that is the output layer too. The widths of the others are chosen so that they have the LSTM's
-number of parameters. Each is trained for a moment with each of a few learning rates, and then in full with the rate of
-the best validation perplexity. Times are processor time on one thread, so that other programs do not disturb them.
+In all of them the embedding is the output layer too. The widths of the others give them the LSTM's number of
+parameters. Each network is trained briefly with each of several learning rates, and then fully with the rate that had
+the best validation perplexity. Times are processor times on one thread, so that other programs do not disturb them.
 """
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ CONTEXTS = (10, 100, 1000)
 class Plan:
     """The size of the models and the length of their training.
 
-    embedding_size, hidden_size     of the LSTM
-    epochs                          of the full training, with so many evaluations
+    embedding_size, hidden_size     widths of the LSTM
+    epochs, evaluations             epochs and evaluations of the full training
     rates, trial_epochs             learning rates to try, and the epochs of each trial
-    reach                           words through which the gradient is followed back
-    repeats                         of each timing
-    rehearsal                       too short a training to compare anything; table and plots say so
+    reach                           number of earlier words for which the gradient is measured
+    repeats                         repetitions of each timing
+    rehearsal                       True: the training is too short for a comparison; table and plots say so
     """
 
     embedding_size: int = 128
@@ -63,13 +63,13 @@ class Plan:
 
 
 QUICK = Plan(16, 24, 0.5, 0.2, (4e-3, 1e-2), 3, 20, 2, rehearsal=True)
-REHEARSAL = "a rehearsal: tiny networks, trained for a moment"
+REHEARSAL = "a rehearsal: tiny networks, trained briefly"
 
 
 def compare(corpus: Corpus, out: Path, plan: Plan, pretokenized: bool = False) -> Path:
-    """Train and measure all models; gives `comparison.md`, beside which are the figures and `comparison.json`.
+    """Train and measure all models, and return the path of `comparison.md`; plots and `comparison.json` are beside it.
 
-    A comparison that was stopped goes on where it was.
+    A stopped comparison continues where it stopped.
     """
     torch.set_num_threads(1)
     models = [_Model(name, corpus, out / name, plan, pretokenized) for name in MODELS]
@@ -100,7 +100,7 @@ class _Model:
         widths = range(8, 16 * plan.hidden_size)
         index = bisect.bisect(widths, count, key=lambda width: self._parameters(recipe, width))
         width = min(widths[max(0, index - 1) : index + 1], key=lambda w: abs(self._parameters(recipe, w) - count))
-        cell = name if name != "transformer" else "lstm"  # recipes know no other; for the Transformer it has no meaning
+        cell = name if name != "transformer" else "lstm"  # recipes have no Transformer, which ignores the cell
         self.recipe = recipe.model_copy(update={"cell": cell, "hidden_size": width})
         self.figures: dict[str, Any] = {
             "parameters": self._parameters(recipe, width), "width": width, "vocabulary": len(self.vocabulary),
@@ -129,7 +129,7 @@ class _Model:
         return RunFolder(self.out / name).evaluations()
 
     def training_steps(self) -> Callable[[], float]:
-        """A function that does the next training step at each call."""
+        """A function that makes one training step at each call."""
         data = TrainingData.load(self.recipe, self.corpus, self.vocabulary)
         trainer = Trainer(self.recipe, data, build=partial(_build, self.name))
         windows = data.windows.epoch(0)
@@ -150,7 +150,7 @@ class _Model:
                                    for kind, times in self._word_times(remembering.eval(), text)}
 
     def _word_times(self, network: Network, text: Tensor) -> Iterator[tuple[str, list[float]]]:
-        """Seconds until the next word is known, behind contexts of several lengths."""
+        """Seconds to predict the next word after contexts of several lengths."""
         text = text.repeat(-(-1001 // len(text)))[:, None]
 
         @torch.inference_mode()
@@ -186,7 +186,7 @@ def _count(network: nn.Module) -> int:
 
 
 def _in_rounds(makers: list[Callable[[], Callable[[], object]]], rounds: int) -> list[float]:
-    """The median processor seconds of a call of each, called in turn so that all meet the same conditions."""
+    """The median processor seconds of a call of each function. They are called in turn, under the same conditions."""
     calls = [make() for make in makers]
     seconds: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds + 1):
@@ -203,7 +203,7 @@ def gradient_norms(network: Network, inputs: Tensor, targets: Tensor) -> list[fl
     It is the norm of the loss's gradient with respect to the embedded input k steps earlier, k = 0, 1, …, as a mean
     over the sequences.
 
-    inputs (time, batch) int64, read from the empty state; targets (batch,), what follows.
+    inputs: (time, batch) int64, read from the empty state. targets: (batch,), the next words.
     """
     embedded: list[Tensor] = []
     hook = network.embedding.register_forward_hook(lambda module, arguments, output: embedded.append(output))
@@ -218,7 +218,7 @@ def gradient_norms(network: Network, inputs: Tensor, targets: Tensor) -> list[fl
 
 
 def _excerpts(tokens: np.ndarray, time: int, count: int = 64) -> tuple[Tensor, Tensor]:
-    """Pieces from all over a text: (time, count), and the word after each, (count,)."""
+    """Evenly spread pieces of a text, (time, count), and the word after each piece, (count,)."""
     windows = Windows(tokens, min(count, (len(tokens) - 1) // time), time)
     inputs, targets = next(windows.epoch(0))
     return inputs, targets[-1]
@@ -236,8 +236,9 @@ def _report(corpus: Corpus, plan: Plan, results: dict[str, dict]) -> str:
         if name == "transformer":
             lines.append("| the same without a cache | | | | | | | " + _milliseconds(times["from the first word"]))
     first = results["lstm"]
-    tried = "; ".join(f"{MODELS[name]} " + ", ".join(f"{rate}: {value:.0f}" for rate, value in result["trials"].items())
-                      for name, result in results.items())
+    trials = "; ".join(
+        f"{MODELS[name]} " + ", ".join(f"{rate}: {value:.0f}" for rate, value in result["trials"].items())
+        for name, result in results.items())
     counts = [result["parameters"] for result in results.values()]
     ends = plan.rates[0], plan.rates[-1]
     edge = [MODELS[name] for name, result in results.items() if result["learning_rate"] in ends]
@@ -256,10 +257,10 @@ def _report(corpus: Corpus, plan: Plan, results: dict[str, dict]) -> str:
             f"{results[name]['width']} ({MODELS[name]})" for name in MODELS if name != "transformer")
         + f"; the Transformer has two layers of {plan.embedding_size} with 4 heads and "
         f"{results['transformer']['width']} in between, and attends to the 128 words before a window of 35 too. All: "
-        "AdamW, 32 sequences of 35 words a step, the same schedule, dropout 0.2. Learning rates tried, with the "
+        "AdamW, 32 sequences of 35 words a step, the same schedule, dropout 0.2. Learning rates, with the "
         "validation perplexity after "
-        f"{plan.trial_epochs:g} epochs: {tried}."
-        + (f" At the edge of the rates tried: {', '.join(edge)}." if edge else ""),
+        f"{plan.trial_epochs:g} epochs: {trials}."
+        + (f" The best rate is the lowest or the highest one: {', '.join(edge)}." if edge else ""),
         "",
         f"Times are of one thread on {processor()}, torch {torch.__version__}, in processor time (median of "
         f"{plan.repeats}). A recurrent network and the Transformer's cache of keys and values go on from the text; "

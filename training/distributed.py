@@ -1,12 +1,12 @@
-"""Several processes, one run: `torchrun` starts them, `torch.distributed` joins them (gloo; NCCL between GPUs).
+"""One run in several processes. `torchrun` starts them, `torch.distributed` joins them (gloo; NCCL between GPUs).
 
     nextword train --processes 2 …                  # on this machine
     torchrun --nnodes 2 --nproc-per-node 8 \\
         --rdzv-backend c10d --rdzv-endpoint host:29400 -m nextword.training train …     # on each of two machines
 
-The sequences of a step are divided among the processes, so a step reads the same tokens with any number of them.
-Gradients are averaged (DistributedDataParallel), so all processes have the same weights. Rank 0 alone evaluates,
-writes, and needs the run's folder.
+The sequences of a step are divided among the processes, so a step reads the same tokens with any number of processes.
+Gradients are averaged (DistributedDataParallel), so all processes have the same weights. Only rank 0 evaluates, writes,
+and needs the run's folder.
 """
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-# Preparing a large corpus takes hours. No process waits longer than it must: where one ends, torchrun ends the others.
+# To prepare a large corpus takes hours. If a process ends, torchrun ends the others, so none waits in vain.
 TIMEOUT = timedelta(days=1)
 CPU = torch.device("cpu")
 Result = TypeVar("Result")
@@ -39,7 +39,7 @@ class Processes:
     local_size: int = 1
 
     def check(self, batch_size: int) -> None:
-        """Raises ValueError where the sequences or the GPUs cannot be divided equally."""
+        """Raises ValueError if the sequences or the GPUs cannot be divided equally."""
         if self.size < 1:
             raise ValueError(f"{self.size} processes cannot train: at least 1 is needed")
         if batch_size % self.size:
@@ -50,7 +50,7 @@ class Processes:
                              "GPU: start one process a GPU")
 
     def device(self) -> torch.device:
-        """This process's own GPU, or the CPU of a machine without."""
+        """This process's own GPU, or the CPU if the machine has no GPU."""
         if not torch.cuda.is_available():
             return CPU
         torch.cuda.set_device(self.local_rank)
@@ -62,14 +62,14 @@ class Processes:
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def synchronised(self, network: nn.Module) -> nn.Module:
-        """The network with rank 0's weights, and with gradients that are the mean over all processes."""
+        """The network with rank 0's weights. Its gradients are the mean over all processes."""
         if self.size == 1:
             return network
         devices = [self.local_rank] if torch.cuda.is_available() else None
         return nn.parallel.DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True)
 
     def sums(self, *values: float) -> list[float]:
-        """The sum over all processes of each value."""
+        """The sum of each value over all processes."""
         if self.size == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64)
@@ -77,7 +77,7 @@ class Processes:
         return total.tolist()
 
     def gathered(self, rows: Tensor) -> Tensor:
-        """The rows of all processes in the order of their ranks, on the CPU. All processes have as many rows."""
+        """The rows of all processes in the order of their ranks, on the CPU. Each process has the same number."""
         if self.size == 1:
             return rows.cpu()
         parts = [torch.empty(rows.shape, dtype=rows.dtype) for _ in range(self.size)]
@@ -101,7 +101,7 @@ class Processes:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """One process of each machine runs the block. Then the others do, and find its files in the cache."""
+        """One process of each machine runs the block first. Then the others run it and use its cached files."""
         if self.local_rank:
             self.sums(0)
         try:
@@ -116,27 +116,27 @@ ALONE = Processes()
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """Join the processes that torchrun started; without torchrun there is one. After the block all but rank 0 exit."""
+    """Join the processes that torchrun started; without torchrun there is one. After the block, only rank 0 goes on."""
     if not dist.is_torchelastic_launched():
         yield ALONE
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
     processes = Processes(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
     try:
-        with redirect_stderr(StringIO()) if processes.rank else nullcontext():  # one of them reports
+        with redirect_stderr(StringIO()) if processes.rank else nullcontext():  # only rank 0 reports
             yield processes
     finally:
         dist.destroy_process_group()
     if processes.rank:
-        # At the interpreter's own end a library's running thread can abort the process ("terminate called without an
-        # active exception"). torchrun would then end rank 0 too, which is writing the bundle.
+        # When the interpreter ends, a library's running thread can abort the process ("terminate called without an
+        # active exception"). torchrun would then end rank 0 too, while it writes the bundle.
         os._exit(0)
 
 
 def launch(processes: int, arguments: list[str]) -> int:
-    """Run `nextword` with these arguments in so many processes on this machine, and return the exit status.
+    """Run `nextword` with these arguments in several processes on this machine, and return the exit status.
 
-    It is `torchrun` without its reports on errors and signals, as rank 0 reports them.
+    This is `torchrun` without its reports of errors and signals: rank 0 reports them.
     """
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing import SignalException

@@ -1,4 +1,4 @@
-"""From a finished run to a bundle: a TorchScript program, checked against its network on real text."""
+"""From a finished run to a bundle: the network as a TorchScript program, compared with the network on real text."""
 from __future__ import annotations
 
 import math
@@ -26,15 +26,16 @@ from nextword.training.tokens import encode_split
 from nextword.training.warm_start import Start
 
 HEADS = 16  # sequences that calibration and check read side by side
-CACHE_TOKENS = 10_000  # of validation text, below which the cache keeps the settings of the start
+CACHE_TOKENS = 10_000  # with less validation text, the cache keeps the settings of the start
 
 
 def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict, start: Start | None = None) -> Bundle:
     """Write the bundle `run/bundle` of the run's best weights.
 
-    result: what `training.loop.fit` returned. start: the model that the training began with. Its lists of suppressed
-    words go on to hold (see nextword.training.suppressed_words), and the settings of its cache too where there is too
-    little validation text to choose others.
+    result: the result of `training.loop.fit`.
+    start: the model that the training began with. Its lists of suppressed words are kept (see
+        nextword.training.suppressed_words). So are the settings of its cache, if there is too little validation text
+        to choose others.
     """
     folder = RunFolder(run)
     vocabulary = folder.vocabulary()
@@ -74,7 +75,7 @@ def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict, start: S
 
 
 def _cache(program: torch.jit.ScriptModule, texts: list[Text], of_start: dict | None) -> dict:
-    """Settings for the cache, and what they are worth on these validation texts."""
+    """Settings for the cache, and their figures on these validation texts."""
     if of_start and sum(text.length for text in texts) < CACHE_TOKENS:
         return measure_cache(program, texts, CacheSettings(**of_start))
     return tune_cache(program, texts)
@@ -82,11 +83,10 @@ def _cache(program: torch.jit.ScriptModule, texts: list[Text], of_start: dict | 
 
 @torch.no_grad()
 def compare(network: Network, program: torch.jit.ScriptModule, tokens: Tensor) -> dict:
-    """The difference between the exported program and the network on text (batch, time + 1) int64, for `bundle.json`.
+    """The differences between the exported program and the network on text (batch, time + 1) int64, for `bundle.json`.
 
-    It has the largest and the mean difference of a log-probability (nats, over all words at all positions), the
-    perplexity of
-    both on these tokens, and the share of positions at which both have the same best word and the same set of three.
+    These are: the largest and the mean difference of a log-probability (nats, over all words at all positions), the
+    perplexity of both, the share of positions with the same best word, and that with the same set of the best three.
     """
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     outputs, _ = network(inputs.t(), network.initial_state(len(tokens)))
@@ -115,7 +115,7 @@ def compare(network: Network, program: torch.jit.ScriptModule, tokens: Tensor) -
 
 
 def _excerpt(tokens: np.ndarray, count: int) -> Tensor:
-    """Consecutive pieces from all over a text, together about `count` tokens: (HEADS, time + 1) int64."""
+    """Evenly spread pieces of a text, together about `count` tokens: (HEADS, time + 1) int64."""
     time = max(1, min(count, len(tokens) - 1) // HEADS)
     starts = np.linspace(0, max(0, len(tokens) - time - 1), HEADS).astype(int)
     return torch.from_numpy(np.stack([tokens[start : start + time + 1] for start in starts]).astype(np.int64))

@@ -12,10 +12,10 @@ from uuid import uuid4
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file to write to. It takes the place of `path` once all of it is on disk.
+    """Yield a new file to write to. It replaces `path` when all of its content is on disk.
 
-    A half-written `path` is never there, even if the process or the machine stops. Such a stop leaves a temporary file,
-    which the next writer of the same path removes.
+    `path` is never half-written, even if the process or the machine stops. Such a stop leaves a temporary file. The
+    next call for the same path removes it.
     """
     part = path.with_name(f"{path.name}.{uuid4().hex}.part")
     try:
@@ -26,7 +26,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         for other in path.parent.glob(f"{escape(path.name)}.*.part"):
             if other != part:
                 other.unlink(missing_ok=True)
-        with suppress(FileNotFoundError):  # another process has just written the same
+        with suppress(FileNotFoundError):  # another process has just written the same path
             part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """A training from a recipe to the best weights, in the folder of a run (see nextword.training.run_folder).
 
-A run that was stopped by a signal or by losing power goes on from its last checkpoint, when the same command is given.
+If a signal or a power failure stops a run, the same command continues it from its last checkpoint.
 """
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from nextword.training.warm_start import Start, choose_vocabulary
 
 
 class Interrupted(Exception):
-    """A signal asked the run to stop. Its checkpoint is written. `number` is the signal's."""
+    """A signal stopped the run after a checkpoint. `number` is the number of the signal."""
 
     def __init__(self, number: int):
         super().__init__(f"stopped by {signal.Signals(number).name}; the same command goes on from here")
@@ -40,10 +40,10 @@ class Interrupted(Exception):
 
 def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = ALONE,
         build: Callable[[Recipe, int], Network] = build_network) -> dict:
-    """Train to the end, or go on where an earlier call in the same folder stopped, in however many processes.
+    """Train to the end. If an earlier call in the same folder was stopped, continue it, in any number of processes.
 
     Returns {"steps", "seconds", "tokens", "reason"} of the finished run; `best.pt` in the folder has the weights.
-    Raises Interrupted on SIGINT and SIGTERM, RunError where `out` holds a run with other settings or training diverges.
+    Raises Interrupted on SIGINT and SIGTERM; RunError if `out` has a run with other settings, or training diverges.
     """
     processes.check(recipe.batch_size)
     if recipe.threads:
@@ -64,12 +64,12 @@ def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = ALONE,
         trainer.begin_with(lambda network: start.load_into(network, vocabulary, data.counts))
     run = _Run(folder, trainer, Stopping(recipe.patience))
     run.resume()
-    malloc.keep_freed()  # not before, as reading the corpus needs more, and once
+    malloc.keep_freed()  # only now, because the memory for reading the corpus is not needed again
     return run.train_to_end()
 
 
 def _chosen_precision(recipe: Recipe, folder: RunFolder, processes: Processes) -> str:
-    """The name of the type of the run's matrix products, chosen at its first start for all its processes."""
+    """The name of the type of the run's matrix products. The first start of a run chooses it for all processes."""
     chosen = folder.chosen_precision()
     if chosen is None:
         chosen = str(choose_precision(recipe.precision, processes.device())).removeprefix("torch.")
@@ -83,8 +83,8 @@ def _chosen_precision(recipe: Recipe, folder: RunFolder, processes: Processes) -
 class _Run:
     """A training in its folder.
 
-    seconds     of training so far
-    losses      of the steps since the last evaluation
+    seconds     time of the training so far
+    losses      losses of the steps since the last evaluation
     """
 
     folder: RunFolder
@@ -100,7 +100,7 @@ class _Run:
         with _noted_signals() as received:
             for inputs, targets in trainer.windows_left() if not self.stopping.reason else ():
                 loss = trainer.train_step(inputs, targets) / processes.size
-                loss, signals = processes.sums(loss, len(received))  # so that all stop at the same step
+                loss, signals = processes.sums(loss, len(received))  # all processes stop at the same step
                 if not math.isfinite(loss):
                     raise self._diverged(loss)
                 self.losses.append(loss)
@@ -123,7 +123,7 @@ class _Run:
                 "reason": self.stopping.reason or f"all {recipe.epochs:g} epochs done"}
 
     def _evaluate(self) -> str:
-        """Measure the weights, note the figures, and keep the weights if they are the best. Returns a line to show."""
+        """Measure the weights, save the figures, and save the weights if they are the best. Returns a line to print."""
         trainer = self.trainer
         row: dict[str, Any] = {
             "step": trainer.step, "epoch": trainer.step / trainer.data.windows.steps, "tokens": trainer.tokens,
@@ -154,7 +154,7 @@ class _Run:
             {**state, "seconds": self.seconds, "losses": self.losses, "stopping": stopping}))
 
     def resume(self) -> None:
-        """Go on from the last checkpoint, where there is one."""
+        """Continue from the last checkpoint, if there is one."""
         saved = self.trainer.processes.once(self.folder.checkpoint)
         if saved is not None:
             self.trainer.load_state_dict(saved)
@@ -165,7 +165,7 @@ class _Run:
 
 @contextmanager
 def _noted_signals() -> Iterator[list[int]]:
-    """Note SIGINT and SIGTERM, so that a step is always finished. A second signal acts at once."""
+    """Collect SIGINT and SIGTERM, so that a step is always finished. A second signal acts at once."""
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:

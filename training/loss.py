@@ -1,19 +1,19 @@
 """Cross-entropy over a large vocabulary, exact or with a sampled normaliser, and its gradient in one pass.
 
-Most of a word-level model's time goes into the softmax over the vocabulary. Two things make it cheap here.
+A word-level model spends most of its training time on the softmax over the vocabulary. Two methods make it cheap here.
 
-1. Sampling. The normaliser of P(t) = exp(z_t) / sum_j exp(z_j) is estimated from the target, the `head` (the most
-   frequent words, always counted: nearly all the probability lies there) and a uniform sample without replacement of
-   the rest, each sampled word standing for 1/π of them, π being its chance to be drawn:
+1. Sampling. The normaliser of P(t) = exp(z_t) / sum_j exp(z_j) is estimated from the target, the `head`, and a sample
+   of the rest. The head is the most frequent words, which have nearly all of the probability; all of them count. The
+   sample is uniform, without replacement. A sampled word counts 1/π times; π is its probability to be drawn:
 
        Z ≈ exp(z_t) + sum_{j in head, j≠t} exp(z_j) + sum_{j in sample, j≠t} exp(z_j) / π
 
    The estimate of Z is unbiased (Horvitz & Thompson 1952); importance sampling for language models is due to Bengio &
-   Senécal 2003, one sample shared by a batch to Jean et al. 2015. Counting the head in full keeps the variance far
-   below that of a log-uniform sample of the same size. With as many samples as there are words it is the exact loss.
-2. The gradient of the loss is written down, not recorded: for rows in chunks that stay in the processor's cache,
-   logits, probabilities p, d/dx = (p - 1_t) W and d/dW = (p - 1_t)' x follow one another, and nothing of size
-   (tokens, vocabulary) is ever kept. The matrix products are done in `dtype`, sums in float32.
+   Senécal 2003, one sample shared by a batch to Jean et al. 2015. The full head keeps the variance far below that of a
+   log-uniform sample of the same size. With as many samples as words, the loss is exact.
+2. Fusion. The gradient is computed together with the loss, not recorded by autograd. Rows are processed in chunks that
+   fit the processor's cache: logits, probabilities p, d/dx = (p - 1_t) W and d/dW = (p - 1_t)' x. So no tensor of size
+   (tokens, vocabulary) is kept. Matrix products are in `dtype`, sums in float32.
 """
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 320  # rows a chunk: the logits of one chunk against some 8,000 words fit the processor's cache
+CHUNK = 320  # rows of a chunk: its logits for some 8,000 words fit the processor's cache
 
 
 def sample_candidates(vocabulary_size: int, samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw the words of the normaliser: ids (samples,) and log-weights log(1/π) (samples,), float32.
 
-    Half of the samples are the most frequent words. Where samples >= vocabulary_size, all words are taken, with
+    Half of the samples are the most frequent words. If samples >= vocabulary_size, the samples are all words, with
     weight 1.
     """
     if samples >= vocabulary_size:
@@ -65,7 +65,7 @@ class _CandidateCrossEntropy(torch.autograd.Function):
             rows = slice(start, min(start + CHUNK, n))
             xs, ps = x[rows], p[: rows.stop - start]
             torch.add(xs @ candidate_weight.t(), offset, out=ps[:, :-1])
-            hit = (column[rows] >= 0).nonzero().squeeze(1)  # the target is counted once: in the last column
+            hit = (column[rows] >= 0).nonzero().squeeze(1)  # the target counts only once, in the last column
             ps[hit, column[rows][hit]] = -math.inf
             ps[:, -1] = z_target[rows]
             torch.log_softmax(ps, 1, out=ps)
@@ -103,9 +103,9 @@ def cross_entropy(
     log_weights: Tensor,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Mean loss in nats a token, a scalar.
+    """The mean loss in nats a token, a scalar. It is exact if the candidates are the whole vocabulary.
 
     outputs (n, embedding), weight (vocabulary, embedding), bias (vocabulary,), targets (n,) int64; candidates and
-    log_weights from `sample_candidates`. It is exact where the candidates are the whole vocabulary.
+    log_weights from `sample_candidates`.
     """
     return _CandidateCrossEntropy.apply(outputs, weight, bias, targets, candidates, log_weights, dtype)

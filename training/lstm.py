@@ -1,9 +1,9 @@
-"""An LSTM layer for training on a CPU: torch's equations and weights, at the speed of its matrix products.
+"""A fast LSTM layer for training on a CPU, with torch's equations and weights.
 
-torch's own layer computes the forward pass twice in training (oneDNN's) or adds up the gradients of the weights step by
-step (the one with projections). Here the backward pass is written down: per step only the product with the recurrent
-weights is left, and the gradients of all weights are one product over all steps. The products are done in `dtype`; the
-cell state, the gates and their gradients are float32.
+In training, torch's own layer computes the forward pass twice (oneDNN's), or adds the gradients of the weights at each
+step (the one with projections). Here the backward pass is written by hand. Each step has only the product with the
+recurrent weights; the gradients of all weights are one product over all steps. Products are in `dtype`; the cell state,
+the gates and their gradients are float32.
 """
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from torch import Tensor, nn
 
 def lstm(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor], w_recurrent: Tensor, keep: Tensor | None = None
          ) -> tuple[Tensor, tuple]:
-    """What `layer(x, state)` gives, for a layer of one direction: x (time, batch, input), state h (1, batch, output)
-    and
-    c (1, batch, hidden) → outputs (time, batch, output), new state; `w_recurrent` stands in for `layer.weight_hh_l0`.
+    """The result of `layer(x, state)`, with `w_recurrent` in place of `layer.weight_hh_l0`.
 
-    keep: (time, batch, 1) float32, what the state is multiplied by before each step; 0 forgets it. None: 1 throughout.
-
-    Under autocast the products are done in its type, in which the outputs come too.
+    x: (time, batch, input). state: h (1, batch, output) and c (1, batch, hidden).
+    keep: (time, batch, 1) float32, factors for the state before each step; 0 forgets it. None: all 1.
+    Returns outputs (time, batch, output) and the new state. Under autocast, products and outputs have its type.
     """
     h, c = state
     weights: Any = layer
@@ -43,7 +41,7 @@ class _LSTM(torch.autograd.Function):
         gates = torch.empty(time, batch, 4 * hidden)
         cells = torch.empty(time + 1, batch, hidden)
         squashed = torch.empty(time, batch, hidden)  # tanh of the cells
-        inner = torch.empty(time, batch, hidden, dtype=dtype)  # what the projection reads
+        inner = torch.empty(time, batch, hidden, dtype=dtype)  # the input of the projection
         outputs = inner if w_projection is None else torch.empty(time, batch, len(w_projection), dtype=dtype)
         first, cells[0] = h.to(dtype), c
         last = first
@@ -55,7 +53,7 @@ class _LSTM(torch.autograd.Function):
             i, f, g, o = gates[t].chunk(4, 1)
             g.mul_(2)
             gates[t].sigmoid_()
-            g.mul_(2).sub_(1)  # tanh(z) = 2 σ(2 z) - 1: torch's sigmoid is several times as fast as its tanh
+            g.mul_(2).sub_(1)  # tanh(z) = 2 σ(2 z) - 1, because torch's sigmoid is several times faster than its tanh
             torch.mul(f, cells[t], out=cells[t + 1]).addcmul_(i, g)
             torch.mul(cells[t + 1], 2, out=squashed[t]).sigmoid_().mul_(2).sub_(1)
             torch.mul(o, squashed[t], out=inner[t])
@@ -72,7 +70,7 @@ class _LSTM(torch.autograd.Function):
             ctx.saved_tensors)
         time, batch, hidden = squashed.shape
         d_gates = torch.empty(gates.shape, dtype=x.dtype)
-        d_total = torch.empty_like(outputs)  # with what comes back from the step after
+        d_total = torch.empty_like(outputs)  # with the gradient from the next step
         step = torch.empty(batch, 4 * hidden)
         d_i, d_f, d_g, d_o = step.chunk(4, 1)
         d_bias = torch.zeros(4 * hidden)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """Return the processor's name, or its architecture where the system does not tell the name."""
+    """Return the processor's name, or its architecture if the system does not give the name."""
     cpuinfo = Path("/proc/cpuinfo")
     name = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
     return name[1] if name else platform.processor() or platform.machine()
@@ -23,8 +23,10 @@ def cores() -> int:
 
 
 def describe(*packages: str) -> dict[str, str]:
-    """Return the processor, its cores, the load (processes that run or wait, over one minute), the versions of Python
-    and of these packages, and the date."""
+    """Return the processor, its cores, the load, the versions of Python and of these packages, and the date.
+
+    The load is the mean number of processes that run or wait, over one minute.
+    """
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     return {
         "processor": processor(),
@@ -37,6 +39,6 @@ def describe(*packages: str) -> dict[str, str]:
 
 
 def in_words(machine: dict[str, str]) -> str:
-    """Return a description of `describe` as a line: "AMD EPYC, cores 2, load 0.1, Python 3.11.7, 2026-11-24"."""
+    """Return a result of `describe` as one line: "AMD EPYC, cores 2, load 0.1, Python 3.11.7, 2026-11-24"."""
     bare = ("processor", "date")
     return ", ".join(value if name in bare else f"{name} {value}" for name, value in machine.items())

@@ -1,4 +1,4 @@
-"""Exact loss and accuracy of a network on a stretch of text: perplexity = exp(mean loss)."""
+"""Exact loss and accuracy of a network on a text: perplexity = exp(mean loss)."""
 from __future__ import annotations
 
 import math
@@ -10,16 +10,16 @@ from torch import Tensor
 
 from nextword.lm.network import Network
 
-ROWS = 256  # logits held at once: ROWS x vocabulary
+ROWS = 256  # logits in memory at a time: ROWS x vocabulary
 
 
 @torch.no_grad()
 def measure(network: Network, windows: Iterable[tuple[Tensor, Tensor]], batch: int, tokens: int,
             autocast: Callable[[], AbstractContextManager[object]]) -> dict:
-    """Reads `windows` with carried state until `tokens` are scored (or all are).
+    """Read `windows` in order, with the state of the window before, until `tokens` tokens are scored.
 
-    Returns tokens (scored), loss (nats a token, exact: the softmax is over the whole vocabulary), perplexity, and top1
-    and top3: the share of tokens that are among the 1 or 3 most probable ones.
+    Returns tokens (the number scored), loss (nats a token, exact: the softmax is over the whole vocabulary),
+    perplexity, and top1 and top3: the share of tokens that are among the 1 or 3 most probable ones.
     """
     training = network.training
     network.eval()

@@ -1,4 +1,4 @@
-"""Plots as PNG files: `draw` makes all of them, among them a run's learning curves and the comparison of networks."""
+"""Plots as PNG files. `draw` makes all of them, such as a run's learning curves."""
 from __future__ import annotations
 
 import json
@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 Points = tuple[Sequence[float], Sequence[float]]  # x values, y values
 
-# Dark enough on white paper, and told apart by those who see red and green alike (after Okabe & Ito 2008).
+# Dark enough on white paper, and different for people who cannot tell red from green (after Okabe & Ito 2008).
 COLOURS = {"train": "#5b6b80", "validation": "#c2410c", "RNN": "#c2410c", "GRU": "#00805e", "LSTM": "#0062a3",
            "Transformer": "#7a3f9d", "truth": "#5b6b80"}
 OTHERS = ("#0062a3", "#c2410c", "#00805e", "#7a3f9d", "#8a6a00", "#5b6b80")
@@ -23,7 +23,7 @@ LINE_HEIGHT = 13.0  # points between two labels
 def draw(path: Path, curves: Mapping[str, Points], *, title: str, x: str, y: str, scale: str = "linear",
          percent: bool = False, dashed: Sequence[str] = (), markers: bool = True, x_ticks: Sequence[float] = (),
          bands: Mapping[str, Points] | None = None, stamp: str = "") -> Path:
-    """Draw curves, each labelled at its right end, and write them to `path`; returns it.
+    """Draw curves, each labelled at its right end, write them to `path`, and return it.
 
     curves: label → x and y values. x, y: names of the axes. percent: y values are shares from 0 to 1.
     dashed: labels of dashed curves. x_ticks: the x values to mark, on a logarithmic axis; none: whole numbers.
@@ -79,7 +79,7 @@ def _y_axis(axes: Axes, scale: str, percent: bool) -> None:
 
 
 def plain_number(value: float) -> str:
-    """1,000 and 0.05 as they are; numbers below 0.0001 as a power of ten."""
+    """A number as text: 1,000, 0.05; numbers below 0.0001 as a power of ten."""
     if value and abs(value) < 0.99e-4:
         power = math.floor(math.log10(abs(value)) + 1e-9)
         factor = value / 10**power
@@ -88,7 +88,7 @@ def plain_number(value: float) -> str:
 
 
 def _label(figure: Figure, axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
-    """Write each curve's label beside its end; labels that would overlap are moved apart.
+    """Write each curve's label beside its end, and move overlapping labels apart.
 
     ends: x, y, label and colour of each curve's last point.
     """
@@ -107,7 +107,7 @@ def _label(figure: Figure, axes: Axes, ends: list[tuple[float, float, str, str]]
 
 
 def plot_run(run: Path) -> list[Path]:
-    """Draw `loss.png`, `perplexity.png` and `accuracy.png` from a run's `metrics.jsonl`; returns their paths."""
+    """Draw `loss.png`, `perplexity.png` and `accuracy.png` from a run's `metrics.jsonl`, and return their paths."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
     model = f"{recipe['cell'].upper()} of {recipe['hidden_size']:,} units on {recipe['corpus'] or 'the default corpus'}"
@@ -129,10 +129,12 @@ def plot_run(run: Path) -> list[Path]:
 
 def plot_comparison(folder: Path, curves: dict[str, list[tuple[int, float]]], reach: dict[str, list[float]],
                     text: str, stamp: str = "") -> None:
-    """Draw `learning.png`, validation perplexity by tokens read, and `gradient.png`, the norm of the gradient of the
-    last word's loss by how many words earlier the input is, both on logarithmic scales.
+    """Draw `learning.png` and `gradient.png`, both on logarithmic scales.
 
-    text: the corpus that the titles name. stamp: a warning across both.
+    They show the validation perplexity by tokens read, and the norm of the gradient of the last word's loss by the
+    distance of the input in words.
+
+    text: the corpus that the titles name. stamp: a warning across both plots.
     """
     learning = {name: ([tokens for tokens, _ in points], [value for _, value in points])
                 for name, points in curves.items()}

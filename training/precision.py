@@ -1,7 +1,7 @@
-"""The numbers of training's matrix products: bfloat16 where this processor is faster in it, as a trial tells.
+"""The type of training's matrix products: bfloat16 if a trial on this processor shows that it is faster.
 
-A processor can have instructions for bfloat16 that are slow. With AMX they are several times as fast as those for
-float32, on AMD's Zen 4 twice as fast, and on Intel's processors without AMX slower.
+A processor's instructions for bfloat16 can be slow. With AMX they are several times as fast as those for float32, on
+AMD's Zen 4 twice as fast, and on Intel's processors without AMX slower.
 """
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import time
 
 import torch
 
-WORTH_IT = 0.8  # bfloat16 is coarser, so it has to take at most this share of the time
+WORTH_IT = 0.8  # bfloat16 is less precise, so it must take at most this share of float32's time
 
 
 def choose_precision(setting: str, device: torch.device) -> torch.dtype:
-    """The type of a recipe's `precision`. "auto": bfloat16 where this processor multiplies faster in it."""
+    """The type for a recipe's `precision`. "auto": bfloat16 if this processor multiplies faster with it."""
     if setting != "auto":
         return getattr(torch, setting)
     if device.type == "cuda":
@@ -24,7 +24,7 @@ def choose_precision(setting: str, device: torch.device) -> torch.dtype:
 
 
 def _bfloat16_is_faster(rounds: int = 15) -> bool:
-    """A trial in turns, so that other work on the machine slows both types. The fastest round of each counts."""
+    """Time both types in turns, so that other work on the machine slows both. The fastest round of each counts."""
     seconds: dict[torch.dtype, list[float]] = {torch.bfloat16: [], torch.float32: []}
     for _ in range(rounds):
         for dtype, times in seconds.items():
@@ -33,7 +33,7 @@ def _bfloat16_is_faster(rounds: int = 15) -> bool:
 
 
 def _seconds(dtype: torch.dtype) -> float:
-    """The time of a product as an output layer does it: 2,048 x 256 by 256 x 2,048."""
+    """The time of a product of an output layer's size: 2,048 x 256 by 256 x 2,048."""
     a, b = torch.ones(2048, 256, dtype=dtype), torch.ones(2048, 256, dtype=dtype)
     start = time.perf_counter()
     a @ b.t()

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line every some seconds elsewhere."""
+"""Progress of long work: a bar on a terminal, elsewhere a line every few seconds."""
 from __future__ import annotations
 
 import math
@@ -15,7 +15,7 @@ WORK_SECONDS = 10.0  # between lines of other work
 
 
 class Progress:
-    """Counts steps; shows tokens/s, the loss in nats a token (a moving mean), its perplexity and the time left."""
+    """Counts steps, and shows tokens/s, the loss in nats a token (a moving mean), its perplexity and the time left."""
 
     def __init__(self, total: int, done: int, stream: TextIO = sys.stderr):
         self.total, self.done, self.first = total, done, done
@@ -56,7 +56,7 @@ class Progress:
 
 @contextmanager
 def work_progress(total: float, label: str, show: bool = True) -> Iterator[Callable[[float], object]]:
-    """A function to call with the amount of work just done; the share of `total` that is done is shown on stderr."""
+    """Yield a function to call with each amount of finished work. The finished share of `total` is shown on stderr."""
     if not show or sys.stderr.isatty():
         with tqdm(total=total, desc=label, file=sys.stderr, disable=not show,
                   bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}") as bar:

@@ -1,6 +1,6 @@
-"""The command `nextword publish BUNDLE FOLDER`: copy a run's bundle to the folder where it is offered.
+"""The command `nextword publish BUNDLE FOLDER`: copy a run's bundle to another folder.
 
-The copy is named after the folder. Markdown files that are in the folder, such as a model card, stay.
+The copy gets the folder's name. Markdown files in the folder, such as a model card, stay.
 """
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nextword.lm.bundle import MODEL, TOKENIZER, Bundle, as_name, open_bundle, w
 
 
 def publish(source: Path, target: Path) -> Bundle:
-    """Copy the bundle `source` to the folder `target`. Raises BundleError if one of them is something else."""
+    """Copy the bundle `source` to the folder `target`. Raises BundleError if one of them is not a bundle."""
     bundle = open_bundle(source)
     beside = {file: file.read_bytes() for file in target.glob("*.md")}
     metadata = bundle.metadata | {"name": as_name(target.resolve().name)}
@@ -25,5 +25,5 @@ def publish(source: Path, target: Path) -> Bundle:
 def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], None]:
     parser.add_argument("bundle", type=Path, help="the bundle's folder")
     parser.add_argument("folder", type=Path, help=(
-        "where it goes: a bundle that is there is replaced, its *.md files stay"))
+        "the target: a bundle there is replaced, its *.md files stay"))
     return lambda arguments: print(publish(arguments.bundle, arguments.folder).path)

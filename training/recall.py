@@ -1,13 +1,13 @@
-"""Memory on its own: one symbol of a noisy sequence is marked, and asked for later: `nextword recall`.
+"""Memory alone: a network must recall one marked symbol of a noisy sequence: `nextword recall`.
 
     noise … noise  mark  symbol  noise … noise  question  →  symbol        distance: steps of noise after it, 5 to 200
 
-The noise consists of the same symbols, so a network has to let the marked one in and keep the others out. An RNN, a
-GRU, an LSTM and a Transformer with as many parameters are trained alike on distances from 1 to 200, several times from
-different seeds. Their recall shows what running text hides: which of them learns to carry one fact. The RNN is trained
-a second time, on short distances first, and then it can carry the symbol too: its vanishing gradient prevents learning
-from a distance, not remembering. (After the long-lag tasks of Hochreiter & Schmidhuber 1997; short distances first:
-curriculum learning, Bengio et al. 2009.)
+The noise consists of the same symbols, so a network must keep the marked symbol and ignore the others. An RNN, a GRU,
+an LSTM and a Transformer of equal size are trained in the same way on distances from 1 to 200, with several seeds.
+Their recall shows which of them learns to carry one fact; in running text, this is hard to see. The RNN is trained a
+second time, on short distances first. Then it carries the symbol too: its vanishing gradient prevents learning from a
+distance, not remembering. (After the long-lag tasks of Hochreiter & Schmidhuber 1997; short distances first: curriculum
+learning, Bengio et al. 2009.)
 """
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from nextword.training.regularisation import RegularisedNetwork
 from nextword.training.transformer import Shape, Transformer
 
 DISTANCES = (5, 10, 20, 50, 100, 200)
-SYMBOLS, BEFORE = 8, 10  # symbols to carry; noise before the mark, at most
+SYMBOLS, BEFORE = 8, 10  # symbols to carry; most steps of noise before the mark
 MARK, QUESTION = SYMBOLS, SYMBOLS + 1
-WIDTH, HIDDEN = 16, 32  # of the LSTM; the others' widths give as many parameters
+WIDTH, HIDDEN = 16, 32  # widths of the LSTM; the others' widths give the same number of parameters
 BATCH = 64
-RATES = (1e-3, 4e-3)  # Adam's; the better on validation sequences is kept
-LEARNED = 0.99
+RATES = (1e-3, 4e-3)  # learning rates of Adam; the better one on validation sequences counts
+LEARNED = 0.99  # recall at which training ends
 VALIDATION, TEST = 10_001, 10_002  # seeds
 RISING = "-rising"  # trained on short distances first
 TRAININGS = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM", "transformer": "Transformer",
@@ -49,7 +49,7 @@ TRAININGS = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM", "transformer": "Transfo
 
 
 def sequences(distance: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Tokens (time, batch) and the symbols to recall (batch,); the mark's place is drawn at random."""
+    """Tokens (time, batch) and the symbols to recall (batch,); the place of the mark is random."""
     before = int(torch.randint(BEFORE + 1, (), generator=generator))
     symbols = torch.randint(SYMBOLS, (before + 1 + distance, batch), generator=generator)
     mark, question = (torch.full((1, batch), token) for token in (MARK, QUESTION))
@@ -69,22 +69,24 @@ def count(network: nn.Module) -> int:
 
 
 def equal_width(name: str) -> int:
-    """The hidden size that brings a network closest to the LSTM's number of parameters."""
-    wanted, widths = count(build("lstm", HIDDEN)), range(8, 8 * HIDDEN)
-    first = bisect(widths, wanted, key=lambda width: count(build(name, width)))
-    return min(widths[first - 1 : first + 1], key=lambda width: abs(count(build(name, width)) - wanted))
+    """The hidden size with which a network's number of parameters is closest to the LSTM's."""
+    target, widths = count(build("lstm", HIDDEN)), range(8, 8 * HIDDEN)
+    first = bisect(widths, target, key=lambda width: count(build(name, width)))
+    return min(widths[first - 1 : first + 1], key=lambda width: abs(count(build(name, width)) - target))
 
 
 def logits(network: Network | Transformer, tokens: Tensor) -> Tensor:
-    """(batch, SYMBOLS): of each symbol at the last token."""
+    """The logits of each symbol at the last token, (batch, SYMBOLS)."""
     outputs, _ = network(tokens, network.initial_state(tokens.shape[1]))
     return network.logits(outputs[-1])[:, :SYMBOLS]
 
 
 def train(network: Network | Transformer, optimizer: torch.optim.Optimizer, longest: int, steps: int,
           generator: torch.Generator) -> None:
-    """Train in place on distances drawn log-uniformly from 1 to `longest`, for `steps` at most. Training ends once
-    nearly all symbols are recalled over the longest distance."""
+    """Train in place on distances drawn log-uniformly from 1 to `longest`, for at most `steps` steps.
+
+    Training ends when the recall over the longest distance exceeds LEARNED.
+    """
     for step in range(steps):
         if step % 50 == 0 and recall(network, longest, VALIDATION) > LEARNED:
             break
@@ -100,14 +102,14 @@ def train(network: Network | Transformer, optimizer: torch.optim.Optimizer, long
 
 @torch.inference_mode()
 def recall(network: Network | Transformer, distance: int, seed: int, batch: int = 500) -> float:
-    """The share of symbols that are recalled, in sequences drawn with a seed."""
+    """The share of recalled symbols in sequences drawn with a seed."""
     network.eval()
     tokens, symbols = sequences(distance, batch, torch.Generator().manual_seed(seed))
     return float((logits(network, tokens).argmax(1) == symbols).float().mean())
 
 
 def trained_recall(training: str, seed: int, steps: int, distances: Sequence[int]) -> list[float]:
-    """The recall over each distance after a training of TRAININGS; of two learning rates, with the better."""
+    """The test recall over each distance after one of TRAININGS, with the better of two learning rates."""
     torch.set_num_threads(1)  # more threads make products of this size slower
     results = []
     for rate in RATES:
@@ -124,17 +126,17 @@ def trained_recall(training: str, seed: int, steps: int, distances: Sequence[int
 
 def compare(names: Sequence[str], seeds: int, steps: int, distances: Sequence[int] = DISTANCES, processes: int = 1
             ) -> dict[str, list[list[float]]]:
-    """Recall by network, seed and distance; the trainings are shared among processes."""
-    found: dict[str, list[list[float]]] = {name: [] for name in names}
+    """Recall by network, seed and distance. Several processes share the trainings."""
+    recalls: dict[str, list[list[float]]] = {name: [] for name in names}
     trainings = [(name, seed) for name in names for seed in range(seeds)]
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         results = (map if processes == 1 else pool.map)(
             trained_recall, *zip(*trainings), repeat(steps), repeat(distances))
-        for (name, seed), recalled in zip(trainings, results):
-            found[name].append(recalled)
-            shares = "  ".join(f"{distance}: {share:.0%}" for distance, share in zip(distances, recalled))
-            print(f"{TRAININGS[name]}, seed {seed}: {shares}", file=sys.stderr)
-    return found
+        for (name, seed), shares in zip(trainings, results):
+            recalls[name].append(shares)
+            line = "  ".join(f"{distance}: {share:.0%}" for distance, share in zip(distances, shares))
+            print(f"{TRAININGS[name]}, seed {seed}: {line}", file=sys.stderr)
+    return recalls
 
 
 def command(parser: Parser) -> Run:
@@ -142,8 +144,9 @@ def command(parser: Parser) -> Run:
     parser.add_argument("--training", action="append", choices=list(TRAININGS), help="may be repeated (default: all)")
     parser.add_argument("--seeds", type=int, default=3, help="repetitions of each training (default: 3)")
     parser.add_argument("--steps", type=int, default=1500,
-                        help="at most; from short to long, at most for each distance (default: 1,500)")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default: one a processor core")
+                        help="the most steps; from short to long, the most for each distance (default: 1,500)")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1,
+                        help="default: one for each processor core")
     parser.add_argument("--out", type=Path, default=Path("runs/recall"),
                         help="the plot's folder (default: runs/recall)")
     return run
@@ -154,17 +157,17 @@ def run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name} is {getattr(arguments, name)}; it must be at least 1")
     trainings = arguments.training or list(TRAININGS)
-    found = compare(trainings, arguments.seeds, arguments.steps, processes=arguments.processes)
-    names = [TRAININGS[training] for training in found]
-    columns = [list(zip(*shares)) for shares in found.values()]  # of each training, the seeds' shares by distance
+    recalls = compare(trainings, arguments.seeds, arguments.steps, processes=arguments.processes)
+    names = [TRAININGS[training] for training in recalls]
+    columns = [list(zip(*shares)) for shares in recalls.values()]  # for each training, the seeds' shares by distance
     means = [[mean(column) for column in by_distance] for by_distance in columns]
     print(f"{'':24}{'parameters':>10}" + "".join(f"{distance:>7}" for distance in DISTANCES))
-    for training, name, shares in zip(found, names, means):
+    for training, name, shares in zip(recalls, names, means):
         size = count(build(training, equal_width(training)))
         print(f"{name:24}{size:10,}" + "".join(f"{share:7.0%}" for share in shares))
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "recall.json", json.dumps(found).encode())
+    write_atomically(out / "recall.json", json.dumps(recalls).encode())
     curves = {name: (DISTANCES, shares) for name, shares in zip(names, means)}
     curves["chance"] = (DISTANCES, [1 / SYMBOLS] * len(DISTANCES))
     bands = {name: ([*map(min, by_distance)], [*map(max, by_distance)]) for name, by_distance in zip(names, columns)}

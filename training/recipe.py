@@ -18,11 +18,11 @@ else:
     import tomli as tomllib
 
 FOLDER = Path(__file__).parent / "recipes"
-_FREE: dict[str, JsonValue] = {"free": True}  # of a setting that may change when a run goes on
+_FREE: dict[str, JsonValue] = {"free": True}  # marks a setting that may change when a run continues
 
 
 class RecipeError(ValueError):
-    """Settings that do not exist, have a wrong value or contradict one another. The message names all of them."""
+    """Settings do not exist, have a wrong value, or contradict each other. The message names all of them."""
 
 
 class Recipe(BaseModel):
@@ -31,17 +31,19 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     corpus: str = Field("", json_schema_extra=_FREE, description=(
-        "text to train on (see nextword.training.corpora); empty: wikitext-2, or python-docs where the hub is away"))
+        "text to train on (see nextword.training.corpora); empty: wikitext-2, or python-docs if the hub does not "
+        "answer"))
     start_from: str = Field("", description=(
-        "folder of a finished run or of a bundle whose vocabulary and weights this run begins with; english: the "
+        "folder of a finished run or of a bundle; this run begins with its vocabulary and weights; english: the "
         "model that comes with Nextword; empty: none"))
     start_vocabulary: Literal["keep", "extend", "new"] = Field("keep", description=(
-        "with start_from, keep: the vocabulary of the start; extend: that and the words that occur minimum_count "
+        "with start_from, keep: the vocabulary of the start; extend: that, and the words that occur minimum_count "
         "times in the training text; new: the vocabulary of the training text"))
-    pretokenized: bool = Field(False, description="the text is split at spaces already, a line a sentence (benchmarks)")
-    vocabulary_size: int = Field(32_000, ge=3, description="words at most, <unk> and <eos> included")
+    pretokenized: bool = Field(False, description=(
+        "the text is already split at spaces, with one sentence a line (benchmarks)"))
+    vocabulary_size: int = Field(32_000, ge=3, description="the most words, with <unk> and <eos>")
     minimum_count: int = Field(2, ge=1, description=(
-        "occurrences in the training text that a word of the vocabulary needs"))
+        "the fewest occurrences in the training text of a word of the vocabulary"))
     cell: Literal["rnn", "gru", "lstm"] = Field("lstm", description="kind of recurrent layer")
     embedding_size: int = Field(256, ge=1, description="width of the embedding and of the output layer")
     hidden_size: int = Field(512, ge=1, description="width of each recurrent layer")
@@ -54,41 +56,43 @@ class Recipe(BaseModel):
         "share of the vocabulary's words that training drops from the inputs"))
     weight_drop: float = Field(0.0, ge=0, lt=1, description="share of the recurrent weights that training drops")
     dropout_rise: float = Field(0.0, ge=0, lt=1, description=(
-        "share of all steps in which these three rise from 0 to their full size"))
+        "share of all steps in which these three settings rise from 0 to their full value"))
     output_penalty: float = Field(0.0, ge=0, description="penalty on the mean square of the outputs")
     change_penalty: float = Field(0.0, ge=0, description="penalty on the mean square of their change from word to word")
     batch_size: int = Field(32, ge=1, description="sequences that are read side by side")
-    bptt: int = Field(35, ge=1, description="tokens through which the gradient goes back")
+    bptt: int = Field(35, ge=1, description="tokens of a window; the gradient goes back to its first token")
     epochs: float = Field(6.0, gt=0, description="passes over the text; the learning rate's schedule spans them")
     learning_rate: float = Field(3e-3, gt=0, description="AdamW's learning rate at its peak")
     warmup: float = Field(0.02, ge=0, lt=1, description=(
-        "share of all steps in which the rate rises to its peak; it then falls along a cosine"))
-    final_rate: float = Field(0.02, ge=0, le=1, description="the rate's end, as a share of its peak")
+        "share of all steps in which the learning rate rises to its peak; then it falls along a cosine"))
+    final_rate: float = Field(0.02, ge=0, le=1, description="last learning rate, as a share of its peak")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
     averaging: float = Field(0.0, ge=0, lt=1, description=(
-        "decay per step of a moving average of the weights, which is then evaluated and kept; 0: no average"))
+        "decay per step of a moving average of the weights, which is evaluated and saved in their place; 0: no "
+        "average"))
     clip_norm: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
     samples: int = Field(4096, ge=0, description="words in the normaliser of the softmax; 0: all, the exact loss")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description=(
-        "numbers of the matrix products; auto: bfloat16 where the processor is faster in it, else float32"))
+        "type of the matrix products; auto: bfloat16 if the processor is faster with it, else float32"))
     shuffle_block: int = Field(0, ge=0, description=(
-        "tokens per block of text; blocks are read in random order; 0: the text in its own order"))
+        "tokens of a block of text; blocks are read in random order; 0: the text is read in its own order"))
     forget: float = Field(0.01, ge=0, lt=1, description=(
-        "chance that a sequence's state is set to 0 before a window, so that beginnings are learned too"))
+        "probability that a sequence's state is set to 0 before a window, so that the network learns beginnings too"))
     fresh_starts: float = Field(0.0, ge=0, le=1, description=(
         "share of the paragraphs that are read as the start of a text"))
     evaluate_every: int = Field(500, ge=1, json_schema_extra=_FREE, description="steps between evaluations")
     evaluation_tokens: int = Field(20_000, ge=1, json_schema_extra=_FREE, description=(
         "tokens of training text, and of validation text, that each evaluation reads"))
     patience: int = Field(8, ge=1, json_schema_extra=_FREE, description=(
-        "evaluations without a better validation perplexity after which training stops"))
+        "training stops after this many evaluations without a better validation perplexity"))
     checkpoint_every: int = Field(500, ge=1, json_schema_extra=_FREE, description="steps between checkpoints")
     calibration_tokens: int = Field(20_000, ge=1, json_schema_extra=_FREE, description=(
-        "tokens of validation text on which the export measures itself; the cache is chosen on four times as many"))
+        "tokens of validation text on which the export is compared with the network; the cache is chosen on four "
+        "times as many"))
     quantized: bool = Field(True, json_schema_extra=_FREE, description=(
         "export 8-bit weights, a quarter of the size; false: 32-bit"))
-    seed: int = Field(1, ge=0, description="seed of everything that is drawn at random")
-    threads: int = Field(0, ge=0, json_schema_extra=_FREE, description="processor threads; 0: as torch decides")
+    seed: int = Field(1, ge=0, description="seed of all random numbers")
+    threads: int = Field(0, ge=0, json_schema_extra=_FREE, description="processor threads; 0: torch's default")
 
     @field_validator("samples")
     @classmethod
@@ -110,7 +114,7 @@ class Recipe(BaseModel):
 
     @classmethod
     def free_settings(cls) -> set[str]:
-        """Names of the settings that may change when a run goes on."""
+        """Names of the settings that may change when a run continues."""
         return {name for name, setting in cls.model_fields.items() if setting.json_schema_extra == _FREE}
 
     def architecture(self, vocabulary_size: int) -> Architecture:
@@ -125,10 +129,10 @@ class Recipe(BaseModel):
 def load_recipe(source: str | None, overrides: Mapping[str, str]) -> Recipe:
     """A recipe from a TOML file, or by the name of one in `training/recipes`.
 
-    overrides: settings as they are written on the command line, which win over the file's.
+    overrides: settings of the command line, as text; they replace the file's.
     Raises RecipeError with all problems in one line.
     """
-    settings = _read(source) if source else {}
+    settings = _read_toml(source) if source else {}
     try:
         return Recipe(**settings | {name: _parsed(name, text) for name, text in overrides.items()})
     except ValidationError as error:
@@ -153,7 +157,7 @@ def accepted_values(setting: FieldInfo) -> str:
     return " ".join(words)
 
 
-def _read(source: str) -> dict[str, Any]:
+def _read_toml(source: str) -> dict[str, Any]:
     path = Path(source)
     if not path.suffix and (FOLDER / f"{source}.toml").exists():
         path = FOLDER / f"{source}.toml"
@@ -166,7 +170,7 @@ def _read(source: str) -> dict[str, Any]:
 
 
 def _parsed(name: str, text: str) -> Any:
-    """The value of a setting from the command line; text that is no such value stays text, which Recipe refuses."""
+    """The value of a setting of the command line. Text that is not such a value stays text, and Recipe refuses it."""
     kind = Recipe.model_fields[name].annotation
     try:
         if kind is bool:
@@ -177,7 +181,7 @@ def _parsed(name: str, text: str) -> Any:
 
 
 def _problem(details: Mapping[str, Any], source: str | None, overrides: Mapping[str, str]) -> str:
-    """One problem that pydantic found, with the option or file that has it."""
+    """One of pydantic's errors as text, with the option or the file that has it."""
     if not details["loc"]:
         return str(details["ctx"]["error"])
     name, value = str(details["loc"][0]), details["input"]

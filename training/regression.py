@@ -1,12 +1,12 @@
-"""A recurrent network on numbers, the next value from those before it: `nextword regression`.
+"""A recurrent network that predicts the next value of a series of numbers: `nextword regression`.
 
     h_t = RNN(x_t, h_{t-1})       one layer of rnn, gru or lstm, the equations of lm/cell.py
     y   = v h_T + b               T: the window's last value
 
-Mean squared error, Adam; the weights of the best validation loss are kept. The series is cut by time into training,
-validation and test part. Each is cut into windows by itself, and the mean and deviation of the training part scale all
-three. Beside the networks, on the same test windows: the last value repeated, and a linear autoregression
-(least squares; Box & Jenkins 1970). `built_in_series` makes the default series.
+The loss is the mean squared error, the optimizer is Adam, and the weights with the best validation loss are kept. The
+series is cut by time into a training, a validation and a test part. Each part is cut into windows. The mean and the
+deviation of the training part scale all three. Two baselines are measured on the same test windows: the last value
+repeated, and a linear autoregression (least squares; Box & Jenkins 1970). `built_in_series` makes the default series.
 """
 from __future__ import annotations
 
@@ -28,13 +28,16 @@ from nextword.lm.command import Parser, Run
 from nextword.training.files import write_atomically
 from nextword.training.plots import draw
 
-SHARES = (0.7, 0.15)  # of training and validation; the rest is test
+SHARES = (0.7, 0.15)  # of the training and the validation part; the rest is the test part
 BATCH = 32
 
 
 def built_in_series(length: int = 4000, seed: int = 0) -> Tensor:
-    """The hourly consumption of a made-up town, (length,): the exponential of a sum of sines (day, half a day, week,
-    slow drift), times noise of 5 %. The next value is no linear function of those before it."""
+    """The hourly consumption of an invented town, (length,).
+
+    It is the exponential of a sum of sines (day, half a day, week, slow drift), times noise of 5 %. So the next value
+    is not a linear function of earlier values.
+    """
     hours = torch.arange(length, dtype=torch.float64)
     waves = ((0.5, 24, 0.0), (0.25, 12, 1.0), (0.3, 168, 2.0), (0.2, 3000, 0.5))
     level = sum(size * torch.sin(2 * math.pi * hours / period + phase) for size, period, phase in waves)
@@ -69,14 +72,14 @@ def _number(text: str | None) -> float | None:
 
 
 class Windows(NamedTuple):
-    """inputs (windows, size) and the value after each, targets (windows,), scaled."""
+    """Scaled windows: inputs (windows, size), and the value after each window, targets (windows,)."""
 
     inputs: Tensor
     targets: Tensor
 
 
 class Data(NamedTuple):
-    """The windows of each part, and what scaled them: value = mean + deviation · scaled."""
+    """The windows of each part, and their scale: value = mean + deviation · scaled value."""
 
     train: Windows
     validation: Windows
@@ -88,7 +91,7 @@ class Data(NamedTuple):
 def prepare(series: Tensor, size: int) -> Data:
     """Cut a series (values,) by time, scale it by its training part, and cut each part into windows of `size` values.
 
-    Raises ValueError where the series is too short or constant.
+    Raises ValueError if the series is too short or constant.
     """
     first = int(SHARES[0] * len(series))
     second = first + int(SHARES[1] * len(series))
@@ -118,7 +121,7 @@ class Regressor(nn.Module):
 
 
 def train(model: nn.Module, data: Data, epochs: int, learning_rate: float, name: str) -> list[tuple[float, float]]:
-    """Train in place, to the weights of the best validation loss; gives each epoch's training and validation loss."""
+    """Train in place, keep the weights with the best validation loss, and return both losses of each epoch."""
     optimizer = torch.optim.Adam(model.parameters(), learning_rate)
     losses, best = [], {}
     for epoch in range(1, epochs + 1):
@@ -146,12 +149,12 @@ def error(predicted: Tensor, windows: Windows) -> float:
 
 
 def last_value(data: Data) -> Tensor:
-    """The last value of each test window, as the prediction of the next."""
+    """Baseline predictions for the test windows: the last value of each window."""
     return data.test.inputs[:, -1]
 
 
 def autoregression(data: Data) -> Tensor:
-    """Predictions for the test windows: linear in the window's values, by least squares on the training windows."""
+    """Baseline predictions for the test windows: a linear function, fitted to the training windows by least squares."""
     def with_constant(inputs: Tensor) -> Tensor:
         return torch.cat([inputs, torch.ones(len(inputs), 1)], 1).double()
 
@@ -162,7 +165,7 @@ def autoregression(data: Data) -> Tensor:
 
 def compare(data: Data, cells: Sequence[str], hidden_size: int, epochs: int, learning_rate: float, seed: int
             ) -> tuple[dict[str, Tensor], dict[str, list[tuple[float, float]]]]:
-    """The predictions for the test windows of the two baselines and of each cell, and the losses of each cell."""
+    """The predictions of both baselines and of each cell for the test windows, and the losses of each cell."""
     predictions, losses = {"last value": last_value(data), "autoregression": autoregression(data)}, {}
     for cell in cells:
         torch.manual_seed(seed)
@@ -175,10 +178,10 @@ def compare(data: Data, cells: Sequence[str], hidden_size: int, epochs: int, lea
 
 def command(parser: Parser) -> Run:
     parser.formatter_class, parser.description = argparse.RawDescriptionHelpFormatter, __doc__
-    parser.add_argument("--data", type=Path, help="a CSV file with a header (default: a made-up series of 4,000 hours)")
+    parser.add_argument("--data", type=Path, help="a CSV file with a header (default: an invented series)")
     parser.add_argument("--column", help="the column to predict (default: the only one with numbers)")
     parser.add_argument("--cell", action="append", choices=CELLS, help="may be repeated (default: all three)")
-    parser.add_argument("--window", type=int, default=48, help="values that a prediction is made from (default: 48)")
+    parser.add_argument("--window", type=int, default=48, help="number of values for a prediction (default: 48)")
     parser.add_argument("--hidden-size", type=int, default=32, help="default: 32")
     parser.add_argument("--epochs", type=int, default=30, help="default: 30")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="default: 0.002")
@@ -208,10 +211,10 @@ def run(arguments: argparse.Namespace) -> int:
                             for place, part in enumerate(("train", "validation"))},
          title=f"{', '.join(losses)} of {arguments.hidden_size} units on {text}: loss", x="epoch",
          y="mean squared error", scale="log", dashed=[f"train, {cell}" for cell in losses])
-    shown = slice(0, 168)
+    first = slice(0, 168)
     best = min(losses, key=lambda cell: min(validation for _, validation in losses[cell]))
     draw(out / "prediction.png", {
-        name: (range(1, len(values[shown]) + 1), (data.mean + data.deviation * values[shown]).tolist())
+        name: (range(1, len(values[first]) + 1), (data.mean + data.deviation * values[first]).tolist())
         for name, values in (("truth", data.test.targets), (best, predictions[best]))},
         title=f"{best} on {text}: each value predicted from the {arguments.window} before it", x="test windows",
         y="value", markers=False, dashed=[best])

@@ -1,16 +1,17 @@
-"""What keeps a network from learning a small corpus by heart: noise in training, nothing in evaluation.
+"""Regularisation: noise in training keeps a network from learning a small corpus by heart. Evaluation has no noise.
 
-    dropout        one mask a sequence, the same at each of its steps (Gal & Ghahramani 2016), over the embedded words
-                   and over the output of each layer
-    word_dropout   whole words are dropped from the embedding, in all places of the batch (Gal & Ghahramani 2016)
-    weight_drop    single weights of the recurrent matrix are dropped, the same at each step (Wan et al. 2013; for LSTM
+    dropout        one mask for a sequence, the same at all steps (Gal & Ghahramani 2016), on the embedded words and on
+                   the output of each layer
+    word_dropout   drops whole words from the embedding, at all places of the batch (Gal & Ghahramani 2016)
+    weight_drop    drops single weights of the recurrent matrix, the same at all steps (Wan et al. 2013; for LSTM
                    language models Merity et al. 2018, "AWD-LSTM")
-    fresh_starts   some paragraphs are read as the start of a text, from the empty state. In use texts are short, and
-                   the text before is another person's: a network must not rely on it
-    penalties      on large outputs and on fast changing ones (Merity et al. 2017)
+    fresh_starts   reads some paragraphs as the start of a text, from the empty state. In use, texts are short, and the
+                   text before them is another person's, so a network must not rely on it
+    penalties      on large outputs, and on outputs that change fast (Merity et al. 2017)
 
-What is kept is scaled by 1 / (1 - p), so that expected values stay as they are. What is dropped can grow from nothing
-while training goes on (`level`; Morerio et al. 2017, "curriculum dropout"): at first there is little to learn by heart.
+The values that are not dropped are scaled by 1 / (1 - p), so expected values do not change. Dropout can grow from 0
+during training (`level`; Morerio et al. 2017, "curriculum dropout"), because an untrained network knows nothing by
+heart.
 """
 from __future__ import annotations
 
@@ -27,9 +28,9 @@ from nextword.training.lstm import lstm
 
 
 class RegularisedNetwork(Network):
-    """The network as it is trained. Its weights have the same names; in evaluation it computes the same.
+    """The network with regularisation in training. Weights have the same names; in evaluation the results are the same.
 
-    level: the share of each dropout that is in force, from 0 to 1.
+    level: from 0 to 1, a factor for each dropout.
     """
 
     def __init__(self, architecture: Architecture, dropout: float = 0.0, word_dropout: float = 0.0,
@@ -65,8 +66,8 @@ class RegularisedNetwork(Network):
         return self._locked(x), state
 
     def _recur_in_pieces(self, layer: nn.RNNBase, x: Tensor, state: Any, weight: Tensor) -> tuple[Tensor, Any]:
-        """torch's layer, from each step before which a state is forgotten to the next."""
-        # Handed over as an argument: writing to the layer's attribute has silently done nothing in many programs.
+        """Run torch's layer in pieces. A piece begins where a state is forgotten."""
+        # An argument, because a new value for the layer's attribute has had no effect in many programs, without error.
         weights = {"weight_hh_l0": weight} if self.weight_drop else {}
         if self._keep is None:
             return functional_call(layer, weights, (x, state))
@@ -80,7 +81,7 @@ class RegularisedNetwork(Network):
         return torch.cat(outputs), state
 
     def _locked(self, x: Tensor) -> Tensor:
-        """x (time, batch, features): a feature of a sequence is kept or dropped at all its steps."""
+        """Dropout on x (time, batch, features): a feature of a sequence is kept or dropped at all steps."""
         return x * _mask(x, (1, *x.shape[1:]), self.level * self.dropout) if self.training and self.dropout else x
 
 
@@ -91,7 +92,7 @@ def _mask(like: Tensor, shape: tuple[int, ...], p: float) -> Tensor:
 def activation_penalty(outputs: Tensor, size: float, change: float) -> Tensor:
     """size * mean(h_t²) + change * mean((h_t - h_{t-1})²): activation and temporal activation regularisation.
 
-    outputs (time, batch, features): the network's, after dropout.
+    outputs: (time, batch, features), the network's outputs after dropout.
     """
     h = outputs.float()
     penalty = size * h.pow(2).mean()

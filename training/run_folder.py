@@ -1,9 +1,9 @@
 """The folder of a run.
 
-    recipe.json     the settings of the run, a check sum of its text, and the precision that was chosen for it
-    tokenizer.json  its vocabulary
-    metrics.jsonl   a line per evaluation
-    checkpoint.pt   everything needed to go on
+    recipe.json     the settings of the run, a checksum of its text, and its precision
+    tokenizer.json  the vocabulary
+    metrics.jsonl   one line for each evaluation
+    checkpoint.pt   all data that is needed to continue
     best.pt         the weights with the best validation perplexity so far
 """
 from __future__ import annotations
@@ -26,11 +26,11 @@ CHOSEN_PRECISION = "chosen_precision"  # a key of recipe.json
 
 
 class RunError(ValueError):
-    """The folder holds another run than the one that is wanted, or the run cannot go on."""
+    """The folder has another run, or the run cannot continue."""
 
 
 class RunFolder:
-    """Reads and writes the files of a run. Each file is written whole or not at all; a line of metrics is appended."""
+    """Reads and writes the files of a run. A file is written whole or not at all; lines of metrics are appended."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -40,9 +40,9 @@ class RunFolder:
         self.bundle = path / "bundle"
 
     def claim(self, settings: Mapping[str, Any]) -> None:
-        """Note what this run is, or make sure that the folder already is this run's.
+        """Save the settings of this run. If the folder already has a run, check that its settings are the same.
 
-        Settings that are marked as free in Recipe may change when a run goes on. Raises RunError where others differ.
+        Settings that are marked as free in Recipe may change when a run continues. Raises RunError if others differ.
         """
         self.path.mkdir(0o700, parents=True, exist_ok=True)  # words and weights tell of the text
         noted = self._noted()
@@ -53,24 +53,24 @@ class RunFolder:
         if changed:
             raise RunError(f"{self.path} holds a run with other settings ({'; '.join(changed)}): give another folder, "
                            "or remove it to start anew")
-        write_atomically(self._recipe, json.dumps({**noted, **settings}, indent=1).encode())
+        write_atomically(self._recipe, json.dumps({**saved, **settings}, indent=1).encode())
 
     def check_finished(self) -> None:
-        """Raises RunError unless the folder has a recipe, a vocabulary and weights."""
+        """Raises RunError if the folder lacks a recipe, a vocabulary or weights."""
         if not all(path.is_file() for path in (self._recipe, self._tokenizer, self._best)):
             raise RunError(f"{self.path} is not the folder of a run: it should have {self._recipe.name}, "
                            f"{self._tokenizer.name} and {self._best.name}")
 
     def recipe(self) -> Recipe:
         """The recipe of the run; settings newer than the run have their defaults."""
-        return Recipe(**{name: value for name, value in self._noted().items() if name in Recipe.model_fields})
+        return Recipe(**{name: value for name, value in self._saved_settings().items() if name in Recipe.model_fields})
 
-    def _noted(self) -> dict[str, Any]:
+    def _saved_settings(self) -> dict[str, Any]:
         return json.loads(self._recipe.read_text(encoding="utf-8")) if self._recipe.exists() else {}
 
     def chosen_precision(self) -> str | None:
         """The type of the run's matrix products, "float32" or "bfloat16"; None before it is chosen."""
-        return self._noted().get(CHOSEN_PRECISION)
+        return self._saved_settings().get(CHOSEN_PRECISION)
 
     def vocabulary(self) -> Vocabulary:
         return Vocabulary.from_file(self._tokenizer)
@@ -79,13 +79,13 @@ class RunFolder:
         write_atomically(self._tokenizer, vocabulary.to_json().encode())
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl. A last line without its end was cut off in writing and is left out."""
+        """The rows of metrics.jsonl. A last line without a line break is incomplete and is left out."""
         if not self._metrics.exists():
             return []
         return [json.loads(line) for line in self._metrics.read_text(encoding="utf-8").split("\n")[:-1]]
 
     def drop_evaluations_after(self, step: int) -> None:
-        """Remove the rows that a run which goes on at `step` will write again."""
+        """Remove the rows after `step`: the run continues there, and writes them again."""
         rows = [row for row in self.evaluations() if row["step"] <= step]
         write_atomically(self._metrics, "".join(f"{json.dumps(row)}\n" for row in rows).encode())
 
@@ -114,6 +114,6 @@ class RunFolder:
 
 def _save(path: Path, content: Mapping[str, Any]) -> None:
     buffer = BytesIO()
-    torch.save(content, buffer)  # written straight into a file, it would hide why that file cannot be written
+    torch.save(content, buffer)  # not into the file: torch hides the reason if a file cannot be written
     with replacing(path) as file:
         file.write(buffer.getbuffer())

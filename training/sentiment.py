@@ -2,15 +2,16 @@
 
     x_t = W_e[w_t]                embedding of 10,000 words, 128 wide
     h_t = LSTM(x_t, h_{t-1})      128 units, the equations of lm/cell.py
-    P(positive) = σ(v h_T + b)    T: the review's last word, of 500 at most
+    P(positive) = σ(v h_T + b)    T: the review's last word; at most 500 words are read
 
-The network is trained from labelled reviews alone: binary cross-entropy, Adam, batches of 32 reviews of like lengths,
-10 epochs, of which the best on validation text is kept. Dropout is the language model's: of inputs, outputs and
-recurrent weights. With `--encoder english` the bundled language model reads the reviews instead. Then only a linear
-layer on the mean, the maximum and the last of its output vectors is trained (pooling: Howard & Ruder 2018, "ULMFiT").
+The network is trained only on labelled reviews: binary cross-entropy, Adam, batches of 32 reviews of similar lengths,
+10 epochs. The weights of the epoch with the best validation accuracy are kept. Dropout is that of the language model:
+on inputs, outputs and recurrent weights. With `--encoder english`, the bundled language model reads the reviews
+instead. Then only a linear layer is trained, on the mean, the maximum and the last of the output vectors (pooling:
+Howard & Ruder 2018, "ULMFiT").
 
 Data: the film reviews of Maas et al. 2011 (`imdb`), or any data set with a text and two labels. Validation text is cut
-from the training text; reviews that another split has too are left out of validation and test.
+from the training text. Validation and test lack the reviews that another split has too.
 """
 from __future__ import annotations
 
@@ -46,16 +47,16 @@ from nextword.training.regularisation import RegularisedNetwork
 WORD = r"\w+(?:['’-]\w+)*"
 WORDS, LENGTH, WIDTH, DROPOUT, BATCH = 10_000, 500, 128, 0.2, 32
 CHUNK = 100  # tokens that the language model reads at once
-PART = 5_000  # texts whose pooled outputs are kept together
+PART = 5_000  # texts whose pooled outputs are in one file
 
 
 class Reader(nn.Module):
-    """The LSTM from nothing: word ids of some reviews → the logits of the second label, (reviews,)."""
+    """The LSTM without pre-training: word ids of some reviews → the logits of the second label, (reviews,)."""
 
     def __init__(self, words: int) -> None:
         super().__init__()
         self.network = RegularisedNetwork(Architecture(words, "lstm", WIDTH, WIDTH), DROPOUT, weight_drop=DROPOUT)
-        self.network.bias.requires_grad_(False)  # belongs to the output layer over words, which is not used
+        self.network.bias.requires_grad_(False)  # a part of the output layer over words, which is not used
         self.verdict = nn.Linear(WIDTH, 1)
 
     def forward(self, rows: Sequence[Tensor]) -> Tensor:
@@ -65,7 +66,7 @@ class Reader(nn.Module):
 
 
 class Pooled(nn.Module):
-    """A linear layer on standardised vectors, one a review → the logits of the second label, (reviews,)."""
+    """A linear layer on standardised vectors, one for each review → the logits of the second label, (reviews,)."""
 
     mean: Tensor
     deviation: Tensor
@@ -78,7 +79,7 @@ class Pooled(nn.Module):
 
     @classmethod
     def standardising(cls, training: Tensor) -> Pooled:
-        """The layer for vectors like these, (reviews, width)."""
+        """The layer for vectors with the mean and deviation of these, (reviews, width)."""
         layer = cls(training.shape[1])
         layer.mean, layer.deviation = training.mean(0), training.std(0) + 1e-6
         return layer
@@ -88,7 +89,7 @@ class Pooled(nn.Module):
 
 
 def to_ids(vocabulary: Vocabulary, texts: Sequence[str]) -> list[Tensor]:
-    """The ids of the last `LENGTH` words of each text, in small letters, without punctuation."""
+    """The ids of the last `LENGTH` words of each text, in lower case, without punctuation."""
     return [torch.tensor(ids[-LENGTH:]) for ids in vocabulary.encode_many(_words(texts))]
 
 
@@ -98,7 +99,7 @@ def _words(texts: Sequence[str]) -> list[str]:
 
 @torch.inference_mode()
 def pool(bundle: Bundle, texts: Sequence[str]) -> list[Tensor]:
-    """The mean, maximum and last of the output vectors of the language model that reads each text, (3 · width,)."""
+    """For each text, the mean, the maximum and the last of the language model's output vectors, (3 · width,)."""
     model, network = load(bundle), Network(Architecture(**bundle.metadata["architecture"])).eval()
     network.load_state_dict(torchscript.weights(model.program))
     dtype = choose_precision("auto", torch.device("cpu"))
@@ -112,10 +113,10 @@ def pool(bundle: Bundle, texts: Sequence[str]) -> list[Tensor]:
             for tokens in pad_sequence([ids[place] for place in places]).split(CHUNK):
                 output, state = network(tokens, state)
                 outputs.append(output.float())
-        read = torch.cat(outputs)  # (time, reviews, width)
-        inside = (torch.arange(len(read))[:, None] < lengths)[..., None]
-        parts = [(read * inside).sum(0) / lengths[:, None], read.masked_fill(~inside, -torch.inf).amax(0),
-                 read[lengths - 1, torch.arange(len(places))]]
+        vectors = torch.cat(outputs)  # (time, reviews, width)
+        inside = (torch.arange(len(vectors))[:, None] < lengths)[..., None]
+        parts = [(vectors * inside).sum(0) / lengths[:, None], vectors.masked_fill(~inside, -torch.inf).amax(0),
+                 vectors[lengths - 1, torch.arange(len(places))]]
         pooled.update(zip(places, torch.cat(parts, 1)))
         bar.update(len(places))
     bar.close()
@@ -123,13 +124,13 @@ def pool(bundle: Bundle, texts: Sequence[str]) -> list[Tensor]:
 
 
 def _like_lengths(rows: Sequence[Tensor], size: int, seed: int | None = None) -> Iterator[list[int]]:
-    """The places of all rows, in batches of like lengths. With a seed, batches differ and are in random order."""
+    """The places of all rows, in batches of similar lengths. A seed makes the batches and their order random."""
     places = list(range(len(rows)))
     if seed is not None:
         random.Random(seed).shuffle(places)
-    several = max(1, len(rows)) if seed is None else 50 * size  # are sorted at a time, so that batches differ
-    batches = [part[first : first + size] for start in range(0, len(rows), several)
-               for part in [sorted(places[start : start + several], key=lambda place: -len(rows[place]))]
+    group = max(1, len(rows)) if seed is None else 50 * size  # rows that are sorted together, so that batches differ
+    batches = [part[first : first + size] for start in range(0, len(rows), group)
+               for part in [sorted(places[start : start + group], key=lambda place: -len(rows[place]))]
                for first in range(0, len(part), size)]
     if seed is not None:
         random.Random(seed).shuffle(batches)
@@ -192,8 +193,10 @@ def judge(model: nn.Module, rows: Sequence[Tensor]) -> Tensor:
 
 
 class SentimentRun:
-    """The folder of a run: model.pt, tokenizer.json, metrics.json, loss.png, accuracy.png. With an encoder it also
-    keeps the pooled outputs, for later runs on the same texts."""
+    """The folder of a run: model.pt, tokenizer.json, metrics.json, loss.png, accuracy.png.
+
+    With an encoder, it also has the pooled outputs, for later runs on the same texts.
+    """
 
     def __init__(self, folder: Path, encoder: str | None) -> None:
         self.folder = folder
@@ -230,7 +233,7 @@ class SentimentRun:
                   f"{' '.join(splits['test'].texts[place].split())[:90]} …")
 
     def ask(self, text: str) -> str:
-        """The verdict on a text. Raises ValueError where nothing is trained yet, or the text has no word."""
+        """The verdict on a text. Raises ValueError if there is no trained model, or the text has no word."""
         if not re.search(WORD, text):
             raise ValueError("the text has no word to judge")
         if not (self.folder / "model.pt").exists():
@@ -279,7 +282,7 @@ def command(parser: Parser) -> Run:
                         help="a hub id, or a folder in the hub's layout, with columns text and label (default: imdb)")
     parser.add_argument("--text", help="judge this text with the model of an earlier run")
     parser.add_argument("--encoder", help="a language model that reads the texts: english, or a bundle's folder "
-                        "(default: an LSTM is trained from nothing)")
+                        "(default: an LSTM without pre-training)")
     parser.add_argument("--epochs", type=int, default=10, help="default: 10")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--out", type=Path, help="the run's folder (default: runs/sentiment, and the encoder's name)")

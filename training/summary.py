@@ -1,6 +1,6 @@
-"""The last lines of a training: figures of the new model beside others, and some of its suggestions.
+"""The last lines of a training: figures of the new model and of others, and some of its suggestions.
 
-The texts are samples, small for a short training, so that the summary takes a small part of the training's time.
+The figures are from samples. A shorter training has smaller samples, so the summary takes a small part of its time.
 """
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ from nextword.training.recipe import Recipe
 from nextword.training.tokens import encode_split, word_counts
 from nextword.training.warm_start import Start, change_vocabulary
 
-LARGEST = 2_000  # sampled positions of a text
-SHORT = 60.0  # seconds of training, after fewer of which the bundled model is not measured too
+LARGEST = 2_000  # most sampled positions of a text
+SHORT = 60.0  # seconds; after a shorter training, the bundled model is not measured
 POSITIONS_A_SECOND = 10  # sampled positions for each second of training
 TOKENS_A_POSITION = 5
-LITTLE = 2_000  # tokens of test text, too few to tell a gain from chance
-UNKNOWN = 0.15  # share of words outside its vocabulary from which on the bundled model does not fit the text
+LITTLE = 2_000  # tokens of test text; with fewer, a gain may be chance
+UNKNOWN = 0.15  # with a larger share of unknown words, the bundled model does not fit the text
 EXAMPLES = 3
-WORDS = 8  # of the text before an example
+WORDS = 8  # words of the text before an example
 
 
 def summary(bundle: Bundle, recipe: Recipe, corpus: Corpus, start: Start | None) -> str:
-    """Lines with figures on validation and test text, each beside the words' frequencies and other models, and
-    examples.
+    """Lines with figures on validation and test text, and examples. The figures of other models are beside them.
 
-    start: the model that the training began with. Then the gain over it is told, or that the text is too little to
-    tell.
+    start: the model that the training began with. Then the lines include the gain over it, with a warning if there is
+    too little text to measure a gain.
     """
     model = load(bundle)
     seconds = bundle.metadata["training"]["seconds"]
@@ -80,7 +79,7 @@ def _row(name: str, perplexity: float | None, figures: dict | None = None) -> st
 
 def _beside_others(model: Model, texts: list[Text], figures: dict, recipe: Recipe, corpus: Corpus, start: Start | None,
                    sample: int, counts: Tensor, seconds: float) -> list[str]:
-    """Rows for the model that the training began with and for the bundled one, on the same text."""
+    """Rows for the model that the training began with, or for the bundled model, on the same text."""
     if start and start.bundle:
         before = load(start.bundle)
         same = _texts(corpus, "test", before.vocabulary, sample)
@@ -105,9 +104,9 @@ def _beside_others(model: Model, texts: list[Text], figures: dict, recipe: Recip
 
 
 def _log_shares_of_new_words(old: Vocabulary, new: Vocabulary, texts: Sequence[Text], counts: Tensor) -> float:
-    """Mean over all tokens of log P(word | <unk>), which is 0 for words of the old vocabulary.
+    """The mean over all tokens of log P(word | <unk>), which is 0 for words of the old vocabulary.
 
-    With it the perplexity of a model with the old vocabulary is over the same tokens as that of one with the new.
+    It converts the perplexity of a model with the old vocabulary to the tokens of the new vocabulary.
     """
     zeros = {"embedding.weight": torch.zeros(len(old), 1), "bias": torch.zeros(len(old))}
     bias = change_vocabulary(zeros, old, new, counts)["bias"]
@@ -115,7 +114,7 @@ def _log_shares_of_new_words(old: Vocabulary, new: Vocabulary, texts: Sequence[T
 
 
 def _gain(old: dict, new: dict, perplexity: float | None, figures: dict) -> list[str]:
-    """A sentence on what the training gained over its start, and a warning where the text is too little to tell."""
+    """A sentence on the gain of the training over its start, and a warning if the text is too short to measure it."""
     if not old.get("words") or not new.get("words"):
         return ["", "  There is too little test text to tell what was gained."]
     change = new["word_top3"] - old["word_top3"]
@@ -130,7 +129,7 @@ def _gain(old: dict, new: dict, perplexity: float | None, figures: dict) -> list
 
 
 def _differences(before: Model, after: Model, old_texts: list[Text], new_texts: list[Text]) -> list[str]:
-    """Places of the test text, drawn at random, at which the three suggestions before and after differ."""
+    """Random places of the test text at which the three suggestions before and after the training differ."""
     lines: list[str] = []
     places = [(number, place) for number, (text, old) in enumerate(zip(new_texts, old_texts))
               if text.length == old.length for place in range(text.length)]
@@ -157,7 +156,7 @@ def _three(model: Model, text: Text, place: int) -> list:
 
 
 def _spelling(vocabulary: Vocabulary, text: Text, place: int) -> str | None:
-    """The token at a place of a text as it is spelled, None for the end of a paragraph."""
+    """The spelling of the token at a place of a text; None for the end of a paragraph."""
     token = int(text.ids[place + 1])
     if token == EOS_ID:
         return None

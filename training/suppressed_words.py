@@ -1,4 +1,4 @@
-"""Words over-represented in the training text: the people of one novel, the stock names of one source, half-words."""
+"""Words that are too frequent in the training text: names of one novel, stock names of one source, half-words."""
 from __future__ import annotations
 
 import hashlib
@@ -11,29 +11,31 @@ import numpy as np
 
 from nextword.lm.vocabulary import EOS_ID, Vocabulary
 
-DOCUMENTS = 1000  # a text of fewer documents is about the names that it has
+DOCUMENTS = 1000  # a text with fewer documents is about its names, so none is suppressed
 FEW, MANY = 5, 100  # documents
-LARGEST = 0.5  # share of a name's occurrences that one document has
-OFTEN = 4e-4  # share of a source's tokens that a stock name has
-TIMES = 20  # times the share that it has of any other source's tokens
-SMALL = 0.01  # share of a stock name's occurrences that may begin with a small letter
-CUT = re.compile(r"(\w+)(?=[*`´]+\w)|(?<=\w)[*`´]+(\w+)")  # f*ck, don`t: the part before the mark, the part behind it
-PIECE = 1 / 3  # share of a half-word's occurrences that are cut off so
-USED = 2  # occurrences from which on the text, and not the start of the training, says what a word is
+LARGEST = 0.5  # share of a name's occurrences in one document
+OFTEN = 4e-4  # a stock name has at least this share of a source's tokens,
+TIMES = 20  # and this many times its share of any other source's tokens
+SMALL = 0.01  # largest share of a stock name's occurrences in lower case
+CUT = re.compile(r"(\w+)(?=[*`´]+\w)|(?<=\w)[*`´]+(\w+)")  # f*ck, don`t: the part before the mark, the part after it
+PIECE = 1 / 3  # a half-word is cut off in more than this share of its occurrences
+USED = 2  # a word with fewer occurrences stays in the lists of the start
 LISTS = ("names_of_few_documents", "stock_names", "half_words")
 
 
 def suppressed_words(sources: Sequence[Iterable[str]], vocabulary: Vocabulary,
                      start: Mapping[str, Sequence[str]] | None = None) -> dict[str, list[str]]:
-    """Lists of words, from the documents of each source; a document that is read several times counts once.
+    """Lists of words, from the documents of each source. A repeated document counts once.
 
-    names_of_few_documents  words spelled with a capital that fewer than FEW documents have, or fewer than MANY of which
-                            one has half of all occurrences. None where there are fewer than DOCUMENTS documents
-    stock_names             names that are OFTEN in one source, of at least DOCUMENTS documents, and rare in all others
-    half_words              words of which at least PIECE of all occurrences are CUT off from others by a mark
+    names_of_few_documents  capitalised words that fewer than FEW documents have; or that fewer than MANY documents
+                            have, one of them with half of all occurrences. None if the text has fewer than DOCUMENTS
+                            documents
+    stock_names             names that are frequent in one source of at least DOCUMENTS documents, and rare in all
+                            others (see OFTEN and TIMES)
+    half_words              words that a mark cuts off from other words (see CUT and PIECE)
 
-    start: the lists of the model that the training began with. A word that the text has less than USED times stays in
-    its lists. So do stock names, unless the text has several sources of which one has DOCUMENTS documents.
+    start: the lists of the model that the training began with. A word with fewer than USED occurrences in the text
+    stays in its lists. So do all stock names, unless the text has several sources and one has DOCUMENTS documents.
     """
     have, most = np.zeros((2, len(vocabulary)), np.int64)
     counts = np.zeros((len(sources), len(vocabulary)), np.int64)
@@ -63,16 +65,16 @@ def suppressed_words(sources: Sequence[Iterable[str]], vocabulary: Vocabulary,
     half = np.array([pieces[word] > PIECE * times for word, times in zip(vocabulary.words, total)])
     lists = dict(zip(LISTS, (few & name, stock & name, half)))
     if start is not None:
-        stock_is_told = len(sources) > 1 and max(sizes) >= DOCUMENTS
+        can_tell_stock = len(sources) > 1 and max(sizes) >= DOCUMENTS
         for key, chosen in lists.items():
             in_start = np.isin(np.array(vocabulary.words), list(start.get(key, ())))
-            kept = (total < USED) if key != "stock_names" or stock_is_told else np.ones(len(total), bool)
+            kept = (total < USED) if key != "stock_names" or can_tell_stock else np.ones(len(total), bool)
             lists[key] = np.where(kept, in_start, chosen)
     return {key: [vocabulary.words[i] for i in np.flatnonzero(chosen)] for key, chosen in lists.items()}
 
 
 def _new_documents(documents: Iterable[str], digests: set[bytes]) -> Iterator[str]:
-    """The documents whose digests are not in the set, which grows by them."""
+    """The documents whose digests are not in the set yet. Their digests are added to it."""
     for text in documents:
         digest = hashlib.blake2b(text.encode(), digest_size=12).digest()
         if digest not in digests:

@@ -1,8 +1,8 @@
 """The vocabulary of a corpus, and its splits as token ids on disk.
 
 The documents of a split are encoded once into one memory-mapped file of 16- or 32-bit ids. Every paragraph ends with
-`<eos>`, and one more `<eos>` stands before the first. The file's name is a hash of the text's fingerprint and of the
-vocabulary. So changed text or another vocabulary has another file.
+`<eos>`, and one more `<eos>` is before the first paragraph. The file's name is a hash of the text's fingerprint and of
+the vocabulary. So changed text or another vocabulary has another file.
 """
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def cache_folder() -> Path:
 
 
 def build_vocabulary(corpus: Corpus, size: int, minimum_count: int, pretokenized: bool) -> Vocabulary:
-    """The vocabulary of the corpus's training text; counted once, then read from the cache."""
+    """The vocabulary of the corpus's training text. It is made once, and then read from the cache."""
     key = [corpus.fingerprint("train"), size, minimum_count, pretokenized]
     path = cache_folder() / f"vocabulary-{_digest(key)}.json"
     if not path.exists():
@@ -57,7 +57,7 @@ def encode_split(corpus: Corpus, split: str, vocabulary: Vocabulary) -> np.ndarr
 
 
 def digest(vocabulary: Vocabulary, *splits: np.ndarray) -> str:
-    """A check sum of the words of these texts and of their order."""
+    """A checksum of these texts: of their words in their order."""
     state = hashlib.sha256(vocabulary.to_json().encode())
     for tokens in splits:
         state.update(b"|")
@@ -66,17 +66,17 @@ def digest(vocabulary: Vocabulary, *splits: np.ndarray) -> str:
 
 
 def _beginning(documents: Iterable[str]) -> Iterator[str]:
-    """The first documents, of some `COUNTED` characters together: an endless text would have endlessly many words."""
-    left = COUNTED
+    """The first documents, with about `COUNTED` characters in all, so that an endless text is not counted for ever."""
+    remaining = COUNTED
     for document in documents:
         yield document
-        left -= len(document)
-        if left <= 0:
+        remaining -= len(document)
+        if remaining <= 0:
             return
 
 
 def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
-    """Documents in lists of some `CHARACTERS` each, which keep all threads of the tokenizer busy."""
+    """Lists of documents with about `CHARACTERS` characters each, enough for all threads of the tokenizer."""
     batch, length = [], 0
     for document in documents:
         batch.append(document)
@@ -93,7 +93,7 @@ def _digest(key: list) -> str:
 
 
 def word_counts(tokens: np.ndarray, size: int) -> torch.Tensor:
-    """(size,) float64: occurrences of each id in a text, and one more, so that no share of the text is 0."""
+    """(size,) float64: the occurrences of each id in a text, plus 1, so that no word has the share 0."""
     counts = np.ones(size)
     for begin in range(0, len(tokens), SCANNED):
         counts += np.bincount(tokens[begin : begin + SCANNED], minlength=size)

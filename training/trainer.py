@@ -1,6 +1,6 @@
 """A network, its optimizer, and one training step: truncated back-propagation through time with carried state.
 
-All that a step draws at random depends on the seed and the step's number alone. So a training that goes on from a
+All random numbers of a step depend only on the seed and the step's number. So a training that continues from a
 checkpoint ends with the same weights as one that never stopped (on a CPU, with the same number of threads).
 """
 from __future__ import annotations
@@ -28,18 +28,18 @@ from nextword.training.regularisation import RegularisedNetwork, activation_pena
 from nextword.training.tokens import digest, encode_split, word_counts
 from nextword.training.windows import Windows
 
-PIECES = 20  # pieces of an excerpt, from all over its text
-CONTEXT = 200  # tokens that a reading head of an excerpt has at least, so that a short text too is read with context
+PIECES = 20  # pieces of an excerpt, spread evenly over its text
+CONTEXT = 200  # fewest tokens for a reading head of an excerpt, so that a short text is read with context too
 
 
 @dataclass(frozen=True)
 class TrainingData:
     """The text of a training as token ids.
 
-    windows     the training text, as this process reads it
-    excerpts    windows of a part of the training text and of the validation text, the same at each evaluation
-    counts      (V,) float64, occurrences of each word in the training text, and one more
-    digest      a check sum of the vocabulary and both texts
+    windows     the part of the training text that this process reads
+    excerpts    windows of parts of the training text and of the validation text, the same at each evaluation
+    counts      (V,) float64, occurrences of each word in the training text, plus 1
+    digest      a checksum of the vocabulary and both texts
     """
 
     windows: Windows
@@ -62,7 +62,7 @@ class TrainingData:
 
 
 def _excerpt(tokens: np.ndarray, count: int) -> np.ndarray:
-    """`count` tokens of a text, as consecutive pieces from all over it."""
+    """About `count` tokens of a text, in PIECES evenly spread pieces."""
     size = count // PIECES
     if len(tokens) <= PIECES * size:
         return tokens
@@ -77,7 +77,7 @@ def build_network(recipe: Recipe, vocabulary_size: int) -> Network:
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """The rate of a step (the first is 0): a linear rise in the first `warmup` share, then half a cosine down."""
+    """The rate of step 0, 1, …: a linear rise in the first `warmup` share of the steps, then half a cosine down."""
     warmup = max(1, round(recipe.warmup * steps))
     if step < warmup:
         return recipe.learning_rate * (step + 1) / warmup
@@ -89,20 +89,21 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
 class Trainer:
     """Trains a network step by step. It writes no files.
 
-    steps       in the whole training; the learning rate's schedule spans them
-    step, tokens    steps done, tokens read
-    kept        the network to evaluate and to save: the moving average where the recipe has one
+    steps       steps of the whole training; the learning rate's schedule spans them
+    step        finished steps
+    tokens      tokens of the finished steps
+    kept        the network to evaluate and to save: the moving average if the recipe has one
     """
 
     def __init__(self, recipe: Recipe, data: TrainingData, processes: Processes = ALONE,
                  build: Callable[[Recipe, int], Network] = build_network, dtype: torch.dtype | None = None):
-        """dtype: of the matrix products; by default what the recipe's `precision` gives on this machine."""
+        """dtype: the type of the matrix products; None: the recipe's `precision` chooses it on this machine."""
         self.recipe, self.data, self.processes = recipe, data, processes
         self.device = processes.device()
         self.dtype = dtype or choose_precision(recipe.precision, self.device)
         torch.manual_seed(recipe.seed)
         self.network: Any = build(recipe, len(data.counts)).to(self.device)
-        with torch.no_grad():  # at first each word is predicted as often as it occurs
+        with torch.no_grad():  # the untrained network predicts each word with its share of the text
             self.network.bias.copy_((data.counts / data.counts.sum()).log().float())
         self.steps = math.ceil(recipe.epochs * data.windows.steps)
         self.step, self.tokens = 0, 0
@@ -125,7 +126,7 @@ class Trainer:
         self._synchronised = self.processes.synchronised(self.network)
 
     def windows_left(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs and targets of the steps that are still to do."""
+        """Inputs and targets of the remaining steps."""
         while self.step < self.steps:
             epoch, first = divmod(self.step, self.data.windows.steps)
             for window in self.data.windows.epoch(epoch, first):
@@ -134,7 +135,7 @@ class Trainer:
                 yield window
 
     def train_step(self, inputs: Tensor, targets: Tensor) -> float:
-        """Learn from a window, (time, heads) int64 each. Returns its mean loss in nats a token, in this process."""
+        """Train on a window, (time, heads) int64 each. Returns this process's mean loss in nats a token."""
         recipe, network, data = self.recipe, self.network, self.data
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.step)
         torch.manual_seed((recipe.seed * 1_000_003 + self.step) * self.processes.size + self.processes.rank)  # dropout
@@ -175,13 +176,13 @@ class Trainer:
         return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on, in however many processes. All processes must call it."""
+        """All data that is needed to continue in any number of processes. All processes must call this."""
         return {"step": self.step, "tokens": self.tokens, "state": self.processes.gathered(self._state),
                 "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "average": self.average.state_dict() if self.average else None}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Continue from a result of `state_dict`."""
         heads = self.data.windows.heads
         self.step, self.tokens = saved["step"], saved["tokens"]
         self._state = saved["state"][heads.start : heads.stop].to(self.device)

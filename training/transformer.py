@@ -1,12 +1,12 @@
-"""A small decoder-only Transformer with the network's interface, to compare the recurrent networks with.
+"""A small decoder-only Transformer with the network's interface, for comparison with the recurrent networks.
 
     x = W_e[w]                                                                 embedding, tied to the output layer
     x = x + Attention(norm(x));  x = x + W_2 gelu(W_1 norm(x))               in each layer (pre-norm: Xiong et al. 2020)
 
-Attention is causal and has linear biases instead of positions (ALiBi: Press et al. 2022), so that text of any length
-can be read, and goes on from what was read: the state holds the keys and values of the last `memory` words, as in
-Transformer-XL (Dai et al. 2019). In training the gradient ends where the window begins, as it does for the recurrent
-networks; when predicting word by word the state is the usual cache of keys and values.
+Attention is causal. It has linear biases instead of positions (ALiBi: Press et al. 2022), so a text can have any
+length. The state holds the keys and values of the last `memory` words, as in Transformer-XL (Dai et al. 2019). In
+training, the gradient ends at the beginning of the window, as for the recurrent networks. In word-by-word prediction,
+the state is the usual cache of keys and values.
 """
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ from torch.nn.functional import gelu, linear, scaled_dot_product_attention
 
 @dataclass(frozen=True)
 class Shape:
-    """width: of the embedding and of each layer. inner: of the layers' feed-forward part. memory: words attended to
-    before those of the window."""
+    """The sizes of the network.
+
+    width   width of the embedding and of each layer
+    inner   width of the layers' feed-forward part
+    memory  number of words before the window that attention reaches
+    """
 
     vocabulary_size: int
     width: int
@@ -31,9 +35,9 @@ class Shape:
 
 
 class Transformer(nn.Module):
-    """Token ids and a state go in, output vectors and a new state come out, as in `lm.network.Network`.
+    """From token ids and a state to output vectors and a new state, like `lm.network.Network`.
 
-    The state is (batch, words · layers · 2 · width), the keys and values of the words that are remembered.
+    The state is (batch, words · layers · 2 · width): the keys and values of the last `memory` words.
     """
 
     def __init__(self, shape: Shape, dropout: float = 0.0):
@@ -47,14 +51,14 @@ class Transformer(nn.Module):
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
 
     def initial_state(self, batch: int) -> Tensor:
-        """(batch, 0): nothing read yet."""
+        """The state before the first token: (batch, 0)."""
         return self.bias.new_zeros(batch, 0)
 
     def forward(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """tokens (time, batch) int64, state → output vectors (time, batch, width), new state."""
         shape, (time, batch) = self.architecture, tokens.shape
         past = state.view(batch, -1, shape.layers, 2, shape.width)
-        # The loop forgets by setting a state to zero; such words are not attended to.
+        # Training forgets a text by setting its state to zero. Attention ignores such words.
         forgotten = nn.functional.pad((past == 0).flatten(2).all(2), (0, time))
         biases = self._biases(time, past.shape[1]).masked_fill(forgotten[:, None, None], -torch.inf)
         x = self.dropout(self.embedding(tokens.t()))
@@ -65,7 +69,7 @@ class Transformer(nn.Module):
         return self.norm(x).transpose(0, 1), torch.stack(present, 2).flatten(1).to(state.dtype)
 
     def _biases(self, time: int, past: int) -> Tensor:
-        """(heads, time, past + time): less the further back, minus infinity for what comes later."""
+        """(heads, time, past + time): lower for more distant words, minus infinity for later words."""
         place = torch.arange(past + time, device=self.bias.device)
         distance = place[past:, None] - place
         heads = self.architecture.heads
@@ -88,7 +92,7 @@ class _Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, past: Tensor, biases: Tensor) -> tuple[Tensor, Tensor]:
-        """x (batch, time, width), past (batch, words, 2, width) → new x, past with the present."""
+        """x (batch, time, width), past (batch, words, 2, width) → new x, the keys and values of past and window."""
         y = self.before_attention(x)
         present = self.key_value(y).unflatten(2, (2, -1))
         keys_and_values = torch.cat([past.to(present.dtype), present], 1)

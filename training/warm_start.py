@@ -1,11 +1,11 @@
 """The start of a training from the vocabulary and the weights of a bundle or of an earlier run.
 
-A bundle's 8-bit weights are taken as the numbers that the bundle computes with.
+A bundle's 8-bit weights are converted to the float32 numbers that they stand for.
 
-Other vocabulary: words in both keep their weights. A new word begins with the weights of `<unk>`, and the probability
-of `<unk>` is divided among `<unk>` and the new words by their counts in the training text. So the network begins as the
-same function. The source of the method is the class-based language model (Brown et al. 1992), which splits a class into
-its words: P(word | context) = P(<unk> | context) P(word | <unk>).
+Other vocabulary: words in both vocabularies keep their weights. A new word begins with the weights of `<unk>`. The
+probability of `<unk>` is divided among `<unk>` and the new words by their counts in the training text. So the network
+begins as the same function. The method comes from class-based language models (Brown et al. 1992), which split a class
+into its words: P(word | context) = P(<unk> | context) P(word | <unk>).
 
 More cells: an LSTM with a projection may be wider than its start. The projection gives the new cells the weight 0, so
 the wider network begins as the same function too (as in Net2Net: Chen et al. 2016).
@@ -32,19 +32,19 @@ BUNDLED = {"english": ENGLISH}  # models that come with the package
 
 
 class WarmStartError(ValueError):
-    """There is nothing to start from, or it does not fit the recipe."""
+    """The start does not exist, or does not fit the recipe."""
 
 
 class Start:
-    """A bundle or the folder of a finished run, by its path, or a bundled model by its name.
+    """The start of a training: a bundle's folder, a finished run's folder, or the name of a bundled model.
 
-    Raises WarmStartError where the folder is neither, BundleError where a bundle is damaged.
+    Raises WarmStartError if there is no such folder, BundleError if a bundle is damaged.
     """
 
     def __init__(self, name: str):
         self.name = name
         self.folder = BUNDLED.get(name) or Path(name)
-        self.bundle: Bundle | None = None  # of a run, the one that its end left
+        self.bundle: Bundle | None = None  # a run's bundle, if it has one
         self._run: RunFolder | None = None
         if (self.folder / DESCRIPTION).exists():
             self.bundle = open_bundle(self.folder)
@@ -77,7 +77,7 @@ class Start:
         """Give a network with this vocabulary the weights of the start.
 
         counts: (len(vocabulary),) occurrences of each id in the training text.
-        Raises WarmStartError where the network has another architecture and is not just wider.
+        Raises WarmStartError if the network has another architecture and is not only wider.
         """
         weights = change_vocabulary(self._weights(), self.vocabulary, vocabulary, counts)
         own = network.state_dict()
@@ -99,7 +99,7 @@ class Start:
 
 
 def choose_vocabulary(recipe: Recipe, corpus: Corpus, start: Start | None) -> Vocabulary:
-    """The vocabulary of the training text, of the start, or of both, as the recipe says."""
+    """The vocabulary of the training text, of the start, or of both: see `start_vocabulary` in Recipe."""
     if start and start.vocabulary.pretokenized != recipe.pretokenized:
         raise RunError(f"start_from: the model in {recipe.start_from} and this run do not have the same `pretokenized`")
     if start and recipe.start_vocabulary == "keep":
@@ -114,7 +114,7 @@ def choose_vocabulary(recipe: Recipe, corpus: Corpus, start: Start | None) -> Vo
 @torch.no_grad()
 def change_vocabulary(weights: dict[str, Tensor], old: Vocabulary, new: Vocabulary, counts: Tensor
                       ) -> dict[str, Tensor]:
-    """The weights of a network with the vocabulary `old`, as those of a network with the vocabulary `new`.
+    """Convert the weights of a network with the vocabulary `old` to those of a network with the vocabulary `new`.
 
     counts: (len(new),) occurrences of each new id in the training text.
     """
@@ -130,8 +130,7 @@ def change_vocabulary(weights: dict[str, Tensor], old: Vocabulary, new: Vocabula
 
 
 def _wider(name: str, old: Tensor, new: Tensor) -> Tensor:
-    """The old weights beside those of the new cells, in a tensor of the new shape, or the old weights where none
-    fits."""
+    """The old weights and those of the new cells, in a tensor of the new shape; the old weights if they do not fit."""
     kind = name.rpartition(".")[2]
     if old.shape == new.shape or "recurrent." not in name:
         return old
@@ -141,6 +140,6 @@ def _wider(name: str, old: Tensor, new: Tensor) -> Tensor:
         return torch.cat([old, old.new_zeros(len(old), new.shape[1] - old.shape[1])], 1)
     if len(old) > len(new) or old.shape[1:] != new.shape[1:]:
         return old
-    gates = new.clone().unflatten(0, (4, -1))  # four gates, one below the other, each of all cells
+    gates = new.clone().unflatten(0, (4, -1))  # the rows of four gates, each with all cells
     gates[:, : len(old) // 4] = old.unflatten(0, (4, -1))
     return gates.flatten(0, 1)

@@ -1,4 +1,4 @@
-"""The windows of a text that training reads one after the other."""
+"""The windows of a text, in the order in which training reads them."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ SCANNED = 2**22  # tokens searched for ends of paragraphs at a time
 
 
 class Windows:
-    """Windows for truncated back-propagation: `batch` reading heads, each moving `bptt` tokens a step.
+    """Windows for truncated back-propagation: `batch` reading heads, which move `bptt` tokens in each step.
 
-    The text is cut into `batch` long rows. Head i reads row i from left to right, so the state that a head carries from
-    one window to the next is that of the words just before. With the alphabet, batch 3 and bptt 4:
+    The text is cut into `batch` long rows. Head i reads row i from left to right, so its state at the beginning of a
+    window is that after the words just before. With the alphabet, batch 3 and bptt 4:
 
         row 0: a b c d | e f g h        step 0 reads a..d, i..l, q..t and predicts b..e, j..m, r..u
         row 1: i j k l | m n o p        step 1 reads e..h, …
@@ -39,7 +39,7 @@ class Windows:
         self.lengths = np.diff(np.append(self.starts, len(tokens)))
 
     def _block_starts(self, size: int) -> np.ndarray:
-        """A block begins after the first end of a paragraph at or behind each multiple of `size`."""
+        """The starts of the blocks: after the first end of a paragraph at or after each multiple of `size`."""
         starts, last = [np.zeros(1, np.int64)], 0
         for begin in range(0, len(self.tokens), SCANNED):
             ends = begin + 1 + np.flatnonzero(self.tokens[begin : begin + SCANNED] == EOS_ID)
@@ -62,7 +62,7 @@ class Windows:
             yield window[:-1], window[1:]
 
     def _tokens_between(self, starts: np.ndarray, ends: np.ndarray, left: int, right: int) -> np.ndarray:
-        """Tokens left..right of the blocks laid end to end."""
+        """Tokens left..right of the joined blocks."""
         block, pieces = int(np.searchsorted(ends, left, side="right")), []
         while left < right:
             offset = left - (ends[block - 1] if block else 0)

@@ -57,5 +57,5 @@ class Admission:
         if after > before:
             seconds, share = (until - since) / (after - before), SHARE
         else:
-            seconds, share = self._quickest, 2 * SHARE  # no batch is under way before the first crowd
+            seconds, share = self._quickest, 2 * SHARE  # the first questions need not wait for another batch
         return max(ALWAYS_ADMITTED, share * deadline / seconds) if seconds else float("inf")

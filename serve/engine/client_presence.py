@@ -1,4 +1,4 @@
-"""How long the current request has waited, and whether its client has left, so that nothing is computed in vain."""
+"""The age of the current request and the presence of its client: a client that has left needs no answer."""
 from __future__ import annotations
 
 import time
@@ -24,7 +24,7 @@ _request: ContextVar[_Request | None] = ContextVar("request", default=None)
 
 
 class ClientPresence:
-    """Middleware behind the functions of this module. `client_has_left` works once the request's body is read."""
+    """Middleware that the functions of this module need. `client_has_left` works after the request's body was read."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -36,23 +36,23 @@ class ClientPresence:
 
 
 async def client_has_left() -> bool:
-    """Tell, without waiting, whether the client of the current request has closed its connection."""
+    """Return True if the client of the current request has closed its connection. Do not wait."""
     request = _request.get()
     message = None
     if request:
         with anyio.CancelScope() as scope:
-            scope.cancel()  # take a message that is there, but do not wait for one
+            scope.cancel()  # receive a message that is there, but do not wait for one
             message = await request.receive()
     return message is not None and message["type"] == "http.disconnect"
 
 
 def seconds_waited() -> float:
-    """Return the seconds since the current request was received whole, or since `restart_clock`."""
+    """Return the seconds since the current request was complete, or since `restart_clock`."""
     request = _request.get()
     return time.monotonic() - request.complete_at if request and request.complete_at else 0.0
 
 
 def restart_clock() -> None:
-    """Count the seconds from now, because the client has received a part of the answer."""
+    """Count the seconds from now on, because the client has received a part of the answer."""
     if request := _request.get():
         request.complete_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""Joins small writes to a socket: each write alone is a system call, and wakes the reader."""
+"""Joins small writes to a socket, because each write is a system call and wakes the reader."""
 from __future__ import annotations
 
 import asyncio
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class CoalescedWrites:
-    """A transport that sends everything written in one turn of the event loop at once."""
+    """A transport that joins all writes of one turn of the event loop."""
 
     def __init__(self, transport: asyncio.Transport):
         self._transport, self._loop = transport, asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""The HTTP process's side of the engine: admits questions, has a worker answer them, and keeps the deadline."""
+"""The HTTP process's side of the engine: it admits questions, sends them to workers, and keeps the deadline."""
 from __future__ import annotations
 
 import asyncio
@@ -22,14 +22,14 @@ from nextword.serve.engine.readiness import Readiness
 from nextword.serve.questions import Question, SharedText
 
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
-NEW_WORKER = struct.Struct("=BI")  # from the supervisor, with the worker's socket: its generation and process
-HANGING_WORKER = struct.Struct("=I")  # to the supervisor: its process
-CLIENT_CHECK = 0.1  # seconds between two checks whether the client still waits
+NEW_WORKER = struct.Struct("=BI")  # from the supervisor, with the worker's socket: generation and process id
+HANGING_WORKER = struct.Struct("=I")  # to the supervisor: process id
+CLIENT_CHECK = 0.1  # seconds between two checks of the client's presence
 QUEUE_LIMIT = 1000  # questions
 
 
 class AnyDispatcher(Protocol):
-    """What the routes need of a dispatcher."""
+    """The dispatcher as the routes see it."""
 
     @property
     def model(self) -> str:
@@ -37,19 +37,19 @@ class AnyDispatcher(Protocol):
 
     @property
     def ready_workers(self) -> int:
-        """How many workers can answer."""
+        """The number of workers that can answer."""
 
     @property
     def waiting(self) -> int:
-        """How many questions have no answer yet."""
+        """The number of questions without an answer."""
 
     @property
     def cache_bytes(self) -> int:
-        """Memory that the state caches of all workers take."""
+        """The size of the state caches of all workers."""
 
     @property
     def workers(self) -> list[int]:
-        """The processes of the workers that can answer."""
+        """The process ids of the workers that can answer."""
 
     def unavailable(self) -> str | None:
         """Return why no short question would be taken now, or None."""
@@ -58,17 +58,17 @@ class AnyDispatcher(Protocol):
         """Return the answer, or raise Unavailable, DeadlinePassed, WorkerFault or ClientGone (`engine.faults`)."""
 
     def shared(self, text: str) -> contextlib.AbstractContextManager[str]:
-        """Within this context, questions can have the text in common, which spares sending it with each."""
+        """Return a context manager. Within it, questions can share its text, which is sent to each worker only once."""
 
 
 class Dispatcher(AnyDispatcher):
-    """The real one, which asks worker processes.
+    """The dispatcher of the service: worker processes answer its questions.
 
     Args:
-        model: the name of the model that the first workers have.
-        readiness: of the workers.
-        workers: how many there are.
-        deadline: seconds in which each request is answered or refused.
+        model: the name of the first workers' model.
+        readiness: the readiness of the workers.
+        workers: the number of workers.
+        deadline: the seconds within which each request is answered or refused.
     """
 
     def __init__(self, model: str, readiness: Readiness, workers: int, deadline: float):
@@ -100,7 +100,7 @@ class Dispatcher(AnyDispatcher):
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: ASGIApp) -> AsyncIterator[None]:
-        # From here on uvicorn handles these signals. Any that came during the start are delivered now.
+        # From here on uvicorn handles these signals. Signals that came during the start are delivered now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         loop = asyncio.get_running_loop()
         loop.add_reader(self.supervisor.fileno(), self._connect_worker)
@@ -135,7 +135,7 @@ class Dispatcher(AnyDispatcher):
     async def ask(self, question: Question) -> bytes:
         if reason := self.unavailable(question.cost):
             raise Unavailable(reason)
-        if (left := self._deadline - seconds_waited()) <= 0:
+        if (remaining := self._deadline - seconds_waited()) <= 0:
             raise DeadlinePassed
         number, answer = self._links.ask(question)
         start = time.monotonic()
@@ -143,7 +143,8 @@ class Dispatcher(AnyDispatcher):
         loop = asyncio.get_running_loop()
         watch: list[asyncio.Task[None]] = []
         timer = loop.call_later(
-            min(CLIENT_CHECK, left), lambda: watch.append(loop.create_task(self._watch(answer, left - CLIENT_CHECK)))
+            min(CLIENT_CHECK, remaining),
+            lambda: watch.append(loop.create_task(self._watch(answer, remaining - CLIENT_CHECK))),
         )
         try:
             result = await answer
@@ -161,14 +162,14 @@ class Dispatcher(AnyDispatcher):
         self._admission.queue_is(self._waiting_cost)
 
     async def _watch(self, answer: asyncio.Future[bytes], seconds: float) -> None:
-        """Give the answer up when the client has left, or after `seconds`."""
+        """Give up waiting for an answer when the client has left, or after `seconds`."""
         end = time.monotonic() + seconds
         error: Exception = ClientGone()
         while not await client_has_left():
-            if (left := end - time.monotonic()) <= 0:
+            if (remaining := end - time.monotonic()) <= 0:
                 error = DeadlinePassed()
                 break
-            await asyncio.sleep(min(CLIENT_CHECK, left))
+            await asyncio.sleep(min(CLIENT_CHECK, remaining))
         if not answer.done():
             answer.set_exception(error)
 

@@ -1,4 +1,4 @@
-"""Why a question gets no answer, and why the service ends."""
+"""The reasons why a question gets no answer, and why the service ends."""
 from __future__ import annotations
 
 
@@ -7,7 +7,7 @@ class NoAnswer(Exception):
 
 
 class Unavailable(NoAnswer):
-    """No worker can take a question now; the message says why."""
+    """No worker can take a question now; the message is the reason."""
 
 
 class DeadlinePassed(NoAnswer):
@@ -19,11 +19,11 @@ class WorkerFault(NoAnswer):
 
 
 class ClientGone(Exception):
-    """The client has closed its connection, so nobody waits for the answer."""
+    """The client has closed its connection, so nobody reads the answer."""
 
 
 class ServiceFailure(Exception):
-    """The service cannot go on; the program should end with `exit_code`."""
+    """The service cannot continue; the program should end with `exit_code`."""
 
     def __init__(self, message: str, exit_code: int = 1):
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""The messages between the HTTP process and a worker: a kind, a number and some bytes."""
+"""The messages between the HTTP process and a worker: each has a kind, a number and bytes."""
 from __future__ import annotations
 
 import io
@@ -15,19 +15,22 @@ _HEAD = struct.Struct("=BQI")  # kind, number, length of the content
 
 
 class Kind(IntEnum):
-    """The numbers of questions and shared texts come from one counter; all other messages have number 0."""
+    """The kinds of messages.
+
+    Questions and shared texts are numbered by one counter; all other messages have number 0.
+    """
 
     # To a worker
     QUESTION = 1  # a pickled question
     TEXT = 2  # a text that later questions share
-    FORGET = 3  # nobody waits for this question any more, or no question shares this text any more
+    FORGET = 3  # the answer to this question, or this shared text, is no longer needed
     # To a worker, and back
     SIGN_OF_LIFE = 4
     # From a worker
     READY = 5  # the worker takes questions; the content is the name of its model
     ANSWER = 6
     FAILED = 7  # the worker has no answer to this question
-    COUNTS = 8  # see `questions.Counts`; comes before the answers that it counts
+    COUNTS = 8  # see `questions.Counts`; sent before the answers of the batch
 
 
 class Frame(NamedTuple):
@@ -47,7 +50,7 @@ class FrameReader:
         self._data = bytearray()
 
     def add(self, data: bytes) -> list[Frame]:
-        """Return the frames that are complete with these bytes."""
+        """Add bytes, and return the frames that are now complete."""
         self._data += data
         frames, start = [], 0
         while len(self._data) >= (begin := start + _HEAD.size):
@@ -82,12 +85,12 @@ class _Unpickler(pickle.Unpickler):
 
 
 def pack(question: Question) -> tuple[bytes, list[SharedText]]:
-    """Pickle a question, with the numbers of its shared texts instead of the texts; return these too."""
+    """Pickle a question with numbers in place of its shared texts; return the bytes and these texts."""
     pickler = _Pickler(file := io.BytesIO())
     pickler.dump(question)
     return file.getvalue(), pickler.shared
 
 
 def unpack(content: bytes, texts: Mapping[int, str]) -> Question:
-    """Return the question, with the shared texts by their numbers."""
+    """Unpickle a question. texts: number → shared text."""
     return _Unpickler(content, texts).load()

@@ -1,4 +1,4 @@
-"""uvicorn with bounds on what one connection may cost.
+"""uvicorn with limits on the time and memory of a connection.
 
 uvicorn itself waits for ever for the rest of a request and for a client that reads nothing. It keeps headers of any
 length, takes trailers for headers, and keeps all bodies that wait for an earlier answer on their connection.
@@ -51,7 +51,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # The head of an answer goes out with its body.
+        # The head of an answer is sent together with its body.
         self.transport = cast(asyncio.Transport, CoalescedWrites(transport))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -59,7 +59,7 @@ class Connection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._active_cycle:  # uvicorn tells only the last of the pipelined requests
+        if self._active_cycle:  # uvicorn notifies only the last of the pipelined requests
             self._active_cycle.disconnected = True
             self._active_cycle.message_event.set()
         while self._held:
@@ -141,12 +141,12 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def close_if_slow(self) -> None:
-        """Close the connection if its client has used up its time."""
+        """Close the connection if its client has exceeded the time limit."""
         now = self.loop.time()
         if self._blocked_since is not None and now - self._blocked_since > CONNECTION_TIMEOUT:
             self.transport.abort()
         elif self.transport.is_closing():
-            self._blocked_since = self._blocked_since or now  # the client still has to read the rest of the answer
+            self._blocked_since = self._blocked_since or now  # the client must still read the rest of the answer
         elif self._receiving_since is not None and now - self._receiving_since > CONNECTION_TIMEOUT:
             self._refuse(408, f"the request did not come whole within {CONNECTION_TIMEOUT:g} seconds")
 
@@ -201,15 +201,15 @@ class Connection(HttpToolsProtocol):
 
 
 def raise_connection_limit() -> None:
-    """Let this process open as many connections as its user may."""
+    """Raise this process's limit of open files, and so of connections, to its user's limit."""
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
 class HTTPServer(uvicorn.Server):
-    """Checks its connections, and refuses new ones as soon as it stops.
+    """A server that checks its connections, and refuses new ones as soon as it stops.
 
-    Otherwise the copies of the listening socket in the other processes would accept connections that nobody answers.
+    Otherwise the copies of the listening socket in other processes would accept connections, and nobody would answer.
     """
 
     def __init__(self, app: ASGIApp, listener: socket.socket, shutdown_seconds: int):

@@ -1,8 +1,8 @@
 """The HTTP process's ends of the sockets to the workers, and the questions that have no answer yet.
 
-A question waits here while every worker has enough to do, so that any worker can take it. After a reload there are
-workers of two generations. Those of the new one are asked as soon as all of them are ready. Those of the old one answer
-what they have; then their sockets are closed, which ends them.
+While every worker has enough questions, further questions wait here, so that any worker can take them. After a reload
+there are workers of two generations. As soon as all new workers are ready, only they get questions. The old workers
+answer the questions that they have. Then their sockets are closed, and they end.
 """
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from nextword.serve.engine.frames import FrameReader, Kind, frame, pack
 from nextword.serve.engine.liveness import Liveness
 from nextword.serve.questions import Counts, Question, SharedText
 
-WORKER_LIMIT = 64  # questions that a worker has at most: one batch that it answers, and one to go on with at once
-GENERATIONS = 256  # generations are numbered in one byte
+WORKER_LIMIT = 64  # the most questions that a worker has: the batch that it answers, and the next one
+GENERATIONS = 256  # the number of a generation is one byte
 
 
 @dataclass
@@ -33,16 +33,16 @@ class _Open:
     shared: list[SharedText]
     answer: asyncio.Future[bytes]
     link: _Link | None = None
-    worker_died: bool = False  # while it had this question
+    worker_died: bool = False  # True: a worker died while it had this question
 
 
 class Links:
-    """All workers, as the HTTP process sees them.
+    """The sockets to all workers.
 
     Args:
-        model: the name of the model that the first generation has.
-        workers: how many workers a generation has.
-        record: takes the counts that come with the answers.
+        model: the name of the first generation's model.
+        workers: the number of workers in a generation.
+        record: a function for the counts that come with the answers.
     """
 
     def __init__(self, model: str, workers: int, record: Callable[[Counts], None]):
@@ -52,8 +52,8 @@ class Links:
         self._open: dict[int, _Open] = {}
         self._unsent: OrderedDict[int, _Open] = OrderedDict()
         self._serving: list[_Link] = []
-        self._next: list[_Link] = []  # ready workers of a new generation, until it is complete
-        self._ready: list[_Link] = []  # all that have become ready, also those of an old generation
+        self._next: list[_Link] = []  # ready workers of a new generation, until all of it is ready
+        self._ready: list[_Link] = []  # all ready workers, also of an old generation
 
     def __len__(self) -> int:
         return len(self._open)
@@ -64,21 +64,21 @@ class Links:
 
     @property
     def workers(self) -> list[int]:
-        """The processes of the workers that can answer."""
+        """The process ids of the workers that can answer."""
         return [link.process for link in self._ready]
 
     async def connect(self, link: socket.socket, generation: int, process: int) -> None:
-        """Take on a worker. It is asked from when it says that it is ready until its socket closes."""
+        """Add a worker. It gets questions from the time it is ready until its socket closes."""
         await asyncio.get_running_loop().create_unix_connection(lambda: _Link(self, generation, process), sock=link)
 
     def hanging(self) -> list[int]:
-        """Return the processes of the workers that hang, and ask all workers for a sign of life."""
+        """Return the process ids of the workers that hang, and ask all workers for a sign of life."""
         for link in self._ready:
             link.send(Kind.SIGN_OF_LIFE)
         return [link.process for link in self._ready if link.liveness.hangs()]
 
     def ask(self, question: Question) -> tuple[int, asyncio.Future[bytes]]:
-        """Return the number of the question and its future answer, or WorkerFault; `close` must follow."""
+        """Return the number of the question, and its future answer or WorkerFault. `close` must follow."""
         number, (content, shared) = next(self._numbers), pack(question)
         waiting = _Open(content, shared, asyncio.get_running_loop().create_future())
         self._open[number] = self._unsent[number] = waiting
@@ -94,7 +94,7 @@ class Links:
             question.link.take_back(number)
 
     def share(self, text: str) -> SharedText:
-        """Return a text that questions can have in common, until `unshare`."""
+        """Return a text that several questions can share, until `unshare`."""
         shared = SharedText(text)
         shared.number = next(self._numbers)
         return shared
@@ -104,7 +104,7 @@ class Links:
             link.forget(text)
 
     def send(self) -> None:
-        """Give the workers as many questions as they may have."""
+        """Send waiting questions to the workers, up to WORKER_LIMIT each."""
         while self._unsent and self._serving:
             link = min(self._serving, key=lambda link: len(link.numbers))
             if len(link.numbers) >= WORKER_LIMIT:
@@ -114,13 +114,13 @@ class Links:
             link.give(number, question)
 
     def ready(self, link: _Link, model: str) -> None:
-        """Ask a worker from now on. Those of a new generation replace the old ones when all of them are ready."""
+        """Note that a worker is ready. A new generation replaces the old one when all of its workers are ready."""
         self._ready.append(link)
         if link.generation == self._generation:
             self._serving.append(link)
             return self.send()
         if (link.generation - self._generation) % GENERATIONS > GENERATIONS // 2:
-            return link.retire()  # it was replaced before it was ready
+            return link.retire()  # a newer generation already serves
         self._next.append(link)
         new = [other for other in self._next if other.generation == link.generation]
         if len(new) == self._workers:
@@ -131,7 +131,7 @@ class Links:
             self.send()
 
     def answered(self, number: int, answer: bytes | None) -> None:
-        """Take an answer; None if the worker failed."""
+        """Set the answer of a question; None: the worker failed."""
         question = self._open.get(number)
         if question and not question.answer.done():
             question.link = None
@@ -141,7 +141,7 @@ class Links:
                 question.answer.set_result(answer)
 
     def lost(self, link: _Link) -> None:
-        """Give what a dead worker had to another, but only once, because the question may be what kills them."""
+        """Send a dead worker's questions to other workers, but each only once: the question may have killed it."""
         if link in self._serving:
             metrics.worker_lost()
         for links in (self._serving, self._next, self._ready):
@@ -160,7 +160,7 @@ class Links:
 
 
 class _Link(asyncio.Protocol):
-    """The socket to one worker; `numbers` are those of the questions that it has."""
+    """The socket to one worker. `numbers` are the numbers of the worker's questions."""
 
     def __init__(self, links: Links, generation: int, process: int):
         self._links, self._frames = links, FrameReader()
@@ -171,7 +171,7 @@ class _Link(asyncio.Protocol):
         self._retired = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Questions that come together are answered together.
+        # Questions of one write are answered together.
         self._transport = CoalescedWrites(cast(asyncio.Transport, transport))
 
     def send(self, kind: Kind, number: int = 0, content: bytes = b"") -> None:
@@ -196,7 +196,7 @@ class _Link(asyncio.Protocol):
         self._after_change()
 
     def retire(self) -> None:
-        """Close the socket as soon as the worker has nothing more to answer."""
+        """Close the socket as soon as the worker has no question."""
         self._retired = True
         if not self.numbers:
             self._transport.close()

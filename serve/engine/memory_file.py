@@ -1,4 +1,4 @@
-"""A file in memory that is handed to spawned processes, instead of their start-up pipe or a file on disk."""
+"""A file in memory that spawned processes receive, in place of their start-up pipe or a file on disk."""
 from __future__ import annotations
 
 import mmap
@@ -12,7 +12,7 @@ from typing import IO, Any
 class MemoryFile:
     """An anonymous file in memory (on Linux; elsewhere an unnamed temporary file).
 
-    Pickling it for a process that is being spawned hands the open file on.
+    Pickling it for a spawned process passes the open file to that process.
     """
 
     def __init__(self, content: bytes):
@@ -35,7 +35,7 @@ class MemoryFile:
         return os.pread(self._file.fileno(), os.fstat(self._file.fileno()).st_size, 0)
 
     def map(self) -> mmap.mmap:
-        """Return its content as memory that all processes with this file share."""
+        """Return the content as memory that all processes with this file share."""
         return mmap.mmap(self._file.fileno(), os.fstat(self._file.fileno()).st_size)
 
     def __del__(self) -> None:
@@ -44,10 +44,10 @@ class MemoryFile:
 
 
 class SpawnedValue:
-    """A large value for a process that is being spawned, kept pickled in a `MemoryFile`.
+    """A large value for a spawned process, pickled in a `MemoryFile`.
 
-    The start-up pipe is no way for it: if the new process is killed before it has read everything, the spawning process
-    blocks for ever in the write, because it holds the reading end open itself.
+    It cannot go through the start-up pipe. If the new process is killed before it has read everything, the spawning
+    process blocks for ever in its write, because it has the reading end open itself.
     """
 
     def __init__(self, value: Any):

@@ -1,13 +1,13 @@
-"""Which workers are ready, in memory that all processes share."""
+"""The readiness of each worker, in memory that all processes share."""
 from __future__ import annotations
 
 from nextword.serve.engine.memory_file import MemoryFile
 
 
 class Readiness:
-    """One flag for each worker.
+    """One flag for each worker id.
 
-    There are twice as many ids as workers, because a reload starts the new workers under the free ids.
+    There are twice as many ids as workers, because a reload starts the new workers with the free ids.
     """
 
     def __init__(self, workers: int):
@@ -32,7 +32,7 @@ class Readiness:
 
     @property
     def serving(self) -> range:
-        """The ids of the workers that serve."""
+        """The ids of the serving workers."""
         first = self._flags[-1]
         return range(first, first + self._workers)
 

@@ -1,8 +1,8 @@
-"""The main process: starts the HTTP process and the workers, replaces dead workers, reloads the model, and stops all.
+"""The main process: it starts the HTTP process and the workers, replaces dead workers, and reloads the model.
 
-This is the only file that leans on the inside of LitServe. LitServe starts the worker processes and runs `LitAPI.setup`
-and the loop in them. Its own supervision is not used: it notices a dead worker after seconds and a dead HTTP process
-never, waits for ever for a worker that dies during its start, and leaves its children behind at SIGTERM.
+Only this file depends on LitServe's internals. LitServe starts the worker processes, and runs `LitAPI.setup` and the
+loop in them. Its own supervision is not used. That notices a dead worker only after seconds and never notices a dead
+HTTP process. It waits for ever for a worker that dies during its start, and leaves its children running after SIGTERM.
 """
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from nextword.serve.engine.readiness import Readiness
 from nextword.serve.logs import logger
 
 RELOAD = signal.SIGHUP
-START_ATTEMPTS = 5  # of a worker that is killed each time before it is ready
+START_ATTEMPTS = 5  # starts in a row of a worker that is killed before it is ready
 
 
 class ReloadableAPI(Protocol):
     """A LitAPI whose loop is a `DrainingLoop`."""
 
-    model: str  # the name that its answers give
+    model: str  # the name in its answers
 
     def reloaded(self) -> LitAPI:
         """Return the same with the model as it is on disk now. Raises ValueError where it cannot be used."""
 
 
 class _SetupStatus:
-    """The dictionary in which LitServe notes how far a worker is, written through to the shared flags."""
+    """LitServe's dictionary of worker states. It sets the shared flags."""
 
     def __init__(self, readiness: Readiness):
         self._readiness = readiness
@@ -53,12 +53,12 @@ class Supervisor(LitServer):
     """Watches the HTTP process, which is forked and has no torch, and the workers, which are spawned.
 
     Args:
-        api: computes in the workers; a `ReloadableAPI`.
+        api: a `ReloadableAPI` for the workers.
         app: the application of the HTTP process.
         dispatcher: connects the application to the workers.
-        readiness: of the workers.
-        workers: how many processes compute.
-        deadline: seconds in which each request is answered or refused.
+        readiness: the readiness of the workers.
+        workers: the number of workers.
+        deadline: the seconds within which each request is answered or refused.
     """
 
     def __init__(
@@ -70,21 +70,21 @@ class Supervisor(LitServer):
         self.workers_setup_status = _SetupStatus(readiness)
         self.litapi_request_queues[api.api_path] = None
         self.inference_workers: list[BaseProcess] = []
-        self._next_api: LitAPI | None = None  # a new model, and its workers until all of them are ready
+        self._next_api: LitAPI | None = None  # the API of a new model, until all of its workers are ready
         self._next_workers: list[BaseProcess] = []
-        self._retired: list[BaseProcess] = []  # workers of an old model, which answer what they have
+        self._retired: list[BaseProcess] = []  # workers of an old model, which answer their last questions
 
     def register_endpoints(self) -> None:
         self.app = self._application
 
     def _register_middleware(self) -> None:
-        """Add none: LitServe's compresses answers, which costs all of them time and is worth it for next to none."""
+        """Add no middleware: LitServe's compresses answers. That takes time for all answers and helps very few."""
 
     def serve(self, listener: socket.socket, signals: socket.socket, announce: Callable[[], None]) -> None:
-        """Serve until told to stop; then answer the requests in flight, and leave no process behind.
+        """Serve until a stop signal comes. Then answer the requests in flight, and end all processes.
 
-        At RELOAD the workers are replaced by new ones with the model that is on disk now, as soon as those are ready.
-        If they do not get ready, the old ones go on.
+        At RELOAD, new workers load the model that is on disk now. As soon as they are ready, they replace the old ones.
+        If they do not get ready, the old workers continue.
 
         Args:
             listener: a bound socket.
@@ -92,12 +92,12 @@ class Supervisor(LitServer):
             announce: called once, when the first worker is ready.
 
         Raises:
-            ServiceFailure: a process died that cannot be replaced.
+            ServiceFailure: a process died and cannot be replaced.
         """
         http = None
         self._http_link, self._dispatcher.supervisor = socket.socketpair()
         try:
-            # Started now, because its start unblocks signals.
+            # Start it before signals are blocked, because its start unblocks them.
             resource_tracker.ensure_running()
             with _signals_blocked():
                 http = self._start_http(listener)
@@ -119,7 +119,7 @@ class Supervisor(LitServer):
 
     def _start_http(self, listener: socket.socket) -> BaseProcess:
         def run() -> None:
-            signal.set_wakeup_fd(-1)  # signals to this process are not for the main one
+            signal.set_wakeup_fd(-1)  # signals to this process are not reported to the main process
             self._http_link.close()
             raise_connection_limit()
             HTTPServer(self.app, listener.dup(), round(self.timeout) + 1).run(sockets=[listener])
@@ -130,7 +130,7 @@ class Supervisor(LitServer):
         return process
 
     def _supervise(self, http: BaseProcess, signals: socket.socket, announce: Callable[[], None]) -> None:
-        """Replace dead workers, and all of them at RELOAD, until another signal or the end of the HTTP process."""
+        """Replace dead workers, and at RELOAD all workers, until a stop signal or the end of the HTTP process."""
         announced = False
         while True:
             ready = self._readiness.count(self._readiness.serving)
@@ -143,7 +143,7 @@ class Supervisor(LitServer):
             workers = {worker.sentinel: worker for worker in self._all_workers()}
             sources: list[Any] = [signals, http.sentinel, self._http_link, *workers]
             events = connection.wait(sources, timeout=0.05 if starting else None)
-            if signals in events:  # first, because a signal to the whole group ends the HTTP process too
+            if signals in events:  # check this first, because a signal to the whole group ends the HTTP process too
                 if not set(signals.recv(100)) <= {RELOAD}:
                     return
                 self._reload()
@@ -159,7 +159,7 @@ class Supervisor(LitServer):
         return [*self.inference_workers, *self._next_workers, *self._retired]
 
     def _kill_hanging_worker(self, message: bytes) -> None:
-        """Kill the worker that the HTTP process names. Then it is replaced like any worker that has ended."""
+        """Kill the worker that the HTTP process names. `_worker_ended` then replaces it."""
         if not message:
             raise ServiceFailure("the HTTP process ended")
         for worker in self._all_workers():
@@ -202,7 +202,7 @@ class Supervisor(LitServer):
             self._refuse_reload(f"{type(error).__name__}: {error}")
 
     def _switch_to_next_workers(self) -> None:
-        """Make the new workers the serving ones. The HTTP process asks them from now on, and ends the old ones."""
+        """Make the new workers the serving ones. The HTTP process now asks them, and ends the old ones."""
         self._retired += self.inference_workers
         self.inference_workers, self._next_workers = self._next_workers, []
         self._api, self._next_api = self._next_api, None
@@ -223,14 +223,17 @@ class Supervisor(LitServer):
             http.join(self.timeout + 5)
             http.kill()
             http.join()
-        for worker in self._all_workers():  # nothing is in flight any more
+        for worker in self._all_workers():  # no request is in flight now
             worker.kill()
             worker.join()
 
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Processes started in this context ignore stop signals and RELOAD, which a terminal sends to the whole group."""
+    """Block stop signals and RELOAD. Processes that start in this context keep them blocked.
+
+    A terminal sends these signals to the whole process group; only the main process handles them.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS | {RELOAD})
     try:
         yield

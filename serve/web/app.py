@@ -39,16 +39,16 @@ from nextword.serve.web.middleware.security_headers import SecurityHeaders
 from nextword.serve.web.route_names import RouteNames
 
 PAGE = Path(__file__).parent / "page"
-TOGETHER = 8  # texts of one request that are asked at the same time, so that others are answered between them
-EXPOSED_HEADERS = ["retry-after", "x-request-id"]  # to pages of allowed origins
-DESCRIPTION = """Suggests the words that may come next in a text.
+TOGETHER = 8  # texts of one request that are answered at the same time, so that other requests come between them
+EXPOSED_HEADERS = ["retry-after", "x-request-id"]  # pages of allowed origins may read these
+DESCRIPTION = """Suggests the next words of a text.
 
 Errors have one shape, whatever the status: `{"error": {"type": …, "message": …, "where": …}}`.
 """
 
 
 class _App(FastAPI):
-    """FastAPI, with middlewares around all of it, also around its handler of unexpected errors."""
+    """FastAPI with middlewares around the whole application, including its handler of unexpected errors."""
 
     def __init__(self, settings: Settings, **options: Any):
         super().__init__(**options)
@@ -73,7 +73,7 @@ class _App(FastAPI):
 
 
 def build_app(dispatcher: AnyDispatcher, settings: Settings, lifespan: Lifespan[Any] | None = None) -> FastAPI:
-    """Return the application, which asks `dispatcher`."""
+    """Return the application. `dispatcher` answers its questions."""
     app = _App(
         settings,
         title="Nextword",
@@ -81,10 +81,10 @@ def build_app(dispatcher: AnyDispatcher, settings: Settings, lifespan: Lifespan[
         description=DESCRIPTION,
         servers=[{"url": "."}],  # relative to the document, so also below the path prefix of a proxy
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's pages load their scripts from elsewhere
+        docs_url=None,  # FastAPI's own pages load scripts from the Internet
         redoc_url=None,
         redirect_slashes=False,
-        # Nothing is sent anywhere.
+        # The service sends nothing to anybody but its clients.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.add_middleware(ClientPresence)
@@ -109,12 +109,12 @@ def _add_questions(app: FastAPI, dispatcher: AnyDispatcher) -> None:
         "/v1/next-words",
         operation_id="next_words",
         tags=["suggestions"],
-        summary="The words that may come next",
+        summary="The likeliest next words",
         response_model=NextWordsResponse | NextWordsResults,
         responses=refusals,
     )
     async def next_words(request: NextWordsRequest) -> Response:
-        """Answers one text by `NextWordsResponse`, and a list of texts by `NextWordsResults`."""
+        """Answers one text with `NextWordsResponse`, and a list of texts with `NextWordsResults`."""
         history = window(request.history, HISTORY_BLOCK)
         options = request.model_dump(exclude={"text", "history"})
         if isinstance(request.text, str):
@@ -130,7 +130,7 @@ def _add_questions(app: FastAPI, dispatcher: AnyDispatcher) -> None:
         "/v1/score",
         operation_id="score",
         tags=["suggestions"],
-        summary="How probable a text is",
+        summary="The probability of a text",
         response_model=ScoreResponse,
         responses=refusals,
     )

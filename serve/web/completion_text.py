@@ -1,4 +1,4 @@
-"""One text of a completion: it grows piece by piece, each a question to a worker, up to a stop."""
+"""One text of a completion. It grows by pieces, up to a stop; each piece is a question to a worker."""
 from __future__ import annotations
 
 import uuid
@@ -18,7 +18,7 @@ class _Token(NamedTuple):
     text: str
     logprob: float
     alternatives: dict[str, float]
-    start: int  # in the text that is given out
+    start: int  # in the text of the answer
 
     @property
     def end(self) -> int:
@@ -26,14 +26,14 @@ class _Token(NamedTuple):
 
 
 class CompletionText:
-    """What is written after one prompt.
+    """The continuation of one prompt.
 
     Args:
-        ask: asks a worker.
+        ask: sends a question to a worker and returns the answer.
         request: the whole request.
         prompt: one of its prompts.
-        index: the number of this text among all of the request.
-        seed: decides, with the index, which tokens are drawn.
+        index: the number of this text among all texts of the request.
+        seed: together with the index, decides which tokens are drawn.
     """
 
     def __init__(self, ask: Ask, request: CompletionRequest, prompt: str, index: int, seed: int):
@@ -44,7 +44,7 @@ class CompletionText:
         self._tokens: list[_Token] = []
         self._text = prompt if request.echo else ""
         self._begin = len(self._text)
-        self._taken = self._tokens_taken = 0
+        self._sent = self._tokens_sent = 0
         self._unrated = bool(request.echo and request.logprobs is not None)
         self.prompt_tokens = 0
         self.finish_reason: str | None = None
@@ -54,17 +54,17 @@ class CompletionText:
         return len(self._written)
 
     async def grow(self) -> None:
-        """Ask for one piece; before the first, ask for the ratings of the whole prompt if they are wanted.
+        """Ask for one piece. If the answer includes the prompt's log-probabilities, ask for those first.
 
         Raises:
-            Fault: the prompt is too long to be rated.
+            Fault: the prompt is too long for log-probabilities.
         """
         if self._unrated:
             await self._rate()
         request = self._request
         count = self._max_tokens - len(self._written)
         if request.stream and not self._written:
-            count = min(1, count)  # the reader sees the first word soon
+            count = min(1, count)  # so that the reader sees the first word soon
         question = WriteQuestion(
             self._id, self._window, count, self._written, seed=self._seed, row=self._index, top=request.logprobs,
             temperature=cast(float, request.temperature), top_p=cast(float, request.top_p),
@@ -100,7 +100,7 @@ class CompletionText:
         self._text += text
 
     def _cut_at_stop(self) -> bool:
-        """End the text before the first stop in it, if there is one. Only the last token can have brought it."""
+        """End the text before the first stop in it, if it has one. Only the last token can have completed a stop."""
         places = [self._text.find(stop, max(self._begin, self._tokens[-1].start - len(stop) + 1))
                   for stop in self._request.stops]
         end = min((place for place in places if place >= 0), default=None)
@@ -111,8 +111,8 @@ class CompletionText:
         self._tokens = [token._replace(text=token.text[: end - token.start]) for token in kept]
         return True
 
-    def _settled(self) -> int:
-        """Return how many characters stay, whatever comes: the beginning of a stop may still be cut off."""
+    def _final_length(self) -> int:
+        """Return the number of characters that no later token can change: the beginning of a stop may be cut off."""
         if self.finish_reason:
             return len(self._text)
         written = self._text[self._begin :]
@@ -120,27 +120,27 @@ class CompletionText:
                                       if written.endswith(stop[:length])), default=0)
 
     def take(self) -> Choice:
-        """Return what is new since the last time."""
-        return self._up_to(self._settled(), self.finish_reason)
+        """Return the text that is new since the last call."""
+        return self._up_to(self._final_length(), self.finish_reason)
 
     def take_each(self) -> Iterator[Choice]:
-        """Yield the same token by token; nothing if nothing is new."""
-        end = self._settled()
-        ends = [token.end for token in self._tokens if self._taken < token.end <= end]
+        """Yield the new text token by token."""
+        end = self._final_length()
+        ends = [token.end for token in self._tokens if self._sent < token.end <= end]
         if self.finish_reason and not ends:
             ends = [end]
         for place in ends:
             yield self._up_to(place, self.finish_reason if place == ends[-1] else None)
 
     def _up_to(self, end: int, finish_reason: str | None) -> Choice:
-        text, self._taken = self._text[self._taken : end], end
+        text, self._sent = self._text[self._sent : end], end
         return Choice(text=text, index=self._index, logprobs=self._logprobs(end), finish_reason=finish_reason)
 
     def _logprobs(self, end: int) -> Logprobs | None:
         if self._request.logprobs is None:
             return None
-        tokens = [token for token in self._tokens[self._tokens_taken :] if token.end <= end]
-        self._tokens_taken += len(tokens)
+        tokens = [token for token in self._tokens[self._tokens_sent :] if token.end <= end]
+        self._tokens_sent += len(tokens)
         before = 0 if self._request.echo else len(self._prompt)
         return Logprobs(
             tokens=[token.text for token in tokens],

@@ -1,4 +1,4 @@
-"""Routes that are like OpenAI's legacy completions, so that its clients can be pointed at this service."""
+"""Routes like OpenAI's legacy completions, so that OpenAI's clients work with this service."""
 from __future__ import annotations
 
 import asyncio
@@ -28,7 +28,7 @@ TOGETHER = 8  # texts of one request that are written at the same time, so that 
 
 
 class _AnyName(Convertor[str]):
-    """Like the converter `path`, but for names with line breaks too."""
+    """Like the converter `path`, but it also accepts line breaks."""
 
     regex = r"[\s\S]*"
 
@@ -51,7 +51,7 @@ def build_router(dispatcher: AnyDispatcher) -> APIRouter:
 
 
 def _no_such_model(name: str) -> Fault:
-    message = f"there is no model {name!r}; GET /v1/models tells what is served"
+    message = f"there is no model {name!r}; GET /v1/models lists the served model"
     return Fault(404, message, code="model_not_found", param="model")
 
 
@@ -63,7 +63,7 @@ def _add_completions(router: APIRouter, dispatcher: AnyDispatcher) -> None:
     @router.post(
         "/v1/completions",
         operation_id="completions",
-        summary="A text written on",
+        summary="Continue a text",
         response_model=Completion,
         responses={200: streamed, **responses(400, 401, 404, 413, 415, 429, 500, 503, 504, openai=True)},
     )
@@ -76,16 +76,16 @@ def _add_completions(router: APIRouter, dispatcher: AnyDispatcher) -> None:
         count_as(_cost(question))
         texts = _Texts(dispatcher.ask, question, dispatcher.model)
         if question.stream:
-            events = _events(request, texts, await texts.grow())  # an error in the first still has a status of its own
+            events = _events(request, texts, await texts.grow())  # an error here can still set the status
             headers = {"Cache-Control": "no-store"}
-            if request.scope["http_version"] == "1.0":  # which has no chunks: the events come all at once
+            if request.scope["http_version"] == "1.0":  # it has no chunks: all events are sent together
                 content = "".join([event async for event in events])
                 return Response(content, media_type="text/event-stream", headers=headers)
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         while texts.growing:
             await texts.grow()
             if await request.is_disconnected():
-                return Response(status_code=499)  # nobody reads it
+                return Response(status_code=499)  # for the metrics: the client has left
         return Response(texts.completion().model_dump_json(), media_type="application/json")
 
 
@@ -101,7 +101,7 @@ def _add_models(router: APIRouter, dispatcher: AnyDispatcher) -> None:
 
     @router.head("/v1/models", include_in_schema=False)
     @router.get("/v1/models/", include_in_schema=False)
-    @router.get("/v1/models", operation_id="models", summary="What is served",
+    @router.get("/v1/models", operation_id="models", summary="The served models",
                 responses=responses(401, 429, openai=True))
     async def models() -> ServedModels:
         return ServedModels(data=[ServedModel(id=dispatcher.model, created=started)])
@@ -131,7 +131,7 @@ class _Texts:
         return [text for text in self._texts if not text.finish_reason]
 
     async def grow(self) -> list[CompletionText]:
-        """Let some of the texts grow, and return them."""
+        """Let up to TOGETHER texts grow, and return them."""
         texts = self.growing[:TOGETHER]
         results = await asyncio.gather(*(text.grow() for text in texts), return_exceptions=True)
         for error in results:
@@ -140,7 +140,7 @@ class _Texts:
         return texts
 
     def completion(self) -> Completion:
-        """Return all texts, when none is growing any more."""
+        """Return all texts. Call this when no text is growing."""
         return Completion(**self._common, choices=[text.take() for text in self._texts], usage=self._usage())
 
     def event(self, choice: Choice) -> str:
@@ -156,7 +156,7 @@ class _Texts:
 
 
 async def _events(request: Request, texts: _Texts, grown: list[CompletionText]) -> AsyncIterator[str]:
-    """Yield server-sent events. When the reader leaves, the iterator is closed and asks for nothing more."""
+    """Yield server-sent events. When the reader leaves, the iterator is closed and asks no more questions."""
     while grown:
         for text in grown:
             for choice in text.take_each():
@@ -164,7 +164,7 @@ async def _events(request: Request, texts: _Texts, grown: list[CompletionText]) 
         restart_clock()
         try:
             grown = await texts.grow()
-        except NoAnswer as error:  # the status is sent already
+        except NoAnswer as error:  # the status was sent before
             yield _event(as_fault(error, request).openai_error().model_dump_json())
             return
     if texts.with_usage:

@@ -1,4 +1,4 @@
-"""Every error is one `Fault`, rendered once. The path decides the shape: the service's or OpenAI's."""
+"""Errors for clients. Each is a `Fault`; the path decides its shape: the service's or OpenAI's."""
 from __future__ import annotations
 
 import json
@@ -25,7 +25,7 @@ OPENAI_PATHS = ("/v1/completions", "/v1/models")
 
 
 class _Status(NamedTuple):
-    """type and openai_type: the error's `type` in either shape. description: for the OpenAPI document."""
+    """The types of a status: in the service's shape and in OpenAI's. description: for the OpenAPI document."""
 
     type: str
     openai_type: str = "invalid_request_error"
@@ -34,7 +34,7 @@ class _Status(NamedTuple):
 
 STATUSES = {
     400: _Status("invalid_json", description="The body is not JSON"),
-    401: _Status("invalid_api_key", description="An API key is needed, or another one"),
+    401: _Status("invalid_api_key", description="The API key is missing or wrong"),
     404: _Status("not_found"),
     405: _Status("method_not_allowed"),
     408: _Status("too_slow"),
@@ -62,10 +62,10 @@ class Fault(HTTPException):
     """An error that a client sees.
 
     Args:
-        status: the HTTP status; `STATUSES` has the error's type for it.
+        status: the HTTP status; `STATUSES` has its error types.
         message: one sentence for people.
         where: the place in the request.
-        headers: of the response.
+        headers: headers of the response.
         code: OpenAI's `code`, if it is not the type.
         param: OpenAI's `param`, the wrong field.
         sent: the value of the wrong field in a few words.
@@ -95,7 +95,7 @@ class Fault(HTTPException):
         return OpenAIErrorResponse(error=OpenAIErrorDetail(message=message, type=kind, param=param, code=self.code))
 
     def response(self, path: str) -> Response:
-        """Render the error in the shape that the routes at `path` have."""
+        """Render the error in the shape of the routes at `path`."""
         status, content = self.status_code, {}
         if any(path == prefix or path.startswith(f"{prefix}/") for prefix in OPENAI_PATHS):
             status = 400 if status == 422 else status
@@ -103,7 +103,7 @@ class Fault(HTTPException):
         else:
             detail = ErrorDetail(type=self.type, message=self.message, where=self.where)
             content = ErrorResponse(error=detail).model_dump(exclude_none=True)
-        # ASCII, because names of unknown fields may hold lone surrogates, which UTF-8 cannot.
+        # ASCII, because names of unknown fields may have lone surrogates, which UTF-8 cannot encode.
         return Response(json.dumps(content), status, self.headers, media_type="application/json")
 
 
@@ -117,19 +117,19 @@ def responses(*statuses: int, openai: bool = False) -> dict[int | str, dict[str,
 
 
 def install(app: FastAPI) -> None:
-    """Make the application answer every error by a `Fault`."""
+    """Make the application answer every error with a `Fault`."""
     for kind in (RequestValidationError, HTTPException, NoAnswer, ClientGone, Exception):
         app.add_exception_handler(kind, _respond)
 
 
 async def _respond(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientGone):
-        return Response(status_code=499)  # for the metrics: nobody reads it
+        return Response(status_code=499)  # for the metrics: the client has left
     return as_fault(error, request).response(request.scope["path"])
 
 
 def as_fault(error: Exception, request: Request) -> Fault:
-    """Return what a client is told about an error."""
+    """Return the fault that a client sees for an error."""
     if isinstance(error, Fault):
         return error
     encoding = request.headers.get("content-encoding", "identity")
@@ -163,14 +163,14 @@ def _invalid(fault: dict[str, Any], body: Any, request: Request) -> Fault:
         "missing": "this field is required",
     }.get(fault["type"], fault["msg"])
     if isinstance(fault["input"], bool | int | float | type(None)) and fault["type"] != "missing":
-        message = f"{message}; it is {_shown(fault['input'])}"
+        message = f"{message}; it is {_describe(fault['input'])}"
     field = fault["loc"][1]
-    sent = _shown(body[field]) if isinstance(body, dict) and field in body else ""
+    sent = _describe(body[field]) if isinstance(body, dict) and field in body else ""
     return Fault(422, f"{where}: {message}", where, sent=sent)
 
 
-def _shown(value: object) -> str:
-    """Describe a JSON value in a few words that quote no text."""
+def _describe(value: object) -> str:
+    """Describe a JSON value in a few words, without quoting text."""
     if isinstance(value, str):
         return f"a string of {len(value):,} characters"
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The routes for operators: is the service alive, should it get requests, what has it done."""
+"""The routes for operators: health, readiness and metrics."""
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
@@ -19,12 +19,12 @@ def build_router(dispatcher: AnyDispatcher) -> APIRouter:
     @router.get(
         "/health",
         operation_id="health",
-        summary="Whether a request is answered",
+        summary="Health: the model answers",
         response_model=Health,
         responses={503: {"model": Health, "description": "Not now"}},
     )
     async def health(response: Response) -> Health:
-        """Asks the model itself, on the way that every request goes."""
+        """Asks the model a question, in the same way as a request."""
         try:
             await dispatcher.ask(NextWordsQuestion(text="", k=1))
         except NoAnswer as error:
@@ -36,12 +36,12 @@ def build_router(dispatcher: AnyDispatcher) -> APIRouter:
     @router.get(
         "/ready",
         operation_id="ready",
-        summary="Whether requests should be sent here",
+        summary="Readiness: the service accepts requests",
         response_model=Readiness,
         responses={503: {"model": Readiness, "description": "Not now: no worker is ready, or too many requests wait"}},
     )
     async def ready(response: Response) -> Readiness:
-        """Answers at once, without asking a worker."""
+        """Answers at once, without a question to a worker."""
         reason = dispatcher.unavailable()
         if reason:
             response.status_code = 503
@@ -51,12 +51,12 @@ def build_router(dispatcher: AnyDispatcher) -> APIRouter:
     @router.get(
         "/metrics",
         operation_id="metrics",
-        summary="What the service has done, for Prometheus",
+        summary="Metrics for Prometheus",
         response_class=PlainTextResponse,
     )
     async def exposition() -> Response:
-        """Gives requests and their time by route and status, batch sizes, the state cache, waiting requests, CPU and
-        memory of the processes, restarts of workers, and the versions of service and model.
+        """Returns the number and time of requests by route and status, batch sizes, figures of the state cache, waiting
+        requests, CPU time and memory of the processes, restarts of workers, and the versions of service and model.
         """
         content = metrics.exposition(dispatcher)
         return PlainTextResponse(content, media_type="text/plain; version=0.0.4")

@@ -1,4 +1,4 @@
-"""Names the routes for the log and the metrics: by the path as it was declared, which holds nothing of the request."""
+"""Names of routes for the log and the metrics: the declared path, which has no text of the request."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from starlette.routing import BaseRoute, Mount, compile_path
 from starlette.types import Scope
 
-OTHER = "other"  # of paths where there is no route
+OTHER = "other"  # the name for paths without a route
 
 
 class RouteNames:
-    """Finds the route of a path, also of a request that was refused before any route was chosen."""
+    """Finds the route of a path, even if the request was refused before routing."""
 
     def __init__(self, routes: Iterable[BaseRoute]):
         paths = {route.path: isinstance(route, Mount) for route in routes if hasattr(route, "path")}
@@ -23,7 +23,7 @@ class RouteNames:
 
 def route_name(scope: Scope) -> str:
     """Return the name of a request's route. The application has `RouteNames` as `state.route_names`."""
-    route = scope.get("route")  # FastAPI sets it for its own routes alone
+    route = scope.get("route")  # FastAPI sets it only for its own routes
     if route is not None:
         return str(route.path)
     return scope["app"].state.route_names.of(scope["path"]) if "app" in scope else OTHER

@@ -1,8 +1,8 @@
-"""Writes texts on, and rates the tokens of prompts, a few tokens for each question.
+"""Continues texts, and computes the probabilities of a prompt's tokens, a few tokens for each question.
 
-The pieces are small, so that a long completion does not make others wait, and ends when its reader leaves. A question
-holds all that its answer depends on, so any worker can go on with any text. What a worker keeps of texts in progress
-only saves it from reading them again.
+A question asks for few tokens. So a long completion does not make others wait, and it ends when its client leaves. A
+question has everything that its answer depends on, so any worker can continue any text. A worker keeps texts in
+progress only to avoid reading them again.
 """
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from nextword.serve.worker.state_cache import StateCache
 WRITE_LIMIT = 8  # tokens written for one question
 RATE_LIMIT = 32  # tokens of a prompt rated for one question
 KEPT_BYTES = 32_000_000  # of texts in progress
-SPACING_CHARACTERS = 2_000  # at the end of a prompt, which tell the open quotation marks
+SPACING_CHARACTERS = 2_000  # at the end of a prompt; they are searched for open quotation marks
 
-Encoded = tuple[list[int], dict[int, str]]  # ids, and by place the spelling of those that are `<unk>`
+Encoded = tuple[list[int], dict[int, str]]  # ids, and place → spelling for those that are `<unk>`
 
 
 @dataclass
 class _TextInProgress:
-    """A text with `written` tokens after its prompt. The last of them is read only when the next one is needed."""
+    """A text with `written` tokens after its prompt. The model reads the last token only when it needs the next one."""
 
     context: Context
     prompt_tokens: int
@@ -42,7 +42,7 @@ class _TextInProgress:
 
 
 class _Candidates:
-    """The possible next tokens: the vocabulary without `<unk>`, then the words beyond it that the context holds.
+    """The possible next tokens: the vocabulary without `<unk>`, then the words that only the context has.
 
     log_probs: (n,), -inf for `<unk>`.
     """
@@ -78,7 +78,7 @@ class Completions:
         self._contexts = functools.lru_cache(maxsize=8)(self._read_prompt)
 
     def cost(self, question: WriteQuestion) -> int:
-        """Return the characters that have to be read first, and five for each token to be written."""
+        """Return the number of characters to read first, plus five for each token to write."""
         unread = 0 if question.id in self._texts else self._states.unread(question.prompt)
         return 5 * min(WRITE_LIMIT, question.count) + unread
 
@@ -88,7 +88,7 @@ class Completions:
         counts = [min(WRITE_LIMIT, question.count) for question in questions]
         for step in range(max(counts, default=0)):
             active = [place for place, count in enumerate(counts) if count > step]
-            self._read([texts[place] for place in active])
+            self._read_written([texts[place] for place in active])
             distributions = self._model.predict([texts[place].context for place in active])
             for place, distribution in zip(active, distributions):
                 self._add_token(questions[place], texts[place], distribution, answers[place])
@@ -97,7 +97,7 @@ class Completions:
         return answers
 
     def _resume(self, questions: Sequence[WriteQuestion]) -> list[_TextInProgress]:
-        """Return the texts, kept here or begun anew, brought to the state that the questions have them in."""
+        """Return the texts with all tokens that the questions have written: kept texts, or new ones."""
         kept = [self._texts.pop(question.id, None) for question in questions]
         new = iter(self._begin([question.prompt for question, text in zip(questions, kept) if text is None]))
         texts = [text or next(new) for text in kept]
@@ -118,7 +118,7 @@ class Completions:
         line = prompt.rpartition("\n")[2][-SPACING_CHARACTERS:]
         return Spacing(self._model.vocabulary.tokens(line), spaced=line[-1:].isspace())
 
-    def _read(self, texts: list[_TextInProgress]) -> None:
+    def _read_written(self, texts: list[_TextInProgress]) -> None:
         if any(text.unread for text in texts):
             contexts = self._model.read([text.context for text in texts], [self._encode(text.unread) for text in texts])
             for text, context in zip(texts, contexts):

@@ -1,4 +1,4 @@
-"""A worker's end of its socket to the HTTP process: the questions it has, and its answers."""
+"""A worker's end of its socket to the HTTP process: it receives questions and sends answers."""
 from __future__ import annotations
 
 import itertools
@@ -10,7 +10,7 @@ from nextword.serve.questions import Counts, Question
 
 
 class Inbox:
-    """The questions that somebody waits for, by their numbers, in the order in which they came."""
+    """The questions without an answer, by their numbers, in the order in which they came."""
 
     def __init__(self, link: socket.socket, model: str):
         self._link, self._frames = link, FrameReader()
@@ -25,28 +25,28 @@ class Inbox:
         """Wait for a question, and return the first ones.
 
         Args:
-            count: how many at most.
-            idle: called whenever the HTTP process asks for a sign of life while there is no question.
+            count: the most questions to return.
+            idle: called whenever the HTTP process asks for a sign of life and there is no question.
 
         Raises:
             EOFError: the HTTP process has ended.
         """
         self.update()
         while not self._questions:
-            self._read()
+            self._receive()
             if not self._questions:
                 idle()
         return dict(itertools.islice(self._questions.items(), count))
 
     def update(self) -> None:
-        """Take in what has come, without waiting."""
+        """Receive the messages that have come, without waiting."""
         try:
             while True:
-                self._read(socket.MSG_DONTWAIT)
+                self._receive(socket.MSG_DONTWAIT)
         except BlockingIOError:
             pass
 
-    def _read(self, flags: int = 0) -> None:
+    def _receive(self, flags: int = 0) -> None:
         data = self._link.recv(READ_SIZE, flags)
         if not data:
             raise EOFError
@@ -62,7 +62,7 @@ class Inbox:
                 self._link.sendall(frame(Kind.SIGN_OF_LIFE))
 
     def answer(self, results: Iterable[tuple[int, bytes | Exception]], counts: Counts) -> None:
-        """Send results, an exception where the worker failed, and before them what was counted on the way."""
+        """Send the counts, and then the results; an exception as a result means that the worker failed."""
         frames = [frame(Kind.COUNTS, content=counts.to_json())]
         for number, result in results:
             self._questions.pop(number, None)

@@ -1,4 +1,4 @@
-"""What LitServe calls in a worker: loads the model, and answers groups of questions with it."""
+"""The LitAPI of a worker: it loads the model, and answers groups of questions."""
 from __future__ import annotations
 
 import copy
@@ -34,7 +34,7 @@ TRIM_SECONDS = 5  # or after so many seconds without a question
 
 
 class Operation(NamedTuple):
-    """How questions of one type are answered.
+    """The functions for questions of one type.
 
     answer: takes questions of similar cost, and returns the JSON of each answer, in their order.
     cost: the number of characters that can be read in the time of an answer.
@@ -48,8 +48,8 @@ class NextWordsAPI(LitAPI):
     """Answers `serve.questions`.
 
     Args:
-        bundle: the model, or its folder; None is the one that comes with the package.
-        cache_bytes: memory that the states of recent texts may take in each worker.
+        bundle: the model, or its folder; None: the English model that comes with the package.
+        cache_bytes: the most memory for the states of recent texts, in each worker.
         blocklist: words never suggested unprompted, as `lm.load` takes them.
 
     Attributes:
@@ -66,23 +66,23 @@ class NextWordsAPI(LitAPI):
         self._bundle, self._path, self.model = SpawnedValue(bundle), bundle.path, bundle.name
 
     def reloaded(self) -> NextWordsAPI:
-        """Return the same with the bundle that is in the folder now. Raises BundleError."""
+        """Return a copy with the bundle that is in the folder now. Raises BundleError."""
         new = copy.copy(self)
         new._set_bundle(open_bundle(self._path))
         return new
 
     def setup(self, device: str) -> None:
-        """Load the model and have it answer once, so that no request pays for what happens at the first call."""
+        """Load the model and answer once, so that no request has to wait for the work of a first call."""
         logs.configure()
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its warnings are about its own future
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its warnings are about future versions of torch
         malloc.keep_little_freed()
         import torch
 
         from nextword.lm import load
         from nextword.serve.worker.state_cache import StateCache
 
-        torch.set_num_threads(1)  # a worker is one thread: more would get in each other's way
+        torch.set_num_threads(1)  # each worker is one thread: with more, the workers would slow each other down
         try:
             model = load(self._bundle.get(), blocklist=self._blocklist)
         except BundleError as error:
@@ -92,11 +92,11 @@ class NextWordsAPI(LitAPI):
         self._states = StateCache(model, self._cache_bytes)
         self._operations = _operations(model, self._states)
         model.next_words("A word")
-        malloc.give_back()  # what only the loading needed
+        malloc.give_back()  # the memory that only the loading needed
         self._answers = self._idle_seconds = 0
 
     def idle(self) -> None:
-        """Give freed memory back after some quiet; called about once a second while there is no question."""
+        """Return freed memory to the system after TRIM_SECONDS calls: about one a second while there is no question."""
         self._idle_seconds += 1
         if self._answers and self._idle_seconds >= TRIM_SECONDS:
             self._give_back_memory()
@@ -127,7 +127,7 @@ class NextWordsAPI(LitAPI):
                 yield group
 
     def predict(self, questions: Sequence[Question]) -> list[bytes | Exception]:
-        """Answer questions of one type. If the model fails at one, the exception is its answer."""
+        """Answer questions of one type. If the model fails at a question, the exception is its answer."""
         self._batch = questions[0].operation, len(questions)
         self._idle_seconds = 0
         self._answers += len(questions)
@@ -136,7 +136,7 @@ class NextWordsAPI(LitAPI):
         return self._answer(self._operations[type(questions[0])], list(questions))
 
     def counts(self) -> Counts:
-        """Return what the last `predict` counted."""
+        """Return the counts of the last `predict`."""
         return Counts(*self._batch, *self._states.take_counts(), self._states.bytes)
 
     def _answer(self, operation: Operation, questions: list[Question]) -> list[bytes | Exception]:

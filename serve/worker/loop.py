@@ -11,10 +11,10 @@ from nextword.serve.worker.inbox import Inbox
 
 
 class DrainingLoop(LitLoop):
-    """Waits for a question, and takes all that wait behind it.
+    """Waits for a question, and takes all questions that are there.
 
-    LitServe's batching uses a core while idle or makes a lone request wait for company, and its queues cost more time
-    than a model's answer. The API has, beside LitServe's hooks:
+    LitServe's batching uses a core while idle, or makes a single request wait for others. Its queues take more time
+    than a model's answer. In addition to LitServe's hooks, the API has:
 
     groups   splits questions into groups to be answered together, in the order in which they should be answered.
              What it leaves out waits for the next call, with new questions; the first question is never left out

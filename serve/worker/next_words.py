@@ -12,11 +12,11 @@ from nextword.serve.questions import COST_CHARACTERS, NextWordsQuestion
 from nextword.serve.schemas import UNKNOWN_LIMIT
 from nextword.serve.worker.state_cache import StateCache
 
-TOGETHER = 16  # questions whose distributions are in memory at the same time; more would only cost memory
+TOGETHER = 16  # questions whose distributions are in memory at the same time; more take memory and save no time
 
 
 class NextWords:
-    """Answers each question by a `NextWordsResponse` as JSON."""
+    """Answers each question with a `NextWordsResponse` as JSON."""
 
     def __init__(self, model: Model, states: StateCache):
         self._model, self._states = model, states

@@ -1,4 +1,4 @@
-"""The probability of a text, for choosing among candidates of speech or handwriting recognition."""
+"""The probability of a text, for instance to choose among candidates of speech or handwriting recognition."""
 from __future__ import annotations
 
 import math

@@ -1,8 +1,8 @@
-"""Keeps what the model knows after each recent text, so that a text that grows by a word costs one word.
+"""Caches the contexts of recent texts, so that a text that grows by a word costs one word.
 
-A text's context is kept at its end, and at cuts (`serve.text_window`) every STEP characters of what had to be read. The
-next text is read on from the longest of its prefixes that is in the cache. The prefixes of one text share the memory of
-the continuous cache (`lm.continuous_cache`), which is by far the largest part of a context.
+The cache has a text's context at its end, and at cuts (`serve.text_window`) every STEP characters of the newly read
+part. The next text is read from the end of its longest cached prefix. The prefixes of one text share the cached tokens
+of the continuous cache (`lm.continuous_cache`), the largest part of a context by far.
 """
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from nextword.lm.context import Context
 from nextword.lm.model import Model
 from nextword.serve.text_window import BLANKS, cuts, next_cut
 
-STEP = 400  # characters read at a time, about 70 words: the most that an edit in the middle of a new text costs
-COPIED_TOKENS = 8  # tokens that are copied in less time than one is read, and in less memory than one state takes
-ENTRY_BYTES = 1_000  # Python objects of an entry, about
-SPELLING_BYTES = 200  # the same of a word that the vocabulary lacks
+STEP = 400  # characters, about 70 words: after an edit in the middle of a text, at most these are read twice
+COPIED_TOKENS = 8  # to copy so many tokens takes less time than to read one, and less memory than one state
+ENTRY_BYTES = 1_000  # Python objects of an entry, approximately
+SPELLING_BYTES = 200  # Python objects of a word that the vocabulary lacks, approximately
 
 Key = tuple[int, int]  # length and hash of a text: the texts themselves are not kept
 
 
 @dataclass
 class _Line:
-    """The longest context of a growing text; contexts of its prefixes share the front of its memory."""
+    """The longest context of a growing text. The contexts of its prefixes share the first of its cached tokens."""
 
     context: Context
     users: list[Key] = field(default_factory=list)  # from the shortest prefix to the longest
@@ -32,10 +32,10 @@ class _Line:
 
 @dataclass
 class _Entry:
-    """A text that was read: its context without the memory, which is the first `remembered` tokens of its line's."""
+    """A text that was read: its context without cached tokens. Those are the first `tokens` ones of its line."""
 
     context: Context
-    remembered: int
+    tokens: int
     line: _Line
 
 
@@ -44,10 +44,10 @@ class StateCache:
 
     Args:
         model: reads the texts.
-        limit: bytes that the contexts may take.
+        limit: the most bytes of all contexts.
 
     Attributes:
-        bytes: that the contexts take, about.
+        bytes: the approximate size of all contexts.
     """
 
     def __init__(self, model: Model, limit: int = 48_000_000):
@@ -66,13 +66,13 @@ class StateCache:
         return len(self._entries)
 
     def take_counts(self) -> tuple[int, int]:
-        """Return the hits and misses since the last call: texts of which a prefix was in the cache, or nothing."""
+        """Return the hits and misses since the last call: texts with a prefix in the cache, and texts without one."""
         counts = self._hits, self._misses
         self._hits = self._misses = 0
         return counts
 
     def unread(self, text: str) -> int:
-        """Return how many characters of a text would have to be read."""
+        """Return the number of characters of a text that must be read."""
         text = text.rstrip(BLANKS)
         return len(text) - self._longest_cached(text)
 
@@ -103,17 +103,17 @@ class StateCache:
         key = _key(text)
         self._entries.move_to_end(key)
         entry = self._entries[key]
-        whole, n = entry.line.context, entry.remembered
+        whole, n = entry.line.context, entry.tokens
         unknown = {place: word for place, word in whole.unknown.items() if place < n}
         return entry.context._replace(cached=whole.cached.beginning(n), unknown=unknown)
 
     def _keep(self, text: str, start: int, end: int, context: Context) -> None:
-        """Keep the context of text[:end], which was read on from that of text[:start]."""
+        """Keep the context of text[:end]; reading continued from the context of text[:start]."""
         key = _key(text[:end])
-        if key in self._entries:  # two questions with the same text came together
+        if key in self._entries:  # two questions of the batch have the same text
             return
         line = self._line(self._entries.get(_key(text[:start])), context)
-        self.bytes += _memory_bytes(context) - _memory_bytes(line.context)
+        self.bytes += _token_bytes(context) - _token_bytes(line.context)
         line.context = context
         line.users.append(key)
         bare = context._replace(cached=self._model.start.cached, unknown={})
@@ -121,18 +121,18 @@ class StateCache:
         self.bytes += self._entry_bytes
 
     def _line(self, before: _Entry | None, context: Context) -> _Line:
-        """Return the line for a context that was read on from `before`.
+        """Return the line for a context that continues `before`.
 
-        It is the line of `before`, cut off there; or a new one, if a copy costs less than reading the rest again.
+        It is the line of `before`, cut off there. If a copy costs less than reading the rest again, it is a new line.
         """
         if before is None:
             return _Line(self._model.start)
-        line, kept = before.line, before.remembered
-        if len(context.cached) < context.length:  # the memory is full: its beginning was dropped
+        line, kept = before.line, before.tokens
+        if len(context.cached) < context.length:  # the continuous cache is full: its first tokens were dropped
             kept = 0
         elif (len(line.context.cached) - kept) * COPIED_TOKENS > kept:
             return _Line(self._model.start)
-        while line.users and self._entries[line.users[-1]].remembered > kept:
+        while line.users and self._entries[line.users[-1]].tokens > kept:
             self._drop(line.users[-1])
         return line
 
@@ -141,7 +141,7 @@ class StateCache:
         self.bytes -= self._entry_bytes
         entry.line.users.remove(key)
         if not entry.line.users:
-            self.bytes -= _memory_bytes(entry.line.context)
+            self.bytes -= _token_bytes(entry.line.context)
             entry.line.context = self._model.start
 
 
@@ -149,5 +149,5 @@ def _key(text: str) -> Key:
     return len(text), hash(text)
 
 
-def _memory_bytes(context: Context) -> int:
+def _token_bytes(context: Context) -> int:
     return context.cached.nbytes + SPELLING_BYTES * len(context.unknown)

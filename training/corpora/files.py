@@ -1,4 +1,4 @@
-"""Files and folders of this machine as splits: text files, tables, folders of them, and pipes."""
+"""Files and folders of this machine as splits: text files, tables, folders of such files, and pipes."""
 from __future__ import annotations
 
 import contextlib
@@ -50,7 +50,7 @@ def _type_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def _one_line_errors(path: Path) -> Iterator[None]:
-    """Turn errors of reading into a CorpusError of one line."""
+    """Convert errors of reading to a CorpusError of one line."""
     try:
         yield
     except CorpusError:
@@ -66,7 +66,7 @@ def _one_line_errors(path: Path) -> Iterator[None]:
 
 
 def read_folder(path: Path, config: str | None, by_line: bool) -> dict[str, datasets.Dataset]:
-    """The splits of a folder: files named after splits, the hub's layout, or text files (all of them "train")."""
+    """The splits of a folder with files named after splits, with the hub's layout, or with text files (all "train")."""
     if not config and (files := _split_files(path)):
         return {split: read_file(file, by_line) for split, file in files.items()}
     try:
@@ -91,19 +91,20 @@ def _listing(folder: Path) -> str:
 
 
 def regular(path: Path) -> Path:
-    """The path itself or, of a pipe, that of a file with its content: the same file for the same content."""
+    """The path of a regular file. For a pipe, it is a file with the pipe's content: the same file for the same content.
+    """
     state = path.stat()
     if stat.S_ISREG(state.st_mode) and state.st_nlink:
         return path
     if stat.S_ISCHR(state.st_mode) or stat.S_ISBLK(state.st_mode):
         raise CorpusError(f"{path} is a {'terminal' if path.is_char_device() and _is_terminal(path) else 'device'}; "
                           "accepted is a file, a pipe or a directory")
-    return _kept(path, state.st_dev, state.st_ino)
+    return _copy_of_pipe(path, state.st_dev, state.st_ino)
 
 
 @lru_cache
-def _kept(path: Path, _device: int, _number: int) -> Path:
-    """A pipe gives its content once, so a process keeps where it wrote it."""
+def _copy_of_pipe(path: Path, _device: int, _number: int) -> Path:
+    """Write the content of a pipe to a file. The result is cached, because a pipe gives its content only once."""
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "piped"
     folder.mkdir(0o700, parents=True, exist_ok=True)
     digest = hashlib.sha256()
@@ -114,12 +115,12 @@ def _kept(path: Path, _device: int, _number: int) -> Path:
                 target.write(chunk)
     except OSError as error:
         raise CorpusError(f"{path} cannot be read: {error}") from None
-    kept = folder / f"{digest.hexdigest()[:24]}{filetypes.ending(path.name)}"
-    if kept.exists():  # its time is part of the text's fingerprint
+    copy = folder / f"{digest.hexdigest()[:24]}{filetypes.ending(path.name)}"
+    if copy.exists():  # keep it, because its time is part of the text's fingerprint
         os.unlink(target.name)
     else:
-        shutil.move(target.name, kept)
-    return kept
+        shutil.move(target.name, copy)
+    return copy
 
 
 def _is_terminal(path: Path) -> bool:
@@ -128,8 +129,10 @@ def _is_terminal(path: Path) -> bool:
 
 
 def _split_files(folder: Path) -> dict[str, Path]:
-    """The files of a folder that are named after a split (train.txt, ptb.valid.txt, wiki.test.raw.gz, …), if at least
-    one is a text file. Tables alone are read as `datasets` does it."""
+    """The files of a folder that are named after a split (train.txt, ptb.valid.txt, wiki.test.raw.gz, …).
+
+    {} if all of them are tables: then `datasets` reads the folder.
+    """
     files: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
         split = next((SPLIT_NAMES[part] for part in file.name.lower().split(".") if part in SPLIT_NAMES), None)
@@ -160,8 +163,11 @@ def _text_files(folder: Path, builder: datasets.DatasetBuilder) -> dict[str, lis
 
 
 def _all_text_files(folder: Path, files: dict[str, list[Path]]) -> dict[str, list[Path]]:
-    """`datasets` sees a split in a name such as the-test.txt, and then leaves out all files without one. Where it sees
-    no training text, all text files are training text."""
+    """The text files of each split, without omissions.
+
+    `datasets` reads a name such as the-test.txt as that of a split, and then omits all files without a split. If it
+    finds no training text, all text files are training text. If it would omit files, they are an error.
+    """
     every = _text_below(folder)
     if "train" not in files:
         return {"train": every or [file for group in files.values() for file in group]}
@@ -178,7 +184,7 @@ def _text_below(folder: Path) -> list[Path]:
 
 
 def _refuse_mixed(folder: Path) -> None:
-    """`datasets` reads the most frequent type of file in a folder and silently leaves out the others."""
+    """Refuse text files beside tables: `datasets` reads the most frequent type of file and silently omits others."""
     if tables.is_configured(folder):
         return
     text = _text_below(folder)

@@ -1,4 +1,4 @@
-"""The type of a file, told by its content and by all of its name (`x.csv.gz` is a table), and its unpacked content."""
+"""The type of a file, from its content and its whole name (`x.csv.gz` is a table), and its unpacked content."""
 from __future__ import annotations
 
 import bz2
@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 
 from nextword.training.corpora.corpus import CorpusError
 
-# Raised by damaged compressed files.
+# Damaged compressed files raise these.
 UNPACKING_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
 
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
@@ -31,15 +31,15 @@ _REFUSED_MAGIC = {
     b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive", b"Rar!\x1a\x07": "a RAR archive", b"\x04\x22\x4d\x18": "an LZ4 file",
 }  # fmt: skip
 _MARKUP = {b"<!doctype html": "an HTML page", b"<html": "an HTML page", b"<?xml": "an XML document"}
-_NOT_MEMBERS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # that file managers leave in archives
+_NOT_MEMBERS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # file managers put these into archives
 _HEAD = 2**16  # bytes
 
 
 def type_of(path: Path) -> str:
-    """"text", or the type of a table: "parquet", "json", "csv", "arrow". Raises CorpusError where it is neither."""
+    """"text", or the type of a table: "parquet", "json", "csv", "arrow". Raises CorpusError if it is neither."""
     with unpacked(path) as (file, name):
         head = file.peek(_HEAD)
-    if not head.strip():  # no table has no header
+    if not head.strip():  # a table has a header
         return "text"
     if table := next((kind for magic, kind in _TABLE_MAGIC.items() if head.startswith(magic)), None):
         return table
@@ -54,7 +54,7 @@ def type_of(path: Path) -> str:
 
 
 def ending(name: str) -> str:
-    """The ending that tells the type, in lower case: ".csv" of `x.csv.gz`, ".txt" of `x.txt`, ".gz" of `x.gz`."""
+    """The ending that gives the type, in lower case: ".csv" for `x.csv.gz`, ".txt" for `x.txt`, ".gz" for `x.gz`."""
     suffixes = [suffix.lower() for suffix in PurePath(name).suffixes]
     while len(suffixes) > 1 and suffixes[-1] in PACKED:
         suffixes.pop()
@@ -63,9 +63,9 @@ def ending(name: str) -> str:
 
 @contextlib.contextmanager
 def unpacked(path: Path) -> Iterator[tuple[io.BufferedReader, str]]:
-    """The content of a file, whatever it is compressed with, and its name without the endings of compression.
+    """The decompressed content of a file, and its name without the endings of compression.
 
-    Of a zip file it is the single file in it. Raises CorpusError, and while reading `UNPACKING_ERRORS`.
+    The content of a zip file is the only file in it. Raises CorpusError; reading raises `UNPACKING_ERRORS`.
     """
     with contextlib.ExitStack() as opened:
         file, name = cast(io.BufferedReader, opened.enter_context(path.open("rb", _HEAD))), path.name
@@ -75,14 +75,14 @@ def unpacked(path: Path) -> Iterator[tuple[io.BufferedReader, str]]:
                 break
             content, member = inner
             name = member or (PurePath(name).stem if PurePath(name).suffix.lower() in PACKED else name)
-            # A BufferedReader needs the method `readinto`, which all of these files have.
+            # A BufferedReader needs only the method `readinto`, and all of these files have it.
             raw = cast(io.RawIOBase, opened.enter_context(content))
             file = opened.enter_context(io.BufferedReader(raw, _HEAD))
         yield file, name
 
 
 def _decompressed(file: io.BufferedReader, path: Path) -> tuple[BinaryIO, str | None] | None:
-    """The content of a compressed file, and its name where the archive has one; None where it is not compressed."""
+    """The content of a compressed file, and its name if the archive has one. None if the file is not compressed."""
     head = file.peek(16)
     if head.startswith(b"\x1f\x8b"):
         return cast(BinaryIO, gzip.open(file, "rb")), None
@@ -125,14 +125,14 @@ def _is_left_over(member: str) -> bool:
 
 def _is_tar(head: bytes) -> bool:
     try:
-        tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")  # it compares the check sum
+        tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")  # it checks the checksum
     except tarfile.HeaderError:
         return False
     return True
 
 
 def _has_json_lines(head: bytes) -> bool:
-    """True where the first line is a JSON object."""
+    """True if the first line is a JSON object."""
     first, newline, _ = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
     if not first.startswith(b"{") or (not newline and len(head) >= _HEAD):
         return False

@@ -1,10 +1,10 @@
 """Validation and test text for a corpus that has none, cut out of its training text.
 
-Documents that are more than 1/40 of the text are first cut, at paragraph ends, into pieces of about 1/400 of it. (Text
-of fewer than 20 paragraphs is cut between words instead, into pieces of at least 200 characters.) Then all documents,
-in their order, are taken as 400 blocks of equally many (fewer in a small text, a multiple of 20), and of every 20
-blocks the 10th is validation text and the 20th is test text, where that split is missing. So one long file, thousands
-of reviews and a short text are all measured on 5 % of what they are, taken from all over them.
+First, documents with more than 1/40 of the text are cut, at paragraph ends, into pieces of about 1/400 of it. (A text
+with fewer than 20 paragraphs is cut between words instead, into pieces of at least 200 characters.) Then all documents,
+in their order, are divided into 400 blocks of equal size (a small text has fewer blocks, a multiple of 20). Of every 20
+blocks, the 10th is validation text and the 20th is test text, if that split is missing. So one long file, thousands of
+reviews and a short text are all measured on 5 % of their text, in evenly spread pieces.
 """
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 from nextword.training.corpora.corpus import CorpusError
 
 _BLOCKS = 400
-_PLACES = {"validation": 9, "test": 19}  # of 20
+_PLACES = {"validation": 9, "test": 19}  # the block of every 20
 
 
 def cut(train: datasets.Dataset, missing: list[str]) -> dict[str, datasets.Dataset]:
-    """The missing splits, and "train" without them."""
+    """Return the missing splits, and "train" without their text."""
     length = sum(pc.sum(pc.utf8_length(batch["text"])).as_py() for batch in train.with_format("arrow").iter(1000))
     pieces = _cut_up(train, "\n", length // 40, length // _BLOCKS)
     if len(pieces) < 20:
@@ -39,7 +39,7 @@ def cut(train: datasets.Dataset, missing: list[str]) -> dict[str, datasets.Datas
 
 
 def _cut_up(data: datasets.Dataset, border: str, longest: int, piece: int) -> datasets.Dataset:
-    """Cuts documents of more than `longest` characters at each first border after `piece` characters."""
+    """Cut documents of more than `longest` characters at the first border after each `piece` characters."""
     kwargs = {"border": border, "longest": longest, "piece": max(1, piece)}
     return data.map(_pieces, batched=True, batch_size=100, writer_batch_size=100, fn_kwargs=kwargs)
 
@@ -50,7 +50,7 @@ def _pieces(batch: dict[str, list[str]], border: str, longest: int, piece: int) 
 
 
 def cut_text(text: str, border: str, piece: int) -> Iterator[str]:
-    """Parts of a text, each cut at the first border after `piece` characters. The borders are left out."""
+    """Cut a text at the first border after each `piece` characters. The borders are omitted."""
     start = 0
     while len(text) - start > piece and (end := text.find(border, start + piece)) >= 0:
         yield text[start:end]

@@ -1,4 +1,4 @@
-"""Corpora from the Hugging Face hub, or from the `datasets` cache where the hub does not answer."""
+"""Corpora from the Hugging Face hub, or from the cache of `datasets` if the hub does not answer."""
 from __future__ import annotations
 
 import contextlib
@@ -12,14 +12,14 @@ import httpx
 from nextword.training.corpora import tables
 from nextword.training.corpora.corpus import CorpusError, HubUnreachable
 
-PATIENCE = 8  # seconds for the hub to give any answer at all
+PATIENCE = 8  # seconds to wait for an answer of the hub
 T = TypeVar("T")
 
 
 def load(hub_id: str, config: str | None, use: Callable[[datasets.DatasetBuilder], T]) -> T:
-    """What `use` makes of the builder of a dataset.
+    """Return `use(builder)` for the builder of a dataset.
 
-    Raises HubUnreachable within about 10 s, and CorpusError where the hub has no such dataset.
+    Raises HubUnreachable within about 10 s, and CorpusError if the hub has no such dataset.
     """
     reachable = not datasets.config.HF_HUB_OFFLINE and _answers(datasets.config.HF_ENDPOINT)
     name = hub_id + (f":{config}" if config else "")
@@ -41,7 +41,7 @@ def load(hub_id: str, config: str | None, use: Callable[[datasets.DatasetBuilder
 
 
 def _answers(address: str) -> bool:
-    """True if a request is answered. It runs in a thread, since the look-up of a host's name has no time limit."""
+    """True if the address answers. The request runs in a thread, because the look-up of a name has no time limit."""
     answers: list[httpx.Response] = []
 
     def ask() -> None:

@@ -1,4 +1,4 @@
-"""Texts with one of two labels each, split for training, validation and test without a text in two splits."""
+"""Texts with one of two labels, in splits for training, validation and test. No text is in two splits."""
 from __future__ import annotations
 
 import random
@@ -12,11 +12,11 @@ from nextword.training.corpora.cleaning import reviews as clean
 from nextword.training.corpora.corpus import SPLITS, CorpusError
 from nextword.training.corpora.loading import load_rows
 
-CUT = {"test": 0.2, "validation": 0.1}  # shares of the training rows that become a missing split
+CUT = {"test": 0.2, "validation": 0.1}  # the share of the training rows that a missing split gets
 
 
 class Labelled(NamedTuple):
-    """The texts of a split, and for each whether its label is the second one."""
+    """The texts of a split, and for each text True if it has the second label."""
 
     texts: list[str]
     labels: list[bool]
@@ -25,9 +25,9 @@ class Labelled(NamedTuple):
 def load_labelled(spec: str) -> tuple[dict[str, Labelled], list[str]]:
     """The splits train, validation and test of a data set, and the names of its two labels.
 
-    A missing split is cut from the training rows at random, always the same. Texts of validation and test that stand in
-    an earlier or an unlabelled split too are left out. Raises CorpusError where a text or a label is missing, or where
-    there are not two labels.
+    A missing split is made of random training rows, always the same ones. Validation and test lack the texts that an
+    earlier or an unlabelled split has. Raises CorpusError if a text or a label is missing, or if there are not two
+    labels.
     """
     raw = load_rows(spec)
     if "train" not in raw:
@@ -61,9 +61,9 @@ def _rows(spec: str, split: str, data: datasets.Dataset) -> list[tuple[str, str]
         raise CorpusError(f"{spec} has the columns {', '.join(data.column_names)}; 'text' and 'label' are needed")
     names = getattr(data.features["label"], "names", None)
     texts, labels = [clean(text or "") for text in data["text"]], list(data["label"])
-    for what, places in (("text", [place for place, text in enumerate(texts) if not re.search(r"\w", text)]),
-                         ("label", [place for place, label in enumerate(labels) if label in (None, -1, "")])):
+    for field, places in (("text", [place for place, text in enumerate(texts) if not re.search(r"\w", text)]),
+                          ("label", [place for place, label in enumerate(labels) if label in (None, -1, "")])):
         if places:
-            raise CorpusError(f"{spec}: {len(places):,} of {len(texts):,} rows of {split} have no {what} (the first is "
-                              f"row {places[0] + 1}); give them one or take them out")
+            raise CorpusError(f"{spec}: {len(places):,} of {len(texts):,} rows of {split} have no {field} (the first "
+                              f"is row {places[0] + 1}); give them one or take them out")
     return [(text, names[label] if names else str(label)) for text, label in zip(texts, labels)]

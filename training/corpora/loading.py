@@ -10,17 +10,17 @@ A corpus is named by
     a table with a column `text`                       chats.jsonl, chats.csv.gz, chats.parquet
     a pipe with one of these                           /dev/stdin
     python-docs                                        the documentation inside this Python
-or several of these joined by commas, whose splits are then joined in that order. The training text of `name*3` is
-read three times an epoch, so that a small corpus is not lost among large ones. Of `name*0.5` half the training text is
-read, chosen as `nextword.training.corpora.shares` says; validation and test text stay whole. A file or directory that
-exists comes first: before a short name, and before a comma or `*` in its name is read as a sign. A directory that has a
-short name (imdb/) is cleaned like that corpus.
+Several of these can be joined by commas; then their splits are joined in that order. An epoch reads the training text
+of `name*3` three times, so that a small corpus counts beside large ones. It reads half of the training text of
+`name*0.5` (see `nextword.training.corpora.shares`); validation and test text stay whole. An existing file or directory
+has precedence over a short name, and over the meaning of a comma or `*` in its name. A directory with a short name
+(imdb/) is cleaned like that corpus.
 
 `stream:` before a hub id, a short name or a directory in the hub's layout (stream:allenai/c4:en) is for corpora that
-are too large to hold: the text is read as it comes and only its token ids are kept (see
-`nextword.training.corpora.streaming`). Other corpora start sooner without it.
+are too large for this machine: the text is not saved, only its token ids (see `nextword.training.corpora.streaming`).
+Other corpora start sooner without it.
 
-Missing validation and test text is cut from the training text as `nextword.training.corpora.held_out` says.
+Missing validation and test text is cut from the training text (see `nextword.training.corpora.held_out`).
 """
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ import datasets
 from nextword.training.corpora import files, hub, pythondocs, shares, streaming, tables
 from nextword.training.corpora.corpus import SPLITS, Corpus, CorpusError, HubUnreachable
 from nextword.training.corpora.preparation import prepare
-from nextword.training.corpora.registry import CORPORA, Definition, definition, with_hub_id
+from nextword.training.corpora.registry import CORPORA, Definition, find_definition, with_hub_id
 
 _STREAM = "stream:"
 _ACCEPTED = (
-    f"{', '.join(name for name, known in CORPORA.items() if known.hub)}, python-docs, a hub id (owner/name:config), "
+    f"{', '.join(name for name, entry in CORPORA.items() if entry.hub)}, python-docs, a hub id (owner/name:config), "
     "a directory, a text file, a table"
 )
 _STREAMED = f"accepted after {_STREAM} is a hub id or a directory in the hub's layout"
 
 
 def load_corpus(spec: str, *, pretokenized: bool = False) -> Corpus:
-    """The corpus that `spec` names (see the top of this module).
+    """Load the corpus that `spec` names (see the top of this module).
 
-    With `pretokenized` the text is left exactly as it is; a row, or a line of a text file, is one sentence.
-    The text is cleaned once and then comes from the cache of `datasets`. Raises CorpusError.
+    pretokenized: do not change the text; a row, or a line of a text file, is one sentence.
+    The text is cleaned once; later it comes from the cache of `datasets`. Raises CorpusError.
     """
     names = _names(spec)
     if not names:
@@ -63,7 +63,7 @@ def load_corpus(spec: str, *, pretokenized: bool = False) -> Corpus:
 
 
 def load_rows(spec: str) -> dict[str, datasets.Dataset]:
-    """The splits that `spec` names as they are published, with all columns: rows with labels, for example.
+    """Load the unchanged splits that `spec` names, with all columns, for instance with labels.
 
     Raises CorpusError.
     """
@@ -72,7 +72,7 @@ def load_rows(spec: str) -> dict[str, datasets.Dataset]:
 
 
 def default_corpus() -> Corpus:
-    """wikitext-2 or, with a line on stderr, python-docs where the hub does not answer."""
+    """Load wikitext-2; if the hub does not answer, python-docs, with a line on stderr."""
     try:
         return load_corpus("wikitext-2")
     except HubUnreachable as error:
@@ -81,7 +81,7 @@ def default_corpus() -> Corpus:
 
 
 def _names(spec: str) -> list[str]:
-    """The names between commas. The longest name of an existing file or directory is taken, commas included."""
+    """The names between commas. A name of an existing file or directory may have commas; the longest one counts."""
     pieces, names = spec.split(","), []
     while pieces:
         length = next((n for n in range(len(pieces), 1, -1) if _exists(",".join(pieces[:n]))), 1)
@@ -91,7 +91,7 @@ def _names(spec: str) -> list[str]:
 
 
 def _exists(name: str) -> bool:
-    """True for the name of a file or directory, with or without `stream:`, a configuration and a factor."""
+    """True if a file or directory has this name. The name may have `stream:`, a configuration and a factor."""
     path = name.strip().removeprefix(_STREAM)
     short = re.sub(r"(?::[^:,*]*)?(?:\*[^,*]*)?$", "", path, count=1)
     return any(os.path.exists(os.path.expanduser(path)) for path in (path, short))
@@ -110,7 +110,7 @@ def _joined(parts: list[Corpus]) -> Corpus:
 
 
 def _multiplied(spec: str, pretokenized: bool) -> Corpus:
-    """The corpus of `name*3`: its training text is there three times."""
+    """The corpus of `name*3`, with its training text three times; or of a name without a factor."""
     name, star, factor = spec.rpartition("*")
     if not star or os.path.exists(os.path.expanduser(spec)):
         return _load(spec, pretokenized)
@@ -128,28 +128,28 @@ def _multiplied(spec: str, pretokenized: bool) -> Corpus:
 
 def _load(spec: str, pretokenized: bool) -> Corpus:
     if spec.startswith(_STREAM):
-        name, known, raw = _streamed(spec.removeprefix(_STREAM))
-        return prepare(name, known, raw, pretokenized, prefix=_STREAM)
-    name, known, raw = _whole(spec, pretokenized)
-    return prepare(name, known, raw, pretokenized)
+        name, definition, raw = _streamed(spec.removeprefix(_STREAM))
+        return prepare(name, definition, raw, pretokenized, prefix=_STREAM)
+    name, definition, raw = _whole(spec, pretokenized)
+    return prepare(name, definition, raw, pretokenized)
 
 
 def _whole(spec: str, by_line: bool) -> tuple[str, Definition, dict[str, Any]]:
-    """The name of a corpus, its definition and its text by split, as it is found."""
+    """The name of a corpus, its definition, and its unchanged text by split."""
     place = os.path.expanduser(spec)
     if os.path.exists(place) and not os.path.isdir(place):
         path = Path(place)
         return path.name, Definition(), {"train": files.read_file(path, by_line)}
     if folder := _folder(spec):
         path, config = folder
-        return path.name, definition(path.name), files.read_folder(path, config, by_line)
+        return path.name, find_definition(path.name), files.read_folder(path, config, by_line)
     if spec.lower() == "python-docs":
         return "python-docs", CORPORA["python-docs"], {"train": pythondocs.read()}
     return spec, *_from_hub(spec, tables.prepared)
 
 
 def _streamed(spec: str) -> tuple[str, Definition, dict[str, Any]]:
-    """As `_whole`, each split as a `streaming.Streamed`."""
+    """Like `_whole`, but each split is a `streaming.Streamed`."""
     if folder := _folder(spec):
         path, config = folder
         try:
@@ -159,30 +159,30 @@ def _streamed(spec: str) -> tuple[str, Definition, dict[str, Any]]:
         if tables.type_of(builder) not in tables.TYPES:
             raise CorpusError(f"{path} cannot be streamed: it has {tables.type_of(builder)} files; {_STREAMED}. "
                               f"Without {_STREAM} text is read in bounded memory too")
-        return path.name, definition(path.name), streaming.splits(builder)
+        return path.name, find_definition(path.name), streaming.splits(builder)
     if spec.lower() == "python-docs" or os.path.exists(os.path.expanduser(spec)):
         raise CorpusError(f"{spec} cannot be streamed; {_STREAMED}. Without {_STREAM} it is read in bounded memory too")
     return spec, *_from_hub(spec, streaming.splits)
 
 
 def _folder(spec: str) -> tuple[Path, str | None] | None:
-    """The directory that `spec` names, and a configuration behind a colon; None where there is no such directory."""
+    """The directory that `spec` names, and its configuration after a colon. None if there is no such directory."""
     path = os.path.expanduser(spec)
     path, _, config = (path, "", "") if os.path.isdir(path) else path.rpartition(":")
     return (Path(path).resolve(), config or None) if os.path.isdir(path) else None
 
 
 def _from_hub(spec: str, use: Callable[[datasets.DatasetBuilder], dict[str, Any]]) -> tuple[Definition, dict[str, Any]]:
-    """The definition of a corpus, and what `use` makes of its builder."""
-    if known := CORPORA.get(spec.lower()):
-        if known.hub is None:
+    """The definition of a corpus on the hub, and `use(builder)` for its builder."""
+    if definition := CORPORA.get(spec.lower()):
+        if definition.hub is None:
             raise CorpusError(f"{spec} is on no hub; name the directory where you have it")
-        return known, hub.load(known.hub, known.config, use)
+        return definition, hub.load(definition.hub, definition.config, use)
     name, _, config = spec.partition(":")
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) or os.path.isdir(os.path.dirname(name)):
         raise CorpusError(_unknown(spec))
-    known, known_config = with_hub_id(name, config or None)
-    return known, hub.load(name, known_config, use)
+    definition, own_config = with_hub_id(name, config or None)
+    return definition, hub.load(name, own_config, use)
 
 
 def _unknown(spec: str) -> str:
@@ -198,7 +198,7 @@ def _unknown(spec: str) -> str:
 
 @contextlib.contextmanager
 def _quiet_datasets() -> Iterator[None]:
-    """No log lines, and progress bars only on terminals."""
+    """Silence the log of `datasets`, and show its progress bars only on terminals."""
     verbosity = datasets.logging.get_verbosity()
     hide_bars = not sys.stderr.isatty() and not datasets.are_progress_bars_disabled()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""From the text of a corpus as it is found to a `Corpus`: one clean column, all splits, no document in two of them."""
+"""From the unchanged text of a corpus to a `Corpus`: one clean column, all splits, and no document in two splits."""
 from __future__ import annotations
 
 import hashlib
@@ -14,44 +14,45 @@ from nextword.training.corpora.corpus import SPLITS, Corpus, CorpusError, Origin
 from nextword.training.corpora.files import SPLIT_NAMES
 from nextword.training.corpora.registry import Definition
 
-Text: TypeAlias = Any  # datasets.Dataset or streaming.Streamed, with one column, `text`, once it is clean
+Text: TypeAlias = Any  # datasets.Dataset or streaming.Streamed; clean text has one column, `text`
 
 _STRINGS = (datasets.Value("string"), datasets.Value("large_string"))
 
 
-def prepare(name: str, known: Definition, raw: Mapping[str, Text], pretokenized: bool, prefix: str = "") -> Corpus:
-    """Clean text by split, with the missing splits cut out of training text. `prefix` stands before the corpus's name.
+def prepare(name: str, definition: Definition, raw: Mapping[str, Text], pretokenized: bool, prefix: str = "") -> Corpus:
+    """Clean the text of each split, and cut the missing splits out of the training text. Raises CorpusError.
 
-    `raw` has one text column a split. Raises CorpusError.
+    raw: split → unchanged text, with one text column. prefix: added to the front of the corpus's name.
     """
-    clean_up = None if pretokenized else known.clean_up
+    clean_up = None if pretokenized else definition.clean_up
     texts: dict[str, Text] = {}
-    documents: Counter[str] = Counter()  # of the training text, by origin
-    for found, data in raw.items():
-        split = found if found in known.train else SPLIT_NAMES.get(found.lower())
+    documents: Counter[str] = Counter()  # number of documents of the training text, by origin
+    for raw_split, data in raw.items():
+        split = raw_split if raw_split in definition.train else SPLIT_NAMES.get(raw_split.lower())
         if split:
-            texts[split], counts = _clean_text(name, found, data, clean_up, isinstance(known.licence, Mapping))
-            if split in known.train:
+            texts[split], counts = _clean_text(name, raw_split, data, clean_up, isinstance(definition.licence, Mapping))
+            if split in definition.train:
                 documents.update(counts)
     if not texts:
         raise CorpusError(f"corpus {name!r} has the splits {', '.join(raw)}; accepted: train, validation, test")
     left_out: dict[str, int] = {}
-    if known.train[0] in texts:
-        texts = _with_all_splits(name, texts, known.train)
-        if known.drop_repeated and not pretokenized and isinstance(texts["train"], datasets.Dataset):
+    if definition.train[0] in texts:
+        texts = _with_all_splits(name, texts, definition.train)
+        if definition.drop_repeated and not pretokenized and isinstance(texts["train"], datasets.Dataset):
             left_out = _drop_repeated(texts)
     splits = {split: texts[split] for split in SPLITS if split in texts}
     counted = {split: len(data) for split, data in splits.items() if isinstance(data, datasets.Dataset)}
-    source = Source(name, _licence(known), clean_up, counted, left_out, _origins(known, documents))
+    source = Source(name, _licence(definition), clean_up, counted, left_out, _origins(definition, documents))
     return Corpus(prefix + name, (source,), splits)
 
 
-def _licence(known: Definition) -> str | None:
-    return ", ".join(dict.fromkeys(known.licence.values())) if isinstance(known.licence, Mapping) else known.licence
+def _licence(definition: Definition) -> str | None:
+    licence = definition.licence
+    return ", ".join(dict.fromkeys(licence.values())) if isinstance(licence, Mapping) else licence
 
 
-def _origins(known: Definition, documents: Counter[str]) -> tuple[Origin, ...]:
-    licences = known.licence if isinstance(known.licence, Mapping) else {}
+def _origins(definition: Definition, documents: Counter[str]) -> tuple[Origin, ...]:
+    licences = definition.licence if isinstance(definition.licence, Mapping) else {}
     return tuple(Origin(name, licences.get(name), count) for name, count in sorted(documents.items()))
 
 
@@ -70,11 +71,11 @@ def _with_all_splits(name: str, texts: dict[str, Text], train: tuple[str, ...]) 
 def _clean_text(
     name: str, split: str, data: Text, clean_up: str | None, by_origin: bool
 ) -> tuple[Text, dict[str, int]]:
-    """One column, `text`, cleaned; and with `by_origin` the number of documents by the value of the column `source`."""
+    """Clean text with one column, `text`. With `by_origin`, also the number of documents for each `source`."""
     by_origin = by_origin and isinstance(data, datasets.Dataset) and "source" in data.features
     options: dict[str, Any] = {
         "column": _text_column(name, data.features), "clean_up": clean_up, "by_origin": by_origin,
-        "version": cleaning.VERSION}  # all become part of the fingerprint
+        "version": cleaning.VERSION}  # all of these are part of the fingerprint
     cleaned = data.map(_clean, batched=True, batch_size=256, writer_batch_size=256, fn_kwargs=options,
                        remove_columns=list(data.features), desc=f"Cleaning {name}")
     if isinstance(cleaned, datasets.Dataset) and not len(cleaned):
@@ -109,8 +110,9 @@ def _clean(batch: dict[str, list], column: str, clean_up: str | None, by_origin:
 
 
 def _drop_repeated(texts: dict[str, Text]) -> dict[str, int]:
-    """Leave documents out, in place, that an earlier split has too: of validation those in train, of test those in
-    train or validation. Returns their number by split."""
+    """Remove from validation and test, in place, the documents that an earlier split has. Returns their number by
+    split.
+    """
     earlier = set(_hashes(texts["train"]))
     left_out = {}
     for split in SPLITS[1:]:

@@ -1,4 +1,4 @@
-"""A corpus that every machine has: the docstrings of Python's standard library and Python's language reference."""
+"""A corpus on every machine: the docstrings of Python's standard library, and Python's language reference."""
 from __future__ import annotations
 
 import ast
@@ -18,7 +18,7 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def read() -> datasets.Dataset:
-    """A document for each module of the standard library, and one for each topic of `help()`."""
+    """One document for each module of the standard library, and one for each topic of `help()`."""
     library = sysconfig.get_path("stdlib")
     if not any(Path(library).glob("*.py")):
         raise CorpusError(f"python-docs: {library} has no Python sources; name another corpus")
@@ -35,14 +35,14 @@ def _rows(library: str, **_key: object) -> Iterator[dict[str, str]]:
             yield {"text": _docstrings(file)}
     try:
         from pydoc_data.topics import topics
-    except ImportError:  # some systems package it apart
+    except ImportError:  # some systems have it in a separate package
         return
     for name in sorted(topics):
         yield {"text": topics[name]}
 
 
 def _docstrings(file: Path) -> str:
-    """The docstrings of a module in their order, separated by blank lines; nothing of it runs."""
+    """The docstrings of a module in their order, separated by blank lines. The module is parsed, not run."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""The corpora that have a short name: where each is found, how it is cleaned, and its licence."""
+"""The corpora with a short name: their hub ids, clean-up functions and licences."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Definition:
-    """Facts about a corpus. The defaults are those of a corpus that the registry lacks."""
+    """Facts about a corpus. The defaults are for corpora that the registry lacks."""
 
     hub: str | None = None  # hub id
     config: str | None = None
     clean_up: str = "plain"  # a function of nextword.training.corpora.cleaning
-    licence: str | Mapping[str, str] | None = None  # a mapping: by the value of the column `source`; None: unknown
-    train: tuple[str, ...] = ("train",)  # splits to train on; missing splits are cut from the first
-    drop_repeated: bool = False  # leave out of validation and test the documents that an earlier split has
+    licence: str | Mapping[str, str] | None = None  # a mapping: value of the column `source` → licence; None: unknown
+    train: tuple[str, ...] = ("train",)  # splits to train on; missing splits are cut from the first one
+    drop_repeated: bool = False  # remove from validation and test the documents that an earlier split has
 
 
 CORPORA = {
     "wikitext-2": Definition("Salesforce/wikitext", "wikitext-2-raw-v1", "wiki", "CC BY-SA 3.0"),
     "wikitext-103": Definition("Salesforce/wikitext", "wikitext-103-raw-v1", "wiki", "CC BY-SA 3.0"),
     "simple-wikipedia": Definition("wikimedia/wikipedia", "20231101.simple", "plain", "CC BY-SA 3.0"),
-    # Some 200 of the test reviews were also published as training reviews.
+    # About 200 of the test reviews are training reviews too.
     "imdb": Definition("stanfordnlp/imdb", "plain_text", "reviews", None, ("train", "unsupervised"), True),
     "ag-news": Definition("fancyzhx/ag_news", None, "reviews"),
     "tinystories": Definition("roneneldan/TinyStories", None, "lines", "CDLA-Sharing-1.0"),
@@ -50,13 +50,16 @@ CORPORA = {
 }
 
 
-def definition(name: str) -> Definition:
-    """The definition of the corpus with this short name, in any case; the defaults for any other name."""
+def find_definition(name: str) -> Definition:
+    """The definition of the corpus with this short name, in any letter case; the defaults for any other name."""
     return CORPORA.get(name.lower(), Definition())
 
 
 def with_hub_id(hub_id: str, config: str | None) -> tuple[Definition, str | None]:
-    """The definition of a corpus on the hub, and its configuration where none is named and only one is known."""
-    same = [known for known in CORPORA.values() if known.hub and known.hub.lower() == hub_id.lower()]
-    chosen = next((known for known in same if known.config == config), same[0] if same else Definition())
+    """The definition and the configuration of a corpus on the hub.
+
+    If `config` is None and the registry has one configuration of this corpus, it is that one.
+    """
+    same = [entry for entry in CORPORA.values() if entry.hub and entry.hub.lower() == hub_id.lower()]
+    chosen = next((entry for entry in same if entry.config == config), same[0] if same else Definition())
     return chosen, config or (chosen.config if len(same) == 1 else None)

@@ -1,12 +1,12 @@
-"""A share of a training text: which documents, or which pieces of them, are read.
+"""The choice of documents, or of pieces of them, for a share of a training text.
 
-Documents of more than `PIECE` characters are seen as pieces of about that length, cut at paragraph ends; a shorter
-document is one piece. In a document with pieces 0, 1, 2, … a share of 0.3 takes each piece i for which
-`floor((i + 1) * 0.3 + u) > floor(i * 0.3 + u)`: three pieces in ten, evenly spread. u is a number from 0 to 1 that a
-hash of the document gives, so that three in ten of the short documents are taken too. (This is systematic sampling with
-a random start.) The pieces taken from a document stay one document.
+Documents of more than `PIECE` characters are cut at paragraph ends into pieces of about that length; a shorter document
+is one piece. In a document with pieces 0, 1, 2, … a share of 0.3 includes each piece i for which
+`floor((i + 1) * 0.3 + u) > floor(i * 0.3 + u)`: three pieces in ten, evenly spread. u is a number from 0 to 1 from a
+hash of the document, so that the share includes three in ten of the short documents too. (This is systematic sampling
+with a random start.) The chosen pieces of a document stay one document.
 
-The choice depends on nothing but the document and the share. So it is the same in every run.
+The choice depends only on the document and the share. So it is the same in every run.
 """
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from nextword.training.corpora.held_out import cut_text
 from nextword.training.corpora.streaming import Streamed, concatenated
 
 PIECE = 4096  # characters
-_VERSION = 1  # raised whenever other text is chosen
+_VERSION = 1  # increase it when the choice changes
 
 Text = TypeVar("Text", datasets.Dataset, Streamed)
 
 
 def multiplied(train: Text, times: float) -> Text:
-    """A training text with one column, `text`, read `times` times: the whole as often as that goes, then a share."""
+    """A training text with one column, `text`, `times` times: the whole text several times, and then a share of it."""
     whole, share = divmod(times, 1)
     return concatenated([train] * int(whole) + ([_choose(train, share)] if share else []))
 
@@ -35,7 +35,7 @@ def multiplied(train: Text, times: float) -> Text:
 def _choose(train: Text, share: float) -> Text:
     """About `share` (between 0 and 1) of the characters of a training text."""
     piece = PIECE
-    if isinstance(train, datasets.Dataset):  # pieces of a small text are small, so that there are enough to choose from
+    if isinstance(train, datasets.Dataset):  # a small text has small pieces, so that there are enough of them
         length = sum(pc.sum(pc.utf8_length(batch["text"])).as_py() for batch in train.with_format("arrow").iter(1000))
         piece = max(1, min(PIECE, length // 400))
     return train.map(_chosen, batched=True, batch_size=256, writer_batch_size=256,

@@ -1,33 +1,33 @@
-"""Corpora too large to hold: the text is read as it comes from the hub, and only its token ids are kept.
+"""Corpora that are too large for this machine: the text comes from the hub and is not saved, only its token ids.
 
-A streamed split is cleaned while it is read. Its fingerprint tells apart its data files (on the hub by the revision, in
-a folder by the files' times), its clean-up and its part of them, so that its token ids are made once. Where there are
-several data files, several processes read and clean them.
+A streamed split is cleaned while it is read. Its token ids are made once. They are found again by the split's
+fingerprint, which depends on its data files (on the hub on the revision, in a folder on the files' times), on its
+clean-up, and on the choice of documents. If there are several data files, several processes read and clean them.
 
-Missing validation and test text is taken from the training text by a hash of each document: of 100 documents one is
-validation text and another one test text, and the first 1,000 of each are read. So the length of the text need not be
-known, and a document that occurs twice is never in two splits.
+Missing validation and test text is chosen from the training text by a hash of each document: about one in 100 documents
+is validation text, and one in 100 is test text. The first 1,000 of each are read. So the length of the text need not be
+known, and a repeated document is never in two splits.
 """
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import datasets
 
 from nextword.training.corpora import tables
+from nextword.training.machine import cores
 
-_HELD_OUT = {"validation": 0, "test": 1}  # of _SHARES
+_HELD_OUT = {"validation": 0, "test": 1}  # the share of each split, a number below _SHARES
 _SHARES, _DOCUMENTS = 100, 1000
 
 
 class Streamed:
-    """Data sets that are read one after another as they come.
+    """Streamed data sets, one after another. It has the methods of `datasets.Dataset` that a corpus needs.
 
-    It has the methods of `datasets.Dataset` that a corpus needs. `key` tells the text apart from all other text.
+    key: values that identify the text.
     """
 
     def __init__(self, parts: list[datasets.IterableDataset | datasets.Dataset], *key: object):
@@ -52,24 +52,19 @@ class Streamed:
             if processes < 2:
                 yield from part.iter(batch_size)
             else:
-                from torch.utils.data import DataLoader  # late: torch takes seconds to import
+                from torch.utils.data import DataLoader  # here, because torch takes seconds to import
 
                 yield from DataLoader(part.batch(batch_size), batch_size=None, num_workers=processes)
 
 
 def splits(builder: datasets.DatasetBuilder) -> dict[str, Streamed]:
-    """Each split of a folder in the hub's layout, or of a data set on the hub."""
+    """The splits of a folder in the hub's layout, or of a data set on the hub."""
     return {split: Streamed([data], tables.versions(builder), split)
             for split, data in builder.as_streaming_dataset().items()}
 
 
-def cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def concatenated(texts: list[Streamed | datasets.Dataset]) -> Streamed | datasets.Dataset:
-    """One text after another: streamed if one of them is."""
+    """Join texts. The result is streamed if one of them is."""
     if not any(isinstance(text, Streamed) for text in texts):
         return datasets.concatenate_datasets(texts)
     parts = [part for text in texts for part in (text.parts if isinstance(text, Streamed) else [text])]
@@ -77,7 +72,7 @@ def concatenated(texts: list[Streamed | datasets.Dataset]) -> Streamed | dataset
 
 
 def hold_out(train: Streamed, missing: list[str]) -> dict[str, Streamed]:
-    """The missing splits, and "train" without them."""
+    """Return the missing splits, and "train" without their documents."""
     chosen = {split: [_HELD_OUT[split]] for split in missing}
     chosen["train"] = sorted({*range(_SHARES)} - {_HELD_OUT[split] for split in missing})
     parts = {split: [part.filter(_in_share, fn_kwargs={"shares": shares}) for part in train.parts]

@@ -15,13 +15,13 @@ from huggingface_hub import metadata_load
 from nextword.training.corpora.corpus import CorpusError
 from nextword.training.corpora.filetypes import ending
 
-# Raised by `datasets` where it cannot load something.
+# `datasets` raises these if it cannot load something.
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, ImportError, yaml.YAMLError, datasets.exceptions.DatasetsError)
 TYPES = ("parquet", "json", "csv", "arrow")
-# Without this, pandas reads the words NA, null and None as missing, and text of digits as numbers.
+# Without these options, pandas reads the words NA, null and None as missing values, and text of digits as numbers.
 CSV_OPTIONS = {"na_filter": False, "converters": {"text": str}}
 _README = "README.md"
-_SETTINGS = ".huggingface.yaml"  # where `datasets` looks too
+_SETTINGS = ".huggingface.yaml"  # `datasets` reads this file too
 
 
 def folder(path: Path, config: str | None) -> datasets.DatasetBuilder:
@@ -45,18 +45,18 @@ def file(path: Path, kind: str) -> datasets.DatasetBuilder:
 
 
 def prepared(builder: datasets.DatasetBuilder) -> dict[str, datasets.Dataset]:
-    """Each split as it is in the data files. Raises LOADING_ERRORS."""
+    """The unchanged splits of the data files. Raises LOADING_ERRORS."""
     try:
         builder.download_and_prepare()
         return builder.as_dataset()
-    except StopIteration:  # of JSON files without content
+    except StopIteration:  # JSON files without content raise it
         raise ValueError("there are no rows") from None
 
 
 def read(builder: datasets.DatasetBuilder) -> dict[str, datasets.Dataset]:
-    """As `prepared`, for files of this machine."""
+    """Like `prepared`, for files of this machine."""
     splits = prepared(builder)
-    for data in splits.values():  # the builder's own fingerprints do not tell files of the same name apart
+    for data in splits.values():  # the builder gives files with the same name the same fingerprint
         data._fingerprint = f"{_key(builder)}{data._fingerprint}"
     return splits
 
@@ -68,19 +68,19 @@ def versions(builder: datasets.DatasetBuilder) -> list[list]:
 
 
 def type_of(builder: datasets.DatasetBuilder) -> str:
-    """"parquet", "json", "csv", "arrow", "text", or another type that `datasets` knows."""
+    """"parquet", "json", "csv", "arrow", "text", or another type of `datasets`."""
     return type(builder).__module__.rpartition(".")[2]
 
 
 def is_configured(path: Path) -> bool:
-    """True where the README of a folder says which files are which split."""
+    """True if the README of a folder assigns files to splits."""
     return bool(_settings(path).get("configs"))
 
 
 def _finished(
     builder: datasets.DatasetBuilder, where: str, config: str | None, **files: Any
 ) -> datasets.DatasetBuilder:
-    """The same builder with a cache folder of its own for each version of the files, and our options."""
+    """The same builder, with our options and with a separate cache folder for each version of the files."""
     options = CSV_OPTIONS if type_of(builder) == "csv" else {}
     cache = f"{datasets.config.HF_DATASETS_CACHE}/{_key(builder)}"
     return datasets.load_dataset_builder(where, config, cache_dir=cache, **files, **options)
@@ -98,7 +98,7 @@ def _settings(path: Path) -> dict:
 
 
 def _check_addresses(path: Path) -> None:
-    """Refuse a README that names files by address: they would be fetched while it is read."""
+    """Refuse a README that names files by address: `datasets` would download them."""
     configs = _settings(path).get("configs")
     named = [config.get(key) for config in configs if isinstance(config, dict) for key in ("data_files", "data_dir")
              ] if isinstance(configs, list) else []

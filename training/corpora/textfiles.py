@@ -1,4 +1,4 @@
-"""Plain text files as documents, in bounded memory whatever their size."""
+"""Plain text files as documents. Files of any size are read in bounded memory."""
 from __future__ import annotations
 
 import codecs
@@ -15,20 +15,21 @@ from nextword.training.corpora.corpus import CorpusError
 _MARKS = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32",
           codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}  # fmt: skip
 _CHUNK = 2**20  # bytes
-DOCUMENT = 2**16  # characters: about as long are the documents that a file is cut into
+DOCUMENT = 2**16  # characters, the approximate length of the documents that a file is cut into
 
 
 def read(paths: list[Path], by_line: bool) -> datasets.Dataset:
-    """The files' text as documents of some 64,000 characters, cut between paragraphs; `by_line`: a row a line.
+    """The text of the files, cut between paragraphs into documents of about 64,000 characters.
 
-    Raises `datasets.exceptions.DatasetGenerationError`, whose cause says what is wrong with a file.
+    by_line: each row is a line instead.
+    Raises `datasets.exceptions.DatasetGenerationError`; its cause names the fault of a file.
     """
     states = [path.stat() for path in paths]
     versions = [(state.st_size, state.st_mtime_ns) for state in states]
     return datasets.Dataset.from_generator(
         _rows,
         features=datasets.Features({"text": datasets.Value("string")}),
-        # Tuples: of lists `datasets` makes shards.
+        # Tuples, because `datasets` would divide lists into shards.
         gen_kwargs={"paths": tuple(str(path.resolve()) for path in paths), "versions": tuple(versions),
                     "by_line": by_line, "version": VERSION},
         writer_batch_size=256,
@@ -69,13 +70,13 @@ def _documents(path: Path) -> Iterator[str]:
 
 
 def _border(text: str, low: int, high: int) -> int:
-    """Where best to cut between the two places: after a blank line, else a line, else a word."""
+    """The best place for a cut between two places: after a blank line, else after a line, else after a word."""
     ends = (text.rfind(border, low, high) + len(border) for border in ("\n\n", "\n", " ") if border in text[low:high])
     return next(ends, high)
 
 
 def _decoded(path: Path) -> Iterator[str]:
-    """The file's text in pieces, line ends as "\\n"."""
+    """The file's text in pieces, with "\\n" at the end of lines."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
     offset = 0
@@ -92,7 +93,7 @@ def _decode(decoder: codecs.IncrementalDecoder, chunk: bytes, path: Path, offset
     try:
         return decoder.decode(chunk, final=not chunk)
     except UnicodeDecodeError as error:
-        # error.object begins with the bytes that were left over from the chunk before.
+        # error.object begins with the undecoded bytes of the previous chunk.
         at = offset + len(chunk) - len(error.object) + error.start
         raise CorpusError(
             f"{path} is not in UTF-8 (byte {at:,} is 0x{error.object[error.start]:02x}); "
@@ -101,8 +102,8 @@ def _decode(decoder: codecs.IncrementalDecoder, chunk: bytes, path: Path, offset
 
 
 def _refuse_wide_characters(path: Path, head: bytes) -> None:
-    found = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
-    if found is None and head[:4096].count(0) * 10 > len(head[:4096]):
-        found = "UTF-16 or no text at all"
-    if found:
-        raise CorpusError(f"{path} is in {found}, not in UTF-8; convert it: iconv -f {found.split()[0]} -t UTF-8")
+    encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
+    if encoding is None and head[:4096].count(0) * 10 > len(head[:4096]):
+        encoding = "UTF-16 or no text at all"
+    if encoding:
+        raise CorpusError(f"{path} is in {encoding}, not in UTF-8; convert it: iconv -f {encoding.split()[0]} -t UTF-8")

@@ -6,23 +6,23 @@ from collections.abc import Iterable
 
 from nextword.lm.words import UNSPACED, is_letter
 
-SAMPLE = 200_000  # characters from the beginning
-SHARE = 0.3  # of the letters, from which on the text counts as of such a script
-LONG = 8  # letters; hardly a word is so long, where spaces were put between words beforehand
+SAMPLE = 200_000  # characters at the beginning of the text
+SHARE = 0.3  # from this share of its letters on, a text counts as one of such a script
+LONG = 8  # letters; if spaces were put between words, almost no word is so long
 _RUN = re.compile(f"[{UNSPACED}]+")
 
 
 def unsegmented_warning(documents: Iterable[str]) -> str | None:
-    """One line for a text in which words cannot be told apart; None for any other. Only its beginning is read."""
-    letters, unspaced, in_long_runs, read = 1, 0, 0, 0
+    """A warning, one line, for a text without spaces between words; None for other texts. Reads only its beginning."""
+    letters, unspaced, in_long_runs, length = 1, 0, 0, 0
     for text in documents:
-        text = text[: SAMPLE - read]
+        text = text[: SAMPLE - length]
         runs = [len(run) for run in _RUN.findall(text)]
         letters += sum(map(is_letter, text))
         unspaced += sum(runs)
         in_long_runs += sum(run for run in runs if run >= LONG)
-        read += len(text)
-        if read >= SAMPLE:
+        length += len(text)
+        if length >= SAMPLE:
             break
     if unspaced < SHARE * letters or in_long_runs <= unspaced / 2:
         return None

@@ -1,5 +1,7 @@
-"""A run's 32-bit weights in use, and what is chosen for them on validation text: the numbers of the continuous cache
-and of dynamic evaluation. They are kept in the run's folder, in adaptation.json."""
+"""A run's 32-bit weights with their own settings of the continuous cache and of dynamic evaluation.
+
+The settings are chosen on validation text. The run's folder keeps them in adaptation.json.
+"""
 from __future__ import annotations
 
 import json
@@ -26,12 +28,12 @@ from nextword.training.run_folder import RunFolder
 from nextword.training.tokens import encode_split
 from nextword.training.windows import Windows
 
-SIZES = (500, 2000, 5000, 20_000, 100_000)  # of a cache
-SCALE_BATCH, SCALE_STEPS = 16, 60  # text from which the scales of gradients are found: heads, segments of each
+SIZES = (500, 2000, 5000, 20_000, 100_000)  # cache sizes to try
+SCALE_BATCH, SCALE_STEPS = 16, 60  # text that gives the scales of gradients: heads, segments of each
 
 
 class AdaptedRun:
-    """The network of a run's best weights. Raises RunError where the folder has no such run."""
+    """The network with a run's best weights. Raises RunError if the folder has no finished run."""
 
     def __init__(self, folder: Path):
         run = RunFolder(folder)
@@ -46,9 +48,10 @@ class AdaptedRun:
         self._scales: list[Tensor] = []
 
     def tune(self, corpus: Corpus, tokens: int, dynamic: bool, anew: bool = False) -> None:
-        """Choose what is not chosen yet, on validation text: dynamic evaluation's numbers on its first `tokens` tokens,
-        the
-        caches' on TIMES as many."""
+        """Choose the missing settings on validation text, or all of them if `anew`.
+
+        Those of dynamic evaluation are chosen on about `tokens` tokens, those of the caches on TIMES as many.
+        """
         if self._file.exists() and not anew:
             self._settings = json.loads(self._file.read_text(encoding="utf-8"))
         if dynamic:
@@ -77,25 +80,25 @@ class AdaptedRun:
                   file=sys.stderr, flush=True)
             return mean
 
-        chosen = self._settings.get("dynamic")
-        best = DynamicSettings(**chosen["settings"]) if chosen else tune_dynamic(loss)
-        read = [(log_probs, keys, text.ids[1:])
+        saved = self._settings.get("dynamic")
+        best = DynamicSettings(**saved["settings"]) if saved else tune_dynamic(loss)
+        rows = [(log_probs, keys, text.ids[1:])
                 for text, (log_probs, keys) in zip(longer, self._dynamic(longer, best))]
-        return {"dynamic": {"settings": vars(best), "perplexity": math.exp(_mean([row[0] for row in read]))},
-                "dynamic_cache": best_settings(read, SIZES)}
+        return {"dynamic": {"settings": vars(best), "perplexity": math.exp(_mean([row[0] for row in rows]))},
+                "dynamic_cache": best_settings(rows, SIZES)}
 
     def dynamic_log_probs(self, texts: list[Text], cache: bool) -> dict[str, list[Tensor]]:
-        """Log-probabilities (n,) of each text's tokens with dynamic evaluation, and with the cache too.
+        """Log-probabilities (n,) of each text's tokens with dynamic evaluation; if `cache`, also with the cache.
 
         Each text starts from the trained weights.
         """
-        read = self._dynamic(texts, DynamicSettings(**self._settings["dynamic"]["settings"]), show=True)
-        found = {"dynamic": [log_probs for log_probs, _ in read]}
+        rows = self._dynamic(texts, DynamicSettings(**self._settings["dynamic"]["settings"]), show=True)
+        results = {"dynamic": [log_probs for log_probs, _ in rows]}
         if cache:
             best = CacheSettings(**self._settings["dynamic_cache"]["settings"])
-            found["dynamic_cache"] = [mixed_log_probs(log_probs, keys, text.ids[1:], best)
-                                      for text, (log_probs, keys) in zip(texts, read)]
-        return found
+            results["dynamic_cache"] = [mixed_log_probs(log_probs, keys, text.ids[1:], best)
+                                        for text, (log_probs, keys) in zip(texts, rows)]
+        return results
 
     def _dynamic(self, texts: list[Text], settings: DynamicSettings, show: bool = False) -> list[tuple[Tensor, Tensor]]:
         with work_progress(sum(text.length for text in texts), "dynamic evaluation", show) as progress:
@@ -103,5 +106,5 @@ class AdaptedRun:
 
 
 def _mean(log_probs: list[Tensor]) -> float:
-    """Loss a token."""
+    """The mean loss in nats a token."""
     return -float(torch.cat(log_probs).double().mean())

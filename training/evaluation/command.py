@@ -26,18 +26,17 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
     parser.add_argument("--corpus", required=True, help="a corpus, as in training: a name, a hub id, a folder, a file")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help="default: test")
     parser.add_argument("--tokens", type=_positive, help=(
-        "about so many tokens, from all over the split (default: all of it)"))
+        "approximate number of tokens, from random documents of the split (default: all tokens)"))
     parser.add_argument("--sample", type=int, default=SAMPLE, help=(
-        f"positions at which accuracy and savings are measured; 0: perplexity alone (default: {SAMPLE:,})"))
+        f"positions at which accuracy and savings are measured; 0: only perplexity (default: {SAMPLE:,})"))
     parser.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True, help=(
-        "with the continuous cache too (default)"))
+        "measure with the continuous cache too (default)"))
     parser.add_argument("--history", action="store_true", help=(
-        "measure the second half of each text, also with the first half given as its writer's history"))
+        "measure the second half of each text, also with its first half as the writer's history"))
     parser.add_argument("--dynamic", action="store_true", help=(
-        "dynamic evaluation too (needs --run): the weights go on learning from the text as it is read"))
+        "measure dynamic evaluation too (needs --run): the weights learn from the text while it is read"))
     parser.add_argument("--tune", action="store_true", help=(
-        "choose the settings of cache and dynamic evaluation anew (they are kept in the run's folder; chosen on "
-        "validation text, whatever the split)"))
+        "choose the settings of cache and dynamic evaluation again, on validation text; the run's folder keeps them"))
     parser.add_argument("--tune-tokens", type=_positive, default=20_000, help="default: 20000")
     parser.add_argument("--ngram", type=Path, help="a KenLM model to compare with (see training/evaluation/ngram.py)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -80,7 +79,7 @@ COLUMNS = ("perplexity", "top1", "top3", "top5", "word_top1", "word_top3", "word
 
 
 def _readable(result: dict) -> str:
-    """The figures as a table: a line for each way to predict, ± standard error."""
+    """The figures as a table: a line for each method, ± standard error."""
     title = (f"{result['model']} on {result['corpus']}, {result['split']}: {result['tokens']:,} tokens, "
              f"{result['oov_rate']:.2%} outside the vocabulary; accuracy and savings at {result['sample']:,} positions")
     header = ("", "perplexity", "top-1", "top-3", "top-5", "word top-1", "word top-3", "word top-5", "savings")

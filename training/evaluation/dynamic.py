@@ -1,14 +1,11 @@
-"""Dynamic evaluation: while a network reads a text it goes on learning from it (Krause, Kahembwe, Murray & Renals
-2018).
+"""Dynamic evaluation: a network learns from a text while it reads it (Krause, Kahembwe, Murray & Renals 2018).
 
-The text is read in segments. Each is predicted first, with the weights as they are, and only then learned from: a step
-against the gradient g of its mean loss, and a pull back to the trained weights W. With r the root mean square of a
-weight's gradient on training text, divided by its mean over all weights,
+The text is read in segments. Each segment is predicted first; only then does the network learn from it. It makes a step
+against the gradient g of the segment's mean loss, and a step back towards the trained weights W. Let r be the root mean
+square of a weight's gradient on training text, divided by its mean over all weights:
 
     w ← w - rate g / (r + 1)
     w ← w + min(1, decay r) (W - w)
-
-so that weights which hardly matter in training move and return slowly.
 """
 from __future__ import annotations
 
@@ -21,13 +18,13 @@ from torch import Tensor, nn
 
 from nextword.lm.network import Network
 
-START = (1.0, 0.0005)  # rate and decay where tuning begins
-WORTH = 0.001  # nats a token, less than which is no reason to go on tuning
+START = (1.0, 0.0005)  # first rate and decay of the tuning
+WORTH = 0.001  # nats a token; tuning ends if the gain is smaller
 
 
 @dataclass(frozen=True)
 class DynamicSettings:
-    """rate and decay: see above. segment: tokens that are predicted before they are learned from."""
+    """rate and decay: see above. segment: tokens of a segment."""
 
     rate: float
     decay: float
@@ -54,11 +51,10 @@ def gradient_scales(network: Network, windows: Iterable[tuple[Tensor, Tensor]]) 
 
 def read_dynamically(network: Network, tokens: Tensor, settings: DynamicSettings, scales: list[Tensor],
                      progress: Callable[[int], object] = lambda count: None) -> tuple[Tensor, Tensor]:
-    """Reads tokens (n + 1,) int64 as one text; the network has its trained weights again afterwards.
+    """Read tokens (n + 1,) int64 as one text. At the end the network has its trained weights again.
 
-    Returns the log-probability of each token after the first (n,), and the output vectors from which they were
-    predicted
-    (n, width), as they are before the projection: the keys of the continuous cache.
+    Returns the log-probability of each token after the first (n,), and the output vectors that predicted them
+    (n, width), before the projection: the keys of the continuous cache.
     """
     network.eval()
     trained = [parameter.detach().clone() for parameter in network.parameters()]
@@ -89,13 +85,13 @@ def read_dynamically(network: Network, tokens: Tensor, settings: DynamicSettings
 
 
 def tune_dynamic(loss: Callable[[DynamicSettings], float]) -> DynamicSettings:
-    """The settings to which doubling and halving rate and decay in turn leads from START, as long as the loss falls."""
-    known: dict[DynamicSettings, float] = {}
+    """Tune the settings: from START, double or halve rate and decay in turn, as long as the loss falls."""
+    losses: dict[DynamicSettings, float] = {}
 
     def cost(settings: DynamicSettings) -> float:
-        if settings not in known:
-            known[settings] = loss(settings)
-        return known[settings]
+        if settings not in losses:
+            losses[settings] = loss(settings)
+        return losses[settings]
 
     best, moved = DynamicSettings(*START), True
     while moved:

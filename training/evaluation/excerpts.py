@@ -1,4 +1,4 @@
-"""Text to measure on: all of a split, or about so many tokens from all over it."""
+"""Text for evaluation: all of a split, or an excerpt of about a given number of tokens."""
 from __future__ import annotations
 
 from itertools import islice
@@ -11,8 +11,8 @@ from torch import Tensor
 from nextword.lm.vocabulary import EOS_ID, Vocabulary
 from nextword.training.corpora import Corpus
 
-PIECES = 10  # a smaller excerpt has at least so many texts, where the split has them
-STREAMED = 1000  # documents that are read of a streamed split, from its beginning
+PIECES = 10  # fewest texts of an excerpt, if the split has so many
+STREAMED = 1000  # the first documents of a streamed split; only these are read
 
 
 class Text(NamedTuple):
@@ -33,9 +33,9 @@ class Text(NamedTuple):
 def excerpts(corpus: Corpus, split: str, vocabulary: Vocabulary, tokens: int | None = None) -> list[Text]:
     """The documents of a split.
 
-    tokens: stop at about so many. Documents are then drawn at random, always the same ones, and at most the first
-    tokens / PIECES of each are taken (more where there are fewer documents than PIECES).
-    A pretokenized split is one text, of which the first tokens are taken.
+    tokens: approximate number of tokens of an excerpt; None: all documents. An excerpt has random documents, always the
+    same ones, and at most the first tokens / PIECES of each (more if the split has fewer documents than PIECES).
+    A pretokenized split is one text. Its excerpt is its first tokens.
     """
     if vocabulary.pretokenized:
         ids = vocabulary.encode("\n".join(corpus.documents(split)) + "\n")
@@ -62,7 +62,7 @@ def _text(ids: list[int], unknown: dict[int, str]) -> Text:
 
 
 def halves(text: Text) -> tuple[Text, Text] | None:
-    """A text cut behind the paragraph that has its middle; None where that is the last paragraph."""
+    """Cut a text after the paragraph in its middle. None if that is the last paragraph."""
     ends = torch.nonzero(text.ids[1:] == EOS_ID).flatten()
     cut = next((int(end) + 1 for end in ends if end + 1 >= text.length / 2), text.length)
     if cut == text.length:

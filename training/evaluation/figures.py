@@ -1,4 +1,4 @@
-"""Figures of a model on texts: perplexity, accuracy, and the keystrokes that suggestions save."""
+"""Figures of a model on texts: perplexity, accuracy, and keystroke savings."""
 from __future__ import annotations
 
 import math
@@ -18,15 +18,15 @@ from nextword.training.evaluation.cache_tuning import mixed_log_probs, token_log
 from nextword.training.evaluation.excerpts import Text
 from nextword.training.progress import work_progress
 
-ROWS, TIME = 32, 64  # texts read side by side, tokens a call
-PART = 256  # positions whose distributions are held at once
+ROWS, TIME = 32, 64  # texts that are read side by side, tokens a call
+PART = 256  # positions whose distributions are in memory at the same time
 TOP = (1, 3, 5)
-OFFERED = 3  # words, as one types
-LONG = 500  # tokens that came before, in a long text
+OFFERED = 3  # suggestions while a person types
+LONG = 500  # tokens before a word; with more, the word counts as one of a long text
 SAMPLE = 5_000
 
 POSITION = 30  # a sampled position takes about as long as reading this many tokens
-NO_STATE = torch.empty(0)  # of contexts that are not read on
+NO_STATE = torch.empty(0)  # for contexts that are not continued
 
 PERPLEXITY = (
     "exp of the mean negative natural log-probability of every token: words, punctuation marks, one <eos> after each "
@@ -38,24 +38,25 @@ PRETOKENIZED = (
     "is over the whole vocabulary, the state is carried through the whole split"
 )
 CACHE = (
-    "the network's distribution mixed with the continuous cache over the text's own words before; for the perplexity "
-    "the words outside the vocabulary stay one token, which has the probability of <unk> and of all remembered ones "
-    "together, so that the distribution is over the same tokens"
+    "the network's distribution mixed with the continuous cache over the text's earlier words. For the perplexity, all "
+    "words outside the vocabulary stay one token; its probability is that of <unk> plus that of all such words in the "
+    "cache, so the distribution is over the same tokens"
 )
 ACCURACY = (
     "topK: share of all tokens that are among the K most probable tokens; word_topK: share of the words (tokens with a "
-    "letter) that are among the K words suggested, in any case of letters. A word outside the vocabulary can be right "
-    "only where the cache or a history offers it"
+    "letter) that are among the K suggested words, in any letter case. A word outside the vocabulary can be right only "
+    "if the cache or a history suggests it"
 )
 SAVINGS = (
-    f"of each word w the {OFFERED} best words are asked for that begin with its first j characters, j = 0, 1, …; keys "
-    f"= j + 1 at the first j where w is among them, else len(w) + 1; savings = 1 - sum of keys / sum of (len(w) + 1)"
+    f"for each word w, the model suggests the {OFFERED} best words that begin with its first j characters, j = 0, 1, "
+    f"…; keys = j + 1 for the first j at which w is suggested, else len(w) + 1; savings = 1 - sum of keys / sum of "
+    f"(len(w) + 1)"
 )
-ERRORS = "standard errors take positions as independent"
+ERRORS = "standard errors assume independent positions"
 
 
 class _Words:
-    """Counts of words that are among the first K suggestions, and of the keys that the words take."""
+    """Counts of words among the first K suggestions, and of the keys that the words need."""
 
     def __init__(self) -> None:
         self.hits = dict.fromkeys(TOP, 0)
@@ -85,7 +86,7 @@ def _shares(name: str, hits: dict[int, int], count: int) -> dict:
 
 
 class _Counts:
-    """Accuracy and keystroke savings of one way to predict, at the positions that were added."""
+    """Accuracy and keystroke savings of one method, at the positions that were added."""
 
     def __init__(self, model: Model):
         self.model, self.is_word = model, model.vocabulary.is_word()
@@ -93,7 +94,7 @@ class _Counts:
         self.all, self.long, self.unknown = _Words(), _Words(), _Words()
 
     def add(self, distribution: Distribution, token: int, spelling: str | None, before: int) -> None:
-        """spelling: of a word outside the vocabulary. before: tokens of the text that came before."""
+        """spelling: the spelling of a word outside the vocabulary. before: the number of tokens before it."""
         self.tokens += 1
         rank = _rank(distribution, token, spelling)
         for k in TOP:
@@ -121,7 +122,7 @@ def _rank(distribution: Distribution, token: int, spelling: str | None) -> float
 
 
 def _first_place_and_keys(places: Iterator[int], word: str) -> tuple[int, int]:
-    """The word's place among the suggestions before anything is typed, and the keys that the word takes."""
+    """The word's place among the suggestions before its first letter, and the keys that the word needs."""
     first = place = next(places)
     keys = 1
     while place >= OFFERED:
@@ -137,10 +138,10 @@ def evaluate(model: Model, texts: Sequence[Text], sample: int = SAMPLE, cache: b
              histories: Sequence[Text] | None = None, unigram: Tensor | None = None, show: bool = True) -> dict:
     """Perplexity, accuracy and keystroke savings on texts, each read from its start.
 
-    sample: positions at which accuracy and savings are measured, drawn at random (always the same); 0: perplexity
-    alone.
+    sample: number of random positions (always the same) at which accuracy and savings are measured; 0: only perplexity.
     histories: for each text, an earlier text of its writer.
-    unigram: (V,) log-probabilities of the words by their frequency alone, to be measured too. show: progress on stderr.
+    unigram: (V,) log-probabilities of the words by their frequency; they are measured too.
+    show: True: show progress on stderr.
     The keys of the result are those of the command, and "unigram".
     """
     count = sum(text.length for text in texts)
@@ -179,7 +180,7 @@ def evaluate(model: Model, texts: Sequence[Text], sample: int = SAMPLE, cache: b
 
 
 def perplexity(log_probs: Sequence[Tensor] | None) -> dict[str, float]:
-    """Perplexity and its standard error, from natural log-probabilities; nothing where there are none."""
+    """Perplexity and its standard error, from natural log-probabilities; {} if there are none."""
     if not log_probs:
         return {}
     values = torch.cat(list(log_probs)).double()
@@ -190,9 +191,9 @@ def perplexity(log_probs: Sequence[Tensor] | None) -> dict[str, float]:
 
 def _outputs(model: Model, texts: Sequence[Text], progress: Callable[[float], object]
              ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """For each text, longest first: its number, the output vectors (n, D) before its tokens, and their
-    log-probabilities
-    (n,)."""
+    """For each text, the longest first: its number, the output vectors (n, D) before its tokens, and the tokens'
+    log-probabilities (n,).
+    """
     order = [number for number, text in enumerate(texts) if text.length]
     order.sort(key=lambda number: -texts[number].length)
     for start in range(0, len(order), ROWS):
@@ -203,7 +204,7 @@ def _outputs(model: Model, texts: Sequence[Text], progress: Callable[[float], ob
 
 
 def _outputs_of_rows(model: Model, rows: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Output vectors and log-probabilities of rows of ids, longest first."""
+    """Output vectors and log-probabilities of rows of ids; the rows are sorted, the longest first."""
     parts: list[list[Tensor]] = [[] for _ in rows]
     states = model.program.initial_state(len(rows))
     for left in range(0, len(rows[0]) - 1, TIME):
@@ -220,7 +221,7 @@ def _outputs_of_rows(model: Model, rows: list[Tensor]) -> list[tuple[Tensor, Ten
 
 def _distributions(model: Model, ways: Sequence[str], text: Text, outputs: Tensor, places: np.ndarray,
                    history: Context | None) -> Iterator[tuple[int, dict[str, Distribution]]]:
-    """Each of these places of a text, and the distribution of each way to predict there."""
+    """For each of these places of a text: the place, and the distribution of each method there."""
     tokens, keys, size = text.ids[1:], as_keys(outputs), model.cache.size
     without_cache = replace(model.cache, weight=0.0)
     for part in torch.from_numpy(places).split(PART):
@@ -235,8 +236,8 @@ def _distributions(model: Model, ways: Sequence[str], text: Text, outputs: Tenso
 
 
 def _histories(model: Model, histories: Sequence[Text]) -> list[Context]:
-    read: list[Context] = []
+    contexts: list[Context] = []
     for start in range(0, len(histories), ROWS):
         part = [(text.ids[1:].tolist(), text.unknown) for text in histories[start : start + ROWS]]
-        read += model.read([model.start] * len(part), part)
-    return read
+        contexts += model.read([model.start] * len(part), part)
+    return contexts

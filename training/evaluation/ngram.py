@@ -1,10 +1,10 @@
-"""A peer on equal tokens: the n-gram with modified Kneser-Ney smoothing (Chen & Goodman 1999), which KenLM estimates.
+"""A comparison on equal tokens: KenLM's n-gram with modified Kneser-Ney smoothing (Chen & Goodman 1999).
 
     nextword ngram --bundle B --corpus C | lmplz -o 5 > peer.arpa     # KenLM's; build_binary makes it small
     nextword evaluate --bundle B --corpus C --split test --ngram peer.arpa
 
-It reads what the bundle reads: every paragraph is a line of token numbers, in which 0 stands for all words outside the
-vocabulary, and its end is predicted too. What it does not read is the paragraph before.
+The n-gram reads the bundle's tokens: every paragraph is a line of token numbers, and 0 stands for all words outside the
+vocabulary. It predicts the end of a paragraph too. It does not see the paragraph before.
 """
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nextword.training.tokens import encode_split
 
 
 class NGram:
-    """A model in one of KenLM's formats. Raises ValueError where it cannot be had."""
+    """A model in one of KenLM's formats. Raises ValueError if it cannot be read."""
 
     def __init__(self, path: Path):
         try:
@@ -37,13 +37,13 @@ class NGram:
             raise ValueError(f"{path} is no n-gram that KenLM can read: {str(error).splitlines()[0]}") from None
 
     def log_probs(self, ids: np.ndarray) -> np.ndarray:
-        """Natural log-probabilities of a text's tokens (n,), of which the last is `<eos>`."""
-        found = [log10 for paragraph in np.split(ids, np.flatnonzero(ids == EOS_ID)[:-1] + 1)
-                 for log10, _, _ in self._model.full_scores(" ".join(map(str, paragraph[:-1])))]
-        return np.array(found) * math.log(10)
+        """Natural log-probabilities of a text's tokens (n,); the last token is `<eos>`."""
+        scores = [log10 for paragraph in np.split(ids, np.flatnonzero(ids == EOS_ID)[:-1] + 1)
+                  for log10, _, _ in self._model.full_scores(" ".join(map(str, paragraph[:-1])))]
+        return np.array(scores) * math.log(10)
 
     def log_probs_after(self, history: Sequence[str], words: Sequence[str]) -> list[float]:
-        """Natural log-probabilities of each of the words as the one that follows a history."""
+        """The natural log-probability of each word as the next word after a history."""
         import kenlm
 
         state, following = kenlm.State(), kenlm.State()
@@ -55,7 +55,7 @@ class NGram:
 
 
 def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], None]:
-    parser.add_argument("--bundle", help="whose vocabulary numbers the tokens (default: the English one)")
+    parser.add_argument("--bundle", help="the bundle whose vocabulary numbers the tokens (default: the English model)")
     parser.add_argument("--corpus", required=True, help="a corpus, as in training: a name, a hub id, a folder, a file")
     parser.add_argument("--split", default="train", choices=("train", "validation", "test"), help="default: train")
     return _print_token_numbers

@@ -1,4 +1,4 @@
-"""API keys: if one is set, every route but `/health` needs one."""
+"""API keys: if any are set, every route except `/health` needs one."""
 from __future__ import annotations
 
 import base64
@@ -12,15 +12,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nextword.serve.web.errors import Fault
 
-OPEN_PATHS = {"/health"}  # for those who check whether the service is alive
+OPEN_PATHS = {"/health"}  # so that programs without a key can check the service
 _HINT = "send one as `Authorization: Bearer KEY` or as `X-API-Key: KEY`"
 
 
 class APIKeys:
-    """Refuses requests without one of the keys, with 401.
+    """Refuses requests without a valid key, with 401.
 
-    A key comes as Bearer, as X-API-Key, or as the password of Basic, for which a browser asks its user. `key` in the
-    scope becomes the beginning of the key's digest, which names the key without telling it.
+    A key comes as Bearer, as X-API-Key, or as the password of Basic, which a browser asks its user for. `key` in the
+    scope becomes the first characters of the key's digest: they identify the key and do not reveal it.
     """
 
     def __init__(self, app: ASGIApp, keys: Iterable[str]):
@@ -31,21 +31,21 @@ class APIKeys:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             return await self.app(scope, receive, send)
         headers = Headers(scope=scope)
-        given = _given(headers)
-        digest = sha256(given.encode("latin-1")).digest()
-        # All digests are compared, each in constant time, so that the time tells nothing about any key.
+        key = _key_in(headers)
+        digest = sha256(key.encode("latin-1")).digest()
+        # All digests are compared, each in constant time, so that the time reveals nothing about any key.
         if any([hmac.compare_digest(digest, accepted) for accepted in self._digests]):  # noqa: C419
             scope["key"] = digest.hex()[:8]
             return await self.app(scope, receive, send)
         challenge = 'Basic realm="Nextword: the API key is the password", charset="UTF-8"'
         if "text/html" not in headers.get("accept", ""):
             challenge = "Bearer"
-        message = f"this API key is not known; {_HINT}" if given else f"an API key is needed; {_HINT}"
+        message = f"this API key is not known; {_HINT}" if key else f"an API key is needed; {_HINT}"
         fault = Fault(401, message, headers={"WWW-Authenticate": challenge})
         await fault.response(scope["path"])(scope, receive, send)
 
 
-def _given(headers: Headers) -> str:
+def _key_in(headers: Headers) -> str:
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()

@@ -1,4 +1,4 @@
-"""Limits the size of a request's body, before any of it is read as JSON."""
+"""The limit for the size of a request's body, checked before the body is parsed."""
 from __future__ import annotations
 
 from starlette.datastructures import Headers
@@ -6,11 +6,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nextword.serve.web.errors import Fault
 
-BODY_LIMIT = 2_000_000  # bytes; the longest text in the longest JSON escapes takes 1,200,000
+BODY_LIMIT = 2_000_000  # bytes; the longest text, all in JSON escapes, takes 1,200,000
 
 
 class BodyLimit:
-    """Refuses larger bodies, with 413, by their declared length or else while they come in."""
+    """Refuses larger bodies, with 413: at once if their length is declared, else while they are received."""
 
     def __init__(self, app: ASGIApp, limit: int = BODY_LIMIT):
         self.app = app

@@ -1,4 +1,4 @@
-"""Limits the requests of each client."""
+"""The rate limit for the requests of each client."""
 from __future__ import annotations
 
 import math

@@ -1,4 +1,4 @@
-"""Gives each request an id and a line in the log, which holds nothing that the user wrote."""
+"""The access log: each request has an id and a line, without any text of the user."""
 from __future__ import annotations
 
 import re
@@ -16,10 +16,10 @@ _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 class RequestLog:
-    """Sends an id back with each answer: the request's `X-Request-ID`, or a new one.
+    """Logs each request, and adds an id to each answer: the request's `X-Request-ID`, or a new one.
 
-    The line has the route instead of the path, which may hold anything. An error that nothing else has caught is logged
-    without its message, which may quote the request.
+    The line has the route instead of the path, because a path may have text of the user. An unexpected error is logged
+    without its message, because that may quote the request.
     """
 
     def __init__(self, app: ASGIApp, log: bool = True):
@@ -32,7 +32,7 @@ class RequestLog:
         sent = next((value for name, value in scope["headers"] if name == HEADER), b"")
         identity = sent if _ID.fullmatch(sent) else token_hex(16).encode()
 
-        async def sending(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -40,7 +40,7 @@ class RequestLog:
             await send(message)
 
         try:
-            await self.app(scope, receive, sending)
+            await self.app(scope, receive, send_with_id)
         except Exception as error:
             frames = "".join(traceback.format_tb(error.__traceback__))
             fields = {"id": identity.decode()}

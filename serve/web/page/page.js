@@ -1,16 +1,16 @@
-// Suggestions for the word at the caret: asked for at each change, inserted by click or key.
+// Suggestions for the word at the caret. Each change asks for new ones; a click or a key inserts one.
 
 const COUNT = 5;
 const MAX_WORDS = 4; // in a suggestion
-const BLOCK = 20_000; // characters; of a long text one to two blocks are sent, which the service does not read whole
+const BLOCK = 20_000; // characters; the last one to two blocks of a long text are sent, more than the service reads
 const RETRY = 2_000; // ms
 const SPEAK_AFTER = 700; // ms without typing
-const COMPARE_AFTER = 250; // the same
-const TAIL = 300; // characters before and behind the caret, in which the word that is typed is looked for
-const TAB = -1; // beside the numbers of suggestions
-const CONFIRM = 1_500; // ms for which a button says that it has copied
+const COMPARE_AFTER = 250; // ms without typing
+const TAIL = 300; // characters before and after the caret that are searched for the typed word
+const TAB = -1; // in place of the number of a suggestion
+const CONFIRM = 1_500; // ms in which the button says "Copied"
 
-// A word, as nextword.lm.words defines it, with what may be within it that is not seen.
+// A word, as nextword.lm.words defines it. It may have invisible characters.
 const LETTER = "(?![\\ufe0e\\ufe0f\\u20e3])[\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\u200c\\u200d]";
 const UNSEEN = "[\\xad\\u200b\\u200e\\u200f\\u202a-\\u202e\\u2060-\\u2064\\ufeff\\ufe0e\\ufe0f]";
 const MARK = "['‘’\\u2010\\u2011\\xb7-]";
@@ -35,27 +35,27 @@ const [text, mirror, ghost, copy, empty, history, effect, example, words, notice
   template] = ["text", "mirror", "ghost", "copy", "clear", "history", "effect", "example", "words", "notice", "digits",
   "emoji", "model", "read", "cost", "spoken", "suggestion"].map((id) => document.getElementById(id));
 
-// A balancer in front of several services can send all questions of a page to the one that knows its text.
+// A balancer in front of several services can send all questions of a page to the one that has its text in memory.
 const SESSION = Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("");
 
-let asked; // the text before the caret that the last question was about
-let shown; // the text before the caret that the shown words are for
-let dismissed = false; // by Escape, until the text changes
-let sequence = 0; // of questions, so that a late answer is known as such
+let asked; // the text before the caret in the last question
+let shown; // the text before the caret for which the suggestions are shown
+let dismissed = false; // true after Escape, until the text changes
+let sequence = 0; // the number of the last question, which shows that an answer is late
 let controller = new AbortController();
-let pressed = 0; // the number of the suggestion that a key has chosen before the answer came
-let finished = false; // whether the word that is typed is itself the likeliest one
-let autoSpace = -1; // where an inserted word's own space ends
+let pressed = 0; // the number of a suggestion whose key was pressed before the answer came
+let finished = false; // true if the typed word is itself the likeliest one
+let autoSpace = -1; // the end of the space that came with an inserted word
 let timers = {};
 
 const before = () => text.value.slice(0, text.selectionStart);
 
-// Cut only at whole blocks, so that a text that grows keeps its beginning, which the service knows already.
+// The last blocks of a text. A growing text keeps their beginning, which the service has in its cache.
 const recent = (string) =>
   string.slice(Math.max(0, Math.floor(string.length / BLOCK) - 1) * BLOCK).replace(/^[\udc00-\udfff]/, "");
 
-// The word at the end of a text, as far as it is typed. The browser parts words from emoji and other characters. Its parts
-// are joined (well-known) and cut (3.14) where the definition above differs.
+// The typed part of the word at the end of a text. The browser separates words from emoji and other characters. Where the
+// definition above differs, its parts are joined (well-known) or cut (3.14).
 function unfinished(written) {
   const tail = written.slice(-TAIL);
   const parts = segmenter ? [...segmenter.segment(tail)] : Array.from(tail, (segment) => ({ segment }));
@@ -67,26 +67,26 @@ function unfinished(written) {
   return word && word.index + word[0].length === end.length ? word[0] : "";
 }
 
-// The rest of a word that is typed, from the text behind it.
+// The rest of the typed word, from the text after the caret.
 function rest(partial, after) {
   if (!partial) return "";
   const [word] = (partial + after.slice(0, TAIL)).match(WORD) ?? [""];
   return word.slice(partial.length);
 }
 
-// A text cut into what is sent; the partial word in Unicode NFC, as all suggestions are.
+// The parts of a text for a question. The partial word is in Unicode NFC, like all suggestions.
 function split(written) {
   const partial = unfinished(written);
   const text = written.slice(0, written.length - partial.length);
   return { text: recent(text), partial: partial.normalize("NFC"), start: text.length };
 }
 
-// The number of a suggestion's characters that are typed already, and whether all that is typed is among them.
+// The number of a suggestion's characters that are typed, and true if they include all typed characters.
 function match(word, partial) {
   const plain = PLAIN.reduce((typed, [from, to]) => typed.replace(from, to), partial).toLowerCase();
   let length = 0;
   while (length < plain.length && word[length]?.toLowerCase() === plain[length]) length++;
-  if (/[\udc00-\udfff]/.test(word[length])) length--; // a character is not cut
+  if (/[\udc00-\udfff]/.test(word[length])) length--; // do not cut a character in two
   return { length, whole: length === plain.length };
 }
 
@@ -118,7 +118,7 @@ async function ask(again = false) {
   }
 }
 
-// What the own text changes is told when the typing rests: it takes a question more, the same without that text.
+// After a pause in typing, ask the same question without the person's own text, to show what that text changes.
 async function compare(answer, written) {
   const { signal } = controller;
   const usual = await question(split(written), signal).catch(() => undefined);
@@ -127,7 +127,7 @@ async function compare(answer, written) {
 
 async function question({ text, partial }, signal, history) {
   if (partial.length > 100) return { words: [] };
-  const k = COUNT + (partial ? 1 : 0); // the word itself may be among them, if it is typed whole
+  const k = COUNT + (partial ? 1 : 0); // one more, because a completely typed word may be a suggestion
   const response = await fetch("v1/next-words", {
     method: "POST",
     headers: { "content-type": "application/json", "x-session": SESSION },
@@ -147,7 +147,7 @@ function show(answer, written, milliseconds) {
   const known = answer.words.length > 0;
   const whole = partial && !rest(partial, text.value.slice(text.selectionEnd));
   finished = whole && answer.words[0]?.word === partial;
-  if (whole) answer.words = answer.words.filter(({ word }) => word !== partial); // a blank does the same
+  if (whole) answer.words = answer.words.filter(({ word }) => word !== partial); // it is typed already
   answer.words = answer.words.slice(0, COUNT);
   words.replaceChildren(...answer.words.map((word, index) => suggestion(word, index, partial)));
   haunt(finished ? "" : answer.words[0]?.word);
@@ -174,7 +174,7 @@ function mark(answer, usual) {
   effect.textContent = `${own.filter(Boolean).length || "None"} of ${own.length} from your text`;
 }
 
-// The grey text after the caret: the first suggestion, as far as it is not typed. Without one, what is left of the last.
+// The grey text after the caret: the untyped rest of the first suggestion, or of the last one until an answer comes.
 let promised = ""; // the text up to the end of the grey text
 function haunt(word) {
   const written = before();
@@ -216,7 +216,7 @@ function typed(letters) {
 }
 
 function say(message, fault = false) {
-  if (notice.textContent !== message) notice.textContent = message; // said aloud at each change
+  if (notice.textContent !== message) notice.textContent = message; // screen readers speak each change
   notice.classList.toggle("fault", fault);
 }
 
@@ -242,7 +242,7 @@ function fail(error) {
 
 const lead = (context) => (/(^|\s|[([{“‘«¿¡—/]|(^|\s)["'])$/u.test(context.slice(-2)) ? "" : " ");
 
-// A word goes in with one space on either side, none of them doubled. It replaces the whole word around the caret.
+// Insert a word with one space on either side, never two. It replaces the whole word around the caret.
 function insert(word) {
   const written = before();
   const context = written.slice(0, split(written).start);
@@ -256,14 +256,14 @@ function insert(word) {
   ask();
 }
 
-// Typed through the editor, so that undo takes it back.
+// Typed through the editor, so that undo works.
 function type(string) {
   if (!document.execCommand("insertText", false, string)) {
     text.setRangeText(string, text.selectionStart, text.selectionEnd, "end");
   }
 }
 
-// Punctuation after an inserted word takes the place of the word's own space.
+// Punctuation after an inserted word replaces the space that came with the word.
 function closeUp(event) {
   const follows = autoSpace === text.selectionStart && autoSpace === text.selectionEnd;
   if (follows && event.inputType === "insertText" && /^[.,;:!?)\]}”’»…]$/.test(event.data)) {
@@ -281,7 +281,7 @@ function chosen(event) {
   return digits.checked && /^[1-5]$/.test(event.key) && /(^|\s)$/.test(before()) ? Number(event.key) : 0;
 }
 
-// Tab takes the first suggestion, but leaves a word as it is typed where that is the likeliest.
+// Tab chooses the first suggestion; if the typed word is the likeliest one, it keeps that word.
 function chosenWord(number) {
   if (number === TAB && finished) return unfinished(before());
   return words.querySelectorAll("button")[number === TAB ? 0 : number - 1]?.dataset.word;
@@ -327,7 +327,7 @@ example.addEventListener("click", () => {
   history.value = history.value ? "" : EXAMPLE;
   readHistory();
 });
-// Copied by the editor, as the clipboard itself is closed to pages without HTTPS.
+// Copied through the editor, because pages without HTTPS cannot use the clipboard itself.
 copy.addEventListener("click", () => {
   const { selectionStart, selectionEnd } = text;
   text.focus();
@@ -338,7 +338,7 @@ copy.addEventListener("click", () => {
   clearTimeout(timers.copy);
   timers.copy = setTimeout(() => (copy.textContent = "Copy"), CONFIRM);
 });
-// Cleared through the editor, so that undo takes it back.
+// Cleared through the editor, so that undo works.
 empty.addEventListener("click", () => {
   text.focus();
   text.select();
