@@ -125,7 +125,7 @@ class Ranking:
         partial = straight(partial)
         capitals = partial if partial != partial.lower() else ""
         all_probabilities = distribution.probabilities.numpy()
-        unwanted: Set[str] = exclude if isinstance(exclude, Keys) else Keys.of(exclude)
+        excluded: Set[str] = exclude if isinstance(exclude, Keys) else Keys.of(exclude)
         withheld = self._withheld(partial)
         counts = self._counts(partial, distribution.seen, kinds)
         probabilities = all_probabilities * counts
@@ -139,7 +139,7 @@ class Ranking:
             groups = self._with_capitals(groups, probabilities, capitals, numbers)
         groups[withheld[numbers]] = 0
         if len(partial) < PROMPTED:
-            unwanted = unwanted | self._blocked_words
+            excluded = excluded | self._blocked_words
         order = numpy.argsort(-groups, kind="stable")[:k]
         chosen = numbers[order[groups[order] > 0]].tolist()
         unknown = self._unknown(distribution.unknown, key(partial), kinds)
@@ -151,15 +151,15 @@ class Ranking:
         spellings = {self._keys[i]: unknown.pop(self._keys[i], {}) for i in chosen}
         places = [(group, token) for group, i in zip(spellings.values(), chosen) for token in self._spellings[i]]
         tokens = [token for _, token in places]
-        for (known, token), probability in zip(places, probabilities[tokens].tolist()):
-            known[self._words[token]] = known.get(self._words[token], 0.0) + probability
-        unknown = {word: spellings for word, spellings in unknown.items() if word not in unwanted}
+        for (group, token), probability in zip(places, probabilities[tokens].tolist()):
+            group[self._words[token]] = group.get(self._words[token], 0.0) + probability
+        unknown = {word: spellings for word, spellings in unknown.items() if word not in excluded}
         if not capitals:  # no others can be among the best
             unknown = dict(sorted(unknown.items(), key=lambda group: -sum(group[1].values()))[:k])
-        found = [_suggestion(words, capitals, total)
-                 for word, words in {**spellings, **unknown}.items() if word not in unwanted]
-        found.sort(key=lambda word: -word.probability)
-        found = [word for word in found[:k] if word.probability > 0]
+        suggestions = [_suggestion(words, capitals, total)
+                       for word, words in {**spellings, **unknown}.items() if word not in excluded]
+        suggestions.sort(key=lambda word: -word.probability)
+        suggestions = [word for word in suggestions[:k] if word.probability > 0]
         upper, lower = (self._cases @ all_probabilities).tolist()
         if not capitals and upper > CAPITALISED * (upper + lower):
             suggestions = [word._replace(word=_capitalised(word.word)) for word in suggestions]

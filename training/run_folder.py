@@ -45,8 +45,8 @@ class RunFolder:
         Settings that are marked as free in Recipe may change when a run continues. Raises RunError if others differ.
         """
         self.path.mkdir(0o700, parents=True, exist_ok=True)  # words and weights tell of the text
-        noted = self._noted()
-        earlier = {**Recipe().to_dict(), **noted} if noted else {}  # a setting newer than the run has its default
+        saved = self._saved_settings()
+        earlier = {**Recipe().to_dict(), **saved} if saved else {}  # a setting newer than the run has its default
         changed = [f"{name} {earlier[name]!r} is now {value!r}" if name != "text" else "the corpus's text has changed"
                    for name, value in settings.items()
                    if earlier.get(name, value) != value and name not in Recipe.free_settings()]
