@@ -54,6 +54,6 @@ def test_a_corpus_that_cannot_be_had_is_refused_at_once(capsys: pytest.CaptureFi
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc has the memory of a process")
 def test_memory_does_not_grow_with_the_text(corpus_file: Path) -> None:
     recipe = Recipe(vocabulary_size=1000, hidden_size=32, embedding_size=32, shuffle_block=100, threads=1)
-    small, large = memory.measure(str(corpus_file), [1, 5], recipe)
-    assert large["tokens"] > 4.5 * small["tokens"] > 1e6
-    assert large["anonymous"] - small["anonymous"] < 25e6  # token ids as Python's numbers would be 36 MB
+    small, large = memory.measure(str(corpus_file), [4, 14], recipe)  # with less text, the buffers are not full
+    assert large["tokens"] > 3 * small["tokens"] > 1e6
+    assert large["anonymous"] - small["anonymous"] < 70e6  # token ids as Python's numbers would be 90 MB
