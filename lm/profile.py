@@ -191,6 +191,10 @@ class Profile:
         """True if no answer may have the word with this key: it was blocked or forgotten."""
         return word_key in self.blocked or (bool(self.forgotten) and digest(word_key) in self.forgotten)
 
+    def number(self, spelling: str) -> int | None:
+        """The number of a spelling; None if the profile lacks it."""
+        return self._numbers.get(spelling)
+
     def _number_of(self, spelling: str) -> int:
         number = self._numbers.get(spelling)
         return self._number(spelling) if number is None else number
