@@ -85,8 +85,8 @@ class Model:
         if k < 1:
             raise ValueError(f"k is {k}; it must be at least 1")
         contexts = self.extend([self.start, self.start], [text, history])
-        return self.rank(self.predict(contexts[:1], contexts[1:], [profile])[0], k, partial=partial, punctuation=punctuation,
-                         emoji=emoji, exclude=exclude)
+        distribution = self.predict(contexts[:1], contexts[1:], [profile])[0]
+        return self.rank(distribution, k, partial=partial, punctuation=punctuation, emoji=emoji, exclude=exclude)
 
     def extend(self, contexts: Sequence[Context], texts: Sequence[str], limit: int | None = None) -> list[Context]:
         """Read one text after each context, and return the new contexts. `start` is the context of the empty text.

@@ -13,7 +13,8 @@ import functools
 import hashlib
 from collections import Counter
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy
 
@@ -25,7 +26,8 @@ END, FORGOTTEN = -1, -2  # in place of tokens: the limits of a text; a forgotten
 TAUGHT = 3  # occurrences that a taught word counts for
 
 
-class OwnWord(NamedTuple):
+@dataclass(frozen=True)
+class OwnWord:
     """A word of a profile: its most frequent spelling, its occurrences in any spelling, True if it was taught."""
 
     word: str

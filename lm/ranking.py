@@ -196,9 +196,9 @@ class Ranking:
             return self._allowed[kinds]
         counts = self._unprompted[kinds]
         if distribution.personal is not None and (free := distribution.personal.allowed & self._blocked_words):
-            tokens = [token for word in free if word in self._number for token in self._spellings[self._number[word]]]
+            allowed = [token for word in free & self._number.keys() for token in self._spellings[self._number[word]]]
             counts = counts.copy()
-            counts[tokens] = self._allowed[kinds][tokens]
+            counts[allowed] = self._allowed[kinds][allowed]
         if distribution.seen is not None:
             tokens = distribution.seen.numpy()
             words = set(self._group[tokens[self._has_held_back[tokens]]].tolist())
@@ -215,7 +215,7 @@ class Ranking:
         if personal is None or not (free := personal.allowed & self._blocked_words):
             return self._blocked
         blocked = self._blocked.copy()
-        blocked[[self._number[word] for word in free if word in self._number]] = False
+        blocked[[self._number[word] for word in free & self._number.keys()]] = False
         return blocked
 
     def _blocked_for(self, personal: PersonalWords | None) -> Set[str]:
@@ -231,12 +231,12 @@ class Ranking:
         for spelling, probability in unknown.items():
             own_key, word, kind = _key_word_kind(spelling)
             if own_key.startswith(beginning) and kinds.include(kind):
+                if kind == "word" and personal is not None and own_key not in self._number \
+                        and personal.letters(own_key) > len(beginning):
+                    continue
                 group = groups.setdefault(own_key, {})
                 group[word] = group.get(word, 0.0) + probability
-        if personal is None:
-            return groups
-        return {word: group for word, group in groups.items()
-                if word in self._number or personal.letters(word) <= len(typed)}
+        return groups
 
     def places(self, distribution: Distribution, word: str, most: int) -> Iterator[int]:
         """The place (0: the best) of a word in the result of `best` after 0, 1, … of its characters are typed.
