@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,14 +81,22 @@ class Profile:
         """The number of tokens of all texts, line breaks included, forgotten words not."""
         return int((self.tokens >= 0).sum())
 
+    def __bool__(self) -> bool:
+        """True: a profile without text still has decisions."""
+        return True
+
     def learn(self, text: str) -> None:
         """Learn a text: a sentence, or many paragraphs. Its words count at once.
 
         Words that were forgotten are as new.
         """
-        numbers = self._encoded(text)
-        if not numbers:
+        self.learn_tokens(spelled_tokens(text))
+
+    def learn_tokens(self, tokens: Sequence[str]) -> None:
+        """Learn a text that is cut into tokens (`spelled_tokens`)."""
+        if not tokens:
             return
+        numbers = self._numbered(tokens)
         added = numpy.array([*numbers, END], numpy.int32)
         end = self._length + len(added)
         if end > len(self._buffer):
@@ -104,7 +112,7 @@ class Profile:
 
         Raises ValueError if the text was not learnt, or was taken back.
         """
-        numbers = self._encoded(text, new=False)
+        numbers = self._numbered(spelled_tokens(text), new=False)
         if not numbers:
             return
         start = self._place(numbers)
@@ -129,10 +137,10 @@ class Profile:
             raise ValueError("this text was not learnt, or it was taken back")
         return similar[0]
 
-    def _encoded(self, text: str, new: bool = True) -> list[int]:
-        """The numbers of a text's tokens. new: True: number new tokens; False: they are FORGOTTEN."""
+    def _numbered(self, tokens: Sequence[str], new: bool = True) -> list[int]:
+        """The numbers of tokens. new: True: number new tokens; False: they are FORGOTTEN."""
         numbers = []
-        for spelling in spelled_tokens(text):
+        for spelling in tokens:
             if spelling == GAP:
                 numbers.append(FORGOTTEN)
                 continue
@@ -243,6 +251,13 @@ class Profile:
             self.block(word)
         self.forgotten.update(forgotten)
         self.version += 1
+
+
+def profile_of(text: str) -> Profile | None:
+    """A profile that has learnt a text; None if the text has no tokens."""
+    profile = Profile()
+    profile.learn(text)
+    return profile if len(profile) else None
 
 
 def spelled_tokens(text: str) -> list[str]:
