@@ -230,9 +230,14 @@ def _distributions(model: Model, ways: Sequence[str], text: Text, outputs: Tenso
             spellings = {at - first: word for at, word in text.unknown.items() if first <= at < place}
             cached = CachedTokens(keys[first:place], tokens[first:place])
             context = Context(NO_STATE, outputs[place], keys[place], cached, spellings, place)
-            yield place, {way: mixed(log_probs, context, history if way == "history" else None,
-                                     without_cache if way == "network" else model.cache, UNK_ID)
-                          for way in ways if way != "unigram"}
+            distributions = {}
+            for way in ways:
+                past = history if way == "history" else None
+                if way != "unigram":
+                    settings = without_cache if way == "network" else model.cache
+                    distribution = mixed(log_probs, context, past, settings, UNK_ID)
+                    distributions[way] = model.personal.mixed(distribution, context, past, None)
+            yield place, distributions
 
 
 def _histories(model: Model, histories: Sequence[Text]) -> list[Context]:
