@@ -3,7 +3,7 @@
 Each profile is one hash, so it changes and goes as a whole:
 
     born, created, changed, version, removals, characters, words    as in `store`
-    taught           JSON: word → seconds since 1970
+    taught           JSON: word → occurrences that it counts for
     forgotten        digests, separated by spaces
     text:VERSION     a text as JSON; VERSION is the profile's version with which it came
     id:ID            the VERSION of the text with this id
@@ -36,6 +36,7 @@ from nextword.serve.profiles.forgetting import digest, without_forgotten, withou
 from nextword.serve.profiles.store import (
     DEFAULT,
     SHORTEST,
+    TAUGHT,
     Content,
     LearnedText,
     Limits,
@@ -142,7 +143,7 @@ class RedisStore(ProfileStore):
             self.check_size(header.characters + SHORTEST)
             lost = header.drop_taught(word) + (digest(word) in header.forgotten)
             header.forgotten.discard(digest(word))
-            header.taught[word] = now()
+            header.taught[word] = TAUGHT
             header.change(SHORTEST - SHORTEST * lost)
             pipe.multi()
             self._save(pipe, key, header)

@@ -28,6 +28,7 @@ from nextword.serve.profiles.forgetting import digest, without_forgotten, withou
 from nextword.serve.profiles.store import (
     DEFAULT,
     SHORTEST,
+    TAUGHT,
     Content,
     LearnedText,
     Limits,
@@ -54,7 +55,7 @@ CREATE TABLE texts (
     profile INTEGER NOT NULL, version INTEGER NOT NULL, id TEXT NOT NULL, learned INTEGER NOT NULL,
     words INTEGER NOT NULL, crc INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (profile, version)) WITHOUT ROWID;
 CREATE UNIQUE INDEX by_id ON texts (profile, id);
-CREATE TABLE taught (profile INTEGER, word TEXT, at INTEGER, PRIMARY KEY (profile, word)) WITHOUT ROWID;
+CREATE TABLE taught (profile INTEGER, word TEXT, count INTEGER, PRIMARY KEY (profile, word)) WITHOUT ROWID;
 CREATE TABLE forgotten (profile INTEGER, digest TEXT, PRIMARY KEY (profile, digest)) WITHOUT ROWID;
 """
 PARTS = ("texts", "taught", "forgotten")  # the tables of a profile's content
@@ -130,7 +131,7 @@ class SQLiteStore(ProfileStore):
             lost = db.execute("DELETE FROM forgotten WHERE profile = ? AND digest = ?",
                               (number, digest(word))).rowcount
             lost += _delete_taught(db, number, word)
-            db.execute("INSERT INTO taught VALUES (?, ?, ?)", (number, word, now()))
+            db.execute("INSERT INTO taught VALUES (?, ?, ?)", (number, word, TAUGHT))
             _change(db, number, SHORTEST - SHORTEST * lost)
 
     def forget(self, key: ProfileKey, word: str) -> int:
@@ -384,7 +385,7 @@ def _content(db: sqlite3.Connection, row: Row, after: int = -1) -> Content:
     """Return a profile with its texts since a version."""
     number = row["number"]
     texts = db.execute("SELECT * FROM texts WHERE profile = ? AND version > ? ORDER BY version", (number, after))
-    taught = db.execute("SELECT word, at FROM taught WHERE profile = ?", (number,))
+    taught = db.execute("SELECT word, count FROM taught WHERE profile = ?", (number,))
     return Content(row["created"], row["changed"], [_text(text) for text in texts],
                    dict(map(tuple, taught)), _forgotten(db, number))
 

@@ -18,7 +18,8 @@ from nextword.lm.words import words_in
 from nextword.serve.profiles.faults import ProfileFull, StoreFull
 from nextword.serve.profiles.forgetting import without_forgotten
 
-SHORTEST = 50  # characters that a text counts as, at least
+SHORTEST = 50  # characters that a text counts as, at least; and that a taught or forgotten word counts as
+TAUGHT = 3  # occurrences that a taught word counts for
 
 ProfileKey = str  # the digest of the owner's API key, a slash, and the name of the profile
 
@@ -80,7 +81,7 @@ class LearnedText:
 
 @dataclass(slots=True)
 class Content:
-    """A whole profile. taught: word → seconds since 1970. forgotten: digests."""
+    """A whole profile. taught: word → occurrences that it counts for. forgotten: digests."""
 
     created: int
     changed: int
