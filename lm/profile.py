@@ -10,7 +10,6 @@ Words are compared by their key (`lm.words.key`), so without letter case. A spel
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from typing import Any
 
 import numpy
 
+from nextword.lm.forgetting import GAP, concerns, digest, parts
 from nextword.lm.vocabulary import EOS, Vocabulary
 from nextword.lm.words import has_letter, key, straight, visible
 
-GAP = "\ufffc"  # stands in a text for a word that was forgotten
 END, FORGOTTEN = -1, -2  # in place of tokens: the limits of a text; a forgotten word
 TAUGHT = 3  # occurrences that a taught word counts for
 
@@ -190,8 +189,10 @@ class Profile:
         self.version += 1
 
     def hides(self, word_key: str) -> bool:
-        """True if no answer may have the word with this key: it was blocked or forgotten."""
-        return word_key in self.blocked or (bool(self.forgotten) and digest(word_key) in self.forgotten)
+        """True if no answer may have the word with this key: it was blocked, or a forgotten word concerns it."""
+        if word_key in self.blocked:
+            return True
+        return bool(self.forgotten) and any(digest(part) in self.forgotten for part in parts(word_key))
 
     def number(self, spelling: str) -> int | None:
         """The number of a spelling; None if the profile lacks it."""
@@ -259,34 +260,6 @@ def spelled_tokens(text: str) -> list[str]:
         token = next(canonical)
         tokens.append(token if ascii or not has_letter(token) else visible(spellings[place]))
     return tokens
-
-
-def without(text: str, word: str) -> str:
-    """A text with GAP in place of a word, in any spelling, and of the words that `Profile.forget` forgets with it.
-
-    To learn the result is to learn the text and then forget the word.
-    """
-    _, spellings = _tokenizer().encode_with_unknown(text)
-    parts, start = [], 0
-    for _, spelling in sorted(spellings.items()):
-        place = text.index(spelling, start)
-        parts += [text[start:place], GAP if concerns(spelling, word) else spelling]
-        start = place + len(spelling)
-    return "".join([*parts, text[start:]])
-
-
-def concerns(spelling: str, word: str) -> bool:
-    """True if a token is the word, its genitive, or the word joined to others by hyphens."""
-    own, word = key(spelling), key(word)
-    if word not in own:
-        return False
-    return word in (own, own.removesuffix("'s"), own.removesuffix("'"), *own.removesuffix("'s").split("-"))
-
-
-@functools.lru_cache(100_000)
-def digest(word: str) -> str:
-    """A digest of a word's key, from which the word cannot be read."""
-    return hashlib.blake2b(key(word).encode(), digest_size=8, person=b"nextword").hexdigest()
 
 
 @functools.cache

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any, ClassVar, TypeVar
 
+from nextword.lm.forgetting import digest, without_forgotten, without_word
 from nextword.lm.words import key as word_key
 from nextword.serve.logs import logger
 from nextword.serve.profiles.faults import (
@@ -32,7 +33,6 @@ from nextword.serve.profiles.faults import (
     StoreUnavailable,
     TextTaken,
 )
-from nextword.serve.profiles.forgetting import digest, without_forgotten, without_word
 from nextword.serve.profiles.store import (
     DEFAULT,
     SHORTEST,

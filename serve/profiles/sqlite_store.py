@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from nextword.lm.forgetting import digest, without_forgotten, without_word
 from nextword.lm.words import key as word_key
 from nextword.serve.profiles.faults import (
     NoProfile,
@@ -24,7 +25,6 @@ from nextword.serve.profiles.faults import (
     StoreUnavailable,
     TextTaken,
 )
-from nextword.serve.profiles.forgetting import digest, without_forgotten, without_word
 from nextword.serve.profiles.store import (
     DEFAULT,
     SHORTEST,

@@ -1,7 +1,7 @@
 """The store of profiles, as the HTTP process and the workers use it.
 
 A profile is what one person has taught: texts, each with an id; words that were taught alone; and the digests of
-forgotten words (`forgetting`). Counts and models are made of it by the workers, so a new bundle needs no conversion.
+forgotten words (`lm.forgetting`). Counts and models are made of it by the workers, so a new bundle needs no conversion.
 
 The HTTP process writes. A method that has returned has saved its change for good: the process, and the machine, may
 die at once. A worker compares `state` at each question, and reads what is new.
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import NamedTuple
 
+from nextword.lm.forgetting import without_forgotten
 from nextword.lm.words import words_in
 from nextword.serve.profiles.faults import ProfileFull, StoreFull
-from nextword.serve.profiles.forgetting import without_forgotten
 
 SHORTEST = 50  # characters that a text counts as, at least; and that a taught or forgotten word counts as
 TAUGHT = 3  # occurrences that a taught word counts for
