@@ -281,7 +281,7 @@ store.learn("o/me", LearnedText.of("More."))
 assert len(store.content("o/me").texts) == len(learned) + 1
 print("kept", len(learned))
 """
-    mount = (f"mount -t tmpfs -o size=2m tmpfs {tmp_path} && head -c 1000000 /dev/zero > {tmp_path}/filler && "
+    mount = (f"mount -t tmpfs -o size=3m tmpfs {tmp_path} && head -c 1000000 /dev/zero > {tmp_path}/filler && "
              f"exec $PYTHON -c \"$PROGRAM\" {tmp_path}")
     run = subprocess.run(["unshare", "--map-root-user", "--mount", "sh", "-c", mount], capture_output=True, text=True,
                          env={**os.environ, "PYTHON": sys.executable, "PROGRAM": program})

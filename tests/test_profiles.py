@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import doctest
 import inspect
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +21,7 @@ from nextword.serve import client_profiles
 from nextword.serve.client import AsyncNextWords, BadRequest, NextWords
 from tests.harness.redis import Redis, find_redis
 from tests.servers import PATIENCE, Server, serving, wait_until
+from tests.torture import disks
 
 KEYS = ["a-key-of-the-first-person", "a-key-of-the-second-person"]
 TEXT = "We met Zofia Kowalczyk at the market. Zofia Kowalczyk went home."
@@ -295,25 +296,49 @@ def test_what_was_acknowledged_outlives_kill_9_and_a_reload(tiny_bundle: Path, t
         assert known(http, "/v1/profiles/me")
 
 
-def test_a_store_that_is_damaged_is_told_and_the_rest_goes_on(tiny_bundle: Path, tmp_path: Path) -> None:
-    file = tmp_path / "profiles.sqlite"
-    with serving(tmp_path / "service", tiny_bundle, "--profiles", str(file)) as service, asking(service) as http:
-        for name in ("me", "other"):
-            learn(http, f"/v1/profiles/{name}")
-        http.delete("/v1/profiles/other")  # empties the write-ahead log
-        content = file.read_bytes()
-        with file.open("r+b") as damaged:
-            damaged.write(content.replace(b"at the market", b"at the margin"))
-        shutil.copy(file, copy := tmp_path / "copy")
-        copy.replace(file)  # so that no page of it is in memory
-        for answer in (http.get("/v1/profiles/me/export"), http.delete("/v1/profiles/me/words/Zofia"),
-                       http.post("/v1/next-words", json={"text": "We met", "profile": "me"})):
-            assert (answer.status_code, answer.json()["error"]["type"]) == (500, "store_damaged"), answer.text
-            assert "put back a copy" in answer.text
-        assert words(http, None)
-        copy.write_bytes(content)
-        copy.replace(file)
-        assert known(http, "/v1/profiles/me")
+def test_a_full_disk_and_a_damaged_file_are_told_and_the_rest_goes_on(tiny_bundle: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    mountable = disks.no_mount(tmp_path) is None
+    with disks.small_disk(disk, "size=2m") if mountable else contextlib.nullcontext(disk):
+        disk.mkdir(exist_ok=True)
+        file = disk / "profiles.sqlite"
+        with serving(tmp_path / "service", tiny_bundle, "--profiles", str(file)) as service, asking(service) as http:
+            kept = [learn(http, "/v1/profiles/me")]
+            if mountable:
+                fill_disk(http, kept)
+            for name in ("me", "other"):
+                kept.append(learn(http, f"/v1/profiles/{name}"))
+            http.delete("/v1/profiles/other")  # this empties the write-ahead log too
+            damage(http, file)
+
+
+def fill_disk(http: httpx.Client, kept: list[str]) -> None:
+    """Learn until the disk is full; then make room."""
+    while (answer := http.post("/v1/profiles/me/text", json={"text": TEXT * 300})).status_code == 200:
+        kept.append(answer.json()["id"])
+    assert (answer.status_code, answer.json()["error"]["type"]) == (507, "store_full"), answer.text
+    assert "the disk is full" in answer.text and len(kept) > 3
+    assert [text["id"] for text in http.get("/v1/profiles/me/export").json()["texts"]] == kept
+    assert known(http, "/v1/profiles/me")
+    for id in kept[1:]:
+        assert http.delete(f"/v1/profiles/me/text/{id}").status_code == 200
+    del kept[1:]
+
+
+def damage(http: httpx.Client, file: Path) -> None:
+    """Change a text in the file, and put a copy of the file back."""
+    content = file.read_bytes()
+    other = file.with_name("other")
+    other.write_bytes(content.replace(b"at the market", b"at the margin"))
+    other.replace(file)  # so that no page of the file is in memory
+    for answer in (http.get("/v1/profiles/me/export"), http.delete("/v1/profiles/me/words/Zofia"),
+                   http.post("/v1/next-words", json={"text": "We met", "profile": "me"})):
+        assert (answer.status_code, answer.json()["error"]["type"]) == (500, "store_damaged"), answer.text
+        assert "put back a copy" in answer.text
+    assert words(http, None)
+    other.write_bytes(content)
+    other.replace(file)
+    assert known(http, "/v1/profiles/me")
 
 
 def test_a_store_that_cannot_be_used_is_refused_at_the_start(tmp_path: Path, tiny_bundle: Path) -> None:

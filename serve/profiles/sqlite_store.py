@@ -2,6 +2,7 @@
 
 Each change is one transaction, which is on the disk (`synchronous=FULL`) when the method returns. What is removed is
 overwritten with zeros (`secure_delete`) in the file, and the write-ahead log is emptied, before the method returns.
+To remove something takes room on the disk too. So a reserve is kept in a file beside it, and given up on a full disk.
 """
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ import sqlite3
 import stat
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from nextword.lm.forgetting import digest, without_forgotten, without_word
 from nextword.lm.words import key as word_key
@@ -43,6 +45,7 @@ from nextword.serve.profiles.store import (
 APPLICATION = 0x4E585457  # SQLite's application_id of these files
 SCHEMA_VERSION = 1
 PATIENCE = 2.0  # seconds that a transaction waits for those of other processes
+RESERVE = 1_000_000  # bytes
 LOG_PAGES = 200  # of 4,096 bytes; then the write-ahead log is written into the file
 CHECKED_BYTES = 200_000_000  # a larger file is not checked at the start, because that would take seconds
 SCHEMA = """
@@ -64,6 +67,7 @@ FULL = ("full",)
 DAMAGED = ("malformed", "not a database", "decode")
 
 Row = sqlite3.Row
+Result = TypeVar("Result")
 
 
 class SQLiteStore(ProfileStore):
@@ -78,6 +82,7 @@ class SQLiteStore(ProfileStore):
     def __init__(self, path: Path, limits: Limits = DEFAULT, writes: bool = True):
         super().__init__(limits)
         self._path, self._writes = path, writes
+        self._reserve = path.with_name(f"{path.name}-reserve")
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # device and inode of the open file
@@ -93,6 +98,7 @@ class SQLiteStore(ProfileStore):
                     if result != "ok":
                         raise StoreDamaged
                 _empty_log(db)  # a process that was killed has left one
+            self._keep_reserve()
         except StoreDamaged:
             raise StoreDamaged(f"{self._path} is damaged, or no file of profiles: put back a copy of it, or move it "
                                "away to begin anew") from None
@@ -115,13 +121,15 @@ class SQLiteStore(ProfileStore):
             return _text(same) if same else text
 
     def undo(self, key: ProfileKey, id: str) -> None:
-        with self._removing() as db:
+        def undo(db: sqlite3.Connection) -> None:
             number = self._row(db, key)["number"]
             row = db.execute("SELECT * FROM texts WHERE profile = ? AND id = ?", (number, id)).fetchone()
             if not row:
                 raise NoText
             db.execute("DELETE FROM texts WHERE profile = ? AND version = ?", (number, row["version"]))
             _change(db, number, -_text(row).characters)
+
+        self._remove(undo)
 
     def teach(self, key: ProfileKey, word: str) -> None:
         with self._removing() as db:
@@ -135,7 +143,7 @@ class SQLiteStore(ProfileStore):
             _change(db, number, SHORTEST - SHORTEST * lost)
 
     def forget(self, key: ProfileKey, word: str) -> int:
-        with self._removing() as db:
+        def forget(db: sqlite3.Connection) -> int:
             row = self._row(db, key)
             number, growth, count = row["number"], 0, 0
             growth -= SHORTEST * _delete_taught(db, number, word)
@@ -152,6 +160,8 @@ class SQLiteStore(ProfileStore):
             _change(db, number, growth + SHORTEST * new_digest)
             return count
 
+        return self._remove(forget)
+
     def load(self, key: ProfileKey, content: Content) -> Summary:
         content = content.without_forgotten()
         self.check_size(content.characters)
@@ -166,8 +176,7 @@ class SQLiteStore(ProfileStore):
             return _summary(db, self._row(db, key))
 
     def delete(self, key: ProfileKey) -> None:
-        with self._removing() as db:
-            _delete(db, self._row(db, key)["number"])
+        self._remove(lambda db: _delete(db, self._row(db, key)["number"]))
 
     def summary(self, key: ProfileKey) -> Summary:
         with self._reading() as db:
@@ -271,6 +280,32 @@ class SQLiteStore(ProfileStore):
             with _transaction(db, "BEGIN IMMEDIATE"):
                 yield db
             _empty_log(db)
+
+    def _remove(self, removal: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Do a change that only removes; on a full disk with the room of the reserve."""
+        def remove() -> Result:
+            with self._removing() as db:
+                return removal(db)
+
+        try:
+            return remove()
+        except StoreFull:
+            with contextlib.suppress(OSError):
+                self._reserve.unlink()
+            try:
+                return remove()
+            finally:
+                self._keep_reserve()
+
+    def _keep_reserve(self) -> None:
+        """Keep a reserve on the disk if there is room."""
+        try:
+            if not self._reserve.exists():
+                with os.fdopen(os.open(self._reserve, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+                    file.write(bytes(RESERVE))
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._reserve.unlink()
 
     @staticmethod
     def _found(db: sqlite3.Connection, key: ProfileKey) -> Row | None:
