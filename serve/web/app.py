@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Lifespan
@@ -99,8 +99,8 @@ def build_app(dispatcher: AnyDispatcher, settings: Settings, lifespan: Lifespan[
                health.build_router(dispatcher)]
     for router in routers:
         app.include_router(router)
-    for path, file in (("/", "index.html"), ("/docs", "docs.html")):
-        app.add_route(path, _page(PAGE / file), include_in_schema=False)
+    for path, page in (("/", _start_page(store.on)), ("/docs", _page(PAGE / "docs.html"))):
+        app.add_route(path, page, include_in_schema=False)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
     app.state.route_names = RouteNames([*app.routes, *(route for router in routers for route in router.routes)])
@@ -109,6 +109,7 @@ def build_app(dispatcher: AnyDispatcher, settings: Settings, lifespan: Lifespan[
 
 def _closing(store: Profiles, lifespan: Lifespan[Any] | None) -> Lifespan[Any]:
     """Return a lifespan at whose end the store is closed."""
+
     @contextlib.asynccontextmanager
     async def closing(app: ASGIApp) -> AsyncIterator[None]:
         async with lifespan(app) if lifespan else contextlib.nullcontext():
@@ -177,7 +178,20 @@ def _json(content: bytes) -> Response:
     return Response(content, media_type="application/json")
 
 
-def _page(file: Path) -> Callable[[Request], Awaitable[FileResponse]]:
+def _start_page(keeps_profiles: bool) -> Callable[[Request], Awaitable[Response]]:
+    """Return the page; it is marked if it can use profiles."""
+    file = PAGE / "index.html"
+    if not keeps_profiles:
+        return _page(file)
+    content = file.read_text(encoding="utf-8").replace("<html ", "<html data-profiles ", 1)
+
+    async def page(request: Request) -> HTMLResponse:
+        return HTMLResponse(content)
+
+    return page
+
+
+def _page(file: Path) -> Callable[[Request], Awaitable[Response]]:
     async def page(request: Request) -> FileResponse:
         return FileResponse(file)
 

@@ -30,7 +30,7 @@ from nextword.serve.profile_schemas import (
 )
 from nextword.serve.profiles.faults import NoStore, StoreUnavailable
 from nextword.serve.profiles.opening import open_store
-from nextword.serve.profiles.store import Content, LearnedText, ProfileKey, ProfileStore, now
+from nextword.serve.profiles.store import Content, LearnedText, ProfileKey, ProfileStore, count_words, now
 from nextword.serve.questions import OwnWordsQuestion
 from nextword.serve.schemas import PROFILE_NAME, WORD_LIMIT
 from nextword.serve.settings import Settings
@@ -63,6 +63,8 @@ class Profiles:
         self._threads = ThreadPoolExecutor(THREADS, "profiles")
         self._pending = 0
         self._touched: dict[ProfileKey, float] = {}  # by time.monotonic()
+        if self.on:
+            count_words("")  # its first call takes 50 ms
 
     @property
     def on(self) -> bool:
