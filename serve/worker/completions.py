@@ -72,8 +72,8 @@ class Completions:
         profiles: the profiles of the worker.
     """
 
-    def __init__(self, model: Model, states: StateCache, profiles: Profiles):
-        self._model, self._states, self._profiles = model, states, profiles
+    def __init__(self, model: Model, states: StateCache, profiles: Profiles | None = None):
+        self._model, self._states, self._profiles = model, states, profiles or Profiles(None)
         self._words = model.vocabulary.words
         self._ids = {word: i for i, word in enumerate(self._words)}
         self._texts: OrderedDict[str, _TextInProgress] = OrderedDict()

@@ -19,8 +19,8 @@ TOGETHER = 16  # questions whose distributions are in memory at the same time; m
 class NextWords:
     """Answers each question with a `NextWordsResponse` as JSON."""
 
-    def __init__(self, model: Model, states: StateCache, profiles: Profiles):
-        self._model, self._states, self._profiles = model, states, profiles
+    def __init__(self, model: Model, states: StateCache, profiles: Profiles | None = None):
+        self._model, self._states, self._profiles = model, states, profiles or Profiles(None)
 
     def cost(self, question: NextWordsQuestion) -> int:
         """Return the characters that have to be read, and those that could be read in the time of the other work."""
