@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from nextword.lm import load
-from nextword.lm.bundle import open_bundle, write_bundle
+from nextword.lm.bundle import ENGLISH, open_bundle, write_bundle
 from nextword.lm.vocabulary import Vocabulary
 from nextword.training import precision
 from nextword.training.__main__ import main
@@ -209,6 +209,11 @@ def test_a_run_begins_with_a_bundle_and_more_cells(tmp_path, corpus_file, capsys
     assert main(command(corpus_file, tmp_path / "third", *further, "--hidden-size", "32")[3:]) == 2
     said = capsys.readouterr().err
     assert "embedding_size 16, hidden_size 48, layers 1, projection_size 16" in said and "may only be larger" in said
+
+
+def test_the_recipe_adapt_has_the_english_models_architecture():
+    described = open_bundle(ENGLISH).metadata["architecture"]
+    assert load_recipe("adapt", {}).architecture(described["vocabulary_size"]).to_dict() == described
 
 
 def test_adapting_adds_the_texts_words_and_keeps_the_lists(tmp_path, tiny_bundle, capsys):
