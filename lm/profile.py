@@ -249,16 +249,15 @@ class Profile:
 def spelled_tokens(text: str) -> list[str]:
     """The tokens of a text, words as they are spelled there, `<eos>` for the end of a paragraph (see lm.vocabulary)."""
     tokenizer = _tokenizer()
-    ids, spellings = tokenizer.encode_with_unknown(text)
-    ascii = text.isascii()
-    canonical = iter(tokenizer.tokens(text))
-    tokens = []
-    for place in range(len(ids)):
-        if place not in spellings:
-            tokens.append(EOS)
-            continue
-        token = next(canonical)
-        tokens.append(token if ascii or not has_letter(token) else visible(spellings[place]))
+    tokens: list[str] = []
+    for line, ended in tokenizer.lines(text):
+        canonical = tokenizer.tokens(line)
+        if not line.isascii():  # in ASCII the canonical spelling is that of the text, and known sooner
+            _, spellings = tokenizer.encode_with_unknown(line)
+            canonical = [visible(spellings[place]) if has_letter(token) else token
+                         for place, token in enumerate(canonical)]
+        tokens += canonical
+        tokens += [EOS] * ended
     return tokens
 
 

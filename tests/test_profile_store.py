@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from nextword.lm.profile import END, Profile
 from nextword.serve.profiles import faults
 from nextword.serve.profiles.opening import open_store
 from nextword.serve.profiles.store import Content, LearnedText, Limits, ProfileStore
+from nextword.serve.worker.profiles import Profiles
 from tests.harness.redis import Redis, find_redis
 
 Open = Callable[..., ProfileStore]
@@ -289,3 +292,45 @@ print("kept", len(learned))
         pytest.skip(f"no file system can be mounted here: {run.stderr.strip()}")
     assert run.returncode == 0, run.stderr
     assert "because the disk is full" in run.stdout and "kept" in run.stdout
+
+
+def sequences(profile: Profile) -> list[list[str]]:
+    """Return the learned texts of a profile as tokens, sorted."""
+    texts: list[list[str]] = [[]]
+    for number in profile.tokens[1:].tolist():
+        if number == END:
+            texts.append([])
+        else:
+            texts[-1].append(profile.spellings[number] if number >= 0 else "gone")
+    return sorted(text for text in texts if text)
+
+
+def test_a_profile_that_follows_the_changes_is_the_one_that_is_built_anew(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "profiles.sqlite"))
+    store.check()
+    following = Profiles(store)
+    draw = random.Random(0)
+    words = ["I", "met", "Zofia", "zofia’s", "Zofia-Anna", "don't", "naïve", "Łódź.\n", "twice", "twice", "🙂", "\n"]
+    ids = []
+    for _ in range(120):
+        change = draw.random()
+        if change < 0.6 or not ids:
+            text = " ".join(draw.choices(words, k=draw.randrange(1, 12)))
+            ids.append(store.learn(KEY, LearnedText.of(text)).id)
+        elif change < 0.75:
+            store.undo(KEY, ids.pop(draw.randrange(len(ids))))
+        elif change < 0.85:
+            store.forget(KEY, draw.choice(["zofia", "ANNA", "naïve", "Łódź", "met"]))
+        elif change < 0.97:
+            store.teach(KEY, draw.choice(["Zofia", "anna", "NAÏVE", "Łódź", "met"]))
+        else:
+            store.load(KEY, store.content(KEY))
+        if draw.random() < 0.5:
+            assert following.update([KEY]) == {}
+            anew = Profiles(store)
+            anew.update([KEY])
+            own, other = following.get(KEY), anew.get(KEY)
+            assert own and other
+            assert sequences(own) == sequences(other)
+            assert (own.taught, own.forgotten) == (other.taught, other.forgotten)
+            assert own.words() == other.words()

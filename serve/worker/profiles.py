@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
+from nextword.lm.forgetting import digest, parts, without_forgotten
 from nextword.lm.model import Model
 from nextword.lm.profile import Profile
 from nextword.lm.words import key as word_key
@@ -80,14 +81,12 @@ class Profiles:
 def _changed(built: _Built | None, reading: Reading) -> _Built:
     """Return a built profile in its new state; it is built anew where that takes less time."""
     texts = {text.id: text.text for text in reading.content.texts}
-    if built is None:
-        gone, built = {}, _Built(Profile(), reading.state)
-    elif reading.whole:
+    gone: dict[str, str] = {}
+    if built and reading.whole:
+        _forget(built, reading.content.forgotten - built.profile.forgotten, texts)
         gone = {id: text for id, text in built.texts.items() if texts.get(id) != text}
-        if 2 * sum(map(len, gone.values())) > built.characters:
-            gone, built = {}, _Built(Profile(), reading.state)
-    else:
-        gone = {}
+    if built is None or 3 * sum(map(len, gone.values())) > built.characters:
+        built, gone = _Built(Profile(), reading.state), {}
     for id, text in gone.items():
         built.profile.unlearn(text)
         del built.texts[id]
@@ -100,6 +99,17 @@ def _changed(built: _Built | None, reading: Reading) -> _Built:
     if reading.whole:
         _decide(built.profile, reading.content)
     return built
+
+
+def _forget(built: _Built, digests: set[str], texts: dict[str, str]) -> None:
+    """Forget the words with these digests, in a profile and in those of its texts that have changed."""
+    if not digests:
+        return
+    for word in {part for spelling in built.profile.spellings for part in parts(spelling)}:
+        if digest(word) in digests:
+            built.profile.forget(word)
+    built.texts = {id: text if text == texts.get(id) else without_forgotten(text, digests)
+                   for id, text in built.texts.items()}
 
 
 def _decide(profile: Profile, content: Content) -> None:
