@@ -1,10 +1,12 @@
 import json
+import random
 import time
 
 import pytest
 from tokenizers import Tokenizer
 
-from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
+from nextword.lm.profile import spelled_tokens
+from nextword.lm.vocabulary import EOS, EOS_ID, UNK_ID, Vocabulary
 from nextword.lm.words import has_letter, is_emoji, is_letter, split_typed, straight
 from tests.word_cases import TOKENS, TYPED
 
@@ -114,3 +116,14 @@ def test_a_foreign_tokenizer_is_refused(vocabulary):
 def test_a_vocabulary_without_words_is_refused(texts, options, message):
     with pytest.raises(ValueError, match=message):
         Vocabulary.build(texts, **options)
+
+
+def test_tokens_of_a_profile_are_those_of_the_tokenizer():
+    draw, vocabulary = random.Random(0), Vocabulary.of_words(())
+    characters = [chr(code) for code in range(128)] + list("abcAB01_'-- .") * 10
+    for _ in range(5_000):
+        text = "".join(draw.choices(characters, k=draw.randrange(1, 14)))
+        ids, _ = vocabulary.encode_with_unknown(text)
+        tokens = spelled_tokens(text)
+        assert [token for token in tokens if token != EOS] == vocabulary.tokens(text)
+        assert [token == EOS for token in tokens] == [i == EOS_ID for i in ids]
