@@ -25,7 +25,7 @@ help:
 	@echo "make recall       how far RNN, GRU, LSTM and a Transformer carry a symbol: OUT=runs/name"
 	@echo "make predict      next words of TEXT='I went to the': BUNDLE=folder"
 	@echo "make evaluate     perplexity and accuracy: BUNDLE=folder CORPUS=name-or-path"
-	@echo "make bundle       the English model again: CORPORA=folder that has its corpora"
+	@echo "make bundle       the English model again: CORPORA=folder with its corpora RECIPE=english-cpu on processors"
 	@echo "make bench-serve  measure the service beside others: BUNDLE=folder ARGS=--quick"
 	@echo "make bench-train  measure training beside a straightforward loop: CORPUS=name-or-path ARGS=--quick"
 	@echo "make torture      break the service on purpose, and say what comes of it: ARGS='kill-worker stop'"
@@ -76,15 +76,19 @@ predict: .venv/serve.stamp
 evaluate: .venv/train.stamp
 	$(nextword) evaluate $(call option,bundle,BUNDLE) $(call option,corpus,CORPUS) $(ARGS)
 
-# The model of version 0.1.0, with which the training begins, comes from the history. Stopped, it goes on with the same command.
-corpora = @chat-english*1.4,@talk-english*1.1,@tech-talk-english*0.4,@notes-english*1.4,@imdb*0.3,@english-novels*0.5,@tatoeba-english*1.5
+# A training that was stopped goes on with the same command. The model of version 0.1.0, with which english-cpu begins, comes
+# from the history.
+english = @chat-english*1.3,@talk-english,@tech-talk-english*0.5,@notes-english*1.5,@imdb*0.7,@english-novels,@tatoeba-english*4
+english-cpu = @chat-english*1.4,@talk-english*1.1,@tech-talk-english*0.4,@notes-english*1.4,@imdb*0.3,@english-novels*0.5,@tatoeba-english*1.5
+bundle: RECIPE = english
 bundle: .venv/train.stamp
-	$(if $(value CORPORA),,$(error make bundle needs CORPORA=folder, with these corpora in hub layout: $(subst @,,$(corpora))))
-	@test -d runs/english-0.1 || { mkdir -p runs/english-0.1 && \
+	$(if $($(RECIPE)),,$(error make bundle knows RECIPE=english and RECIPE=english-cpu))
+	$(if $(value CORPORA),,$(error make bundle needs CORPORA=folder, with these corpora in hub layout: $(subst @,,$($(RECIPE)))))
+	@test $(RECIPE) = english -o -d runs/english-0.1 || { mkdir -p runs/english-0.1 && \
 		git archive d8febfc:lm/bundles/english | tar -x -C runs/english-0.1; }
-	@.venv/bin/python -m nextword.lm train --recipe english --out runs/english $(ARGS) \
-		--corpus '$(subst @,$(subst ','\'',$(value CORPORA))/,$(corpora))'
-	$(nextword) publish runs/english/bundle lm/bundles/english
+	@.venv/bin/python -m nextword.lm train --recipe $(RECIPE) --out runs/$(RECIPE) $(ARGS) \
+		--corpus '$(subst @,$(subst ','\'',$(value CORPORA))/,$($(RECIPE)))'
+	$(nextword) publish runs/$(RECIPE)/bundle lm/bundles/english
 
 # The README's picture of the page.
 picture: .venv/test.stamp

@@ -37,7 +37,8 @@ import numpy
 import torch
 
 from nextword.lm.context import Context, Distribution
-from nextword.lm.profile import Profile, digest
+from nextword.lm.forgetting import digest
+from nextword.lm.profile import Profile
 from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
 from nextword.lm.words import key, straight
 

@@ -10,7 +10,7 @@ Words are compared by their key (`lm.words.key`), so without letter case. A spel
 from __future__ import annotations
 
 import functools
-import hashlib
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -18,11 +18,15 @@ from typing import Any
 
 import numpy
 
+from nextword.lm.forgetting import GAP, concerns, digest, parts
 from nextword.lm.vocabulary import EOS, Vocabulary
 from nextword.lm.words import has_letter, key, straight, visible
 
-GAP = "\ufffc"  # stands in a text for a word that was forgotten
 END, FORGOTTEN = -1, -2  # in place of tokens: the limits of a text; a forgotten word
+# Characters other than ASCII, with what is between the spaces beside them, and the space before them
+_NOT_ASCII = re.compile(r"\s?[^ \t\r\f\v]*[^\x00-\x7f][^ \t\r\f\v]*", re.ASCII)
+_ASCII_TOKEN = re.compile(r"\w+(?:['-]\w+)*|[^\s\w]", re.ASCII)
+_ASCII_DASH = re.compile(r"(?<!-)-{2,3}(?!-)|(?<=\s)-(?=\s|$)", re.ASCII)  # see words.DASHES
 TAUGHT = 3  # occurrences that a taught word counts for
 
 
@@ -198,8 +202,10 @@ class Profile:
         self.version += 1
 
     def hides(self, word_key: str) -> bool:
-        """True if no answer may have the word with this key: it was blocked or forgotten."""
-        return word_key in self.blocked or (bool(self.forgotten) and digest(word_key) in self.forgotten)
+        """True if no answer may have the word with this key: it was blocked, or a forgotten word concerns it."""
+        if word_key in self.blocked:
+            return True
+        return bool(self.forgotten) and any(digest(part) in self.forgotten for part in parts(word_key))
 
     def number(self, spelling: str) -> int | None:
         """The number of a spelling; None if the profile lacks it."""
@@ -261,47 +267,34 @@ def profile_of(text: str) -> Profile | None:
 
 
 def spelled_tokens(text: str) -> list[str]:
-    """The tokens of a text, words as they are spelled there, `<eos>` for the end of a paragraph (see lm.vocabulary)."""
-    tokenizer = _tokenizer()
-    ids, spellings = tokenizer.encode_with_unknown(text)
-    ascii = text.isascii()
-    canonical = iter(tokenizer.tokens(text))
-    tokens = []
-    for place in range(len(ids)):
-        if place not in spellings:
-            tokens.append(EOS)
-            continue
-        token = next(canonical)
-        tokens.append(token if ascii or not has_letter(token) else visible(spellings[place]))
+    """The tokens of a text, words as they are spelled there, `<eos>` for the end of a paragraph (see lm.vocabulary).
+
+    In ASCII, the rules of the tokenizer are few. So only words with other characters are given to it, which takes twenty
+    times as long for each.
+    """
+    tokens: list[str] = []
+    other: dict[str, list[str]] = {}
+    for line, ended in _tokenizer().lines(text):
+        start = 0
+        for match in () if line.isascii() else _NOT_ASCII.finditer(line):
+            tokens += _ascii_tokens(line[start : match.start()])
+            if match[0] not in other:
+                other[match[0]] = _spelled(match[0])
+            tokens += other[match[0]]
+            start = match.end()
+        tokens += _ascii_tokens(line[start:])
+        tokens += [EOS] * ended
     return tokens
 
 
-def without(text: str, word: str) -> str:
-    """A text with GAP in place of a word, in any spelling, and of the words that `Profile.forget` forgets with it.
-
-    To learn the result is to learn the text and then forget the word.
-    """
-    _, spellings = _tokenizer().encode_with_unknown(text)
-    parts, start = [], 0
-    for _, spelling in sorted(spellings.items()):
-        place = text.index(spelling, start)
-        parts += [text[start:place], GAP if concerns(spelling, word) else spelling]
-        start = place + len(spelling)
-    return "".join([*parts, text[start:]])
+def _ascii_tokens(part: str) -> list[str]:
+    return _ASCII_TOKEN.findall(_ASCII_DASH.sub("\u2014", part))
 
 
-def concerns(spelling: str, word: str) -> bool:
-    """True if a token is the word, its genitive, or the word joined to others by hyphens."""
-    own, word = key(spelling), key(word)
-    if word not in own:
-        return False
-    return word in (own, own.removesuffix("'s"), own.removesuffix("'"), *own.removesuffix("'s").split("-"))
-
-
-@functools.lru_cache(100_000)
-def digest(word: str) -> str:
-    """A digest of a word's key, from which the word cannot be read."""
-    return hashlib.blake2b(key(word).encode(), digest_size=8, person=b"nextword").hexdigest()
+def _spelled(part: str) -> list[str]:
+    _, spellings = _tokenizer().encode_with_unknown(part)
+    return [visible(spellings[place]) if has_letter(token) else token
+            for place, token in enumerate(_tokenizer().tokens(part))]
 
 
 @functools.cache

@@ -5,7 +5,33 @@ import pytest
 import torch
 from torch import nn
 
+from nextword.training import lstm as layer_module
+from nextword.training import lstm_cuda
 from nextword.training.lstm import lstm
+
+
+@pytest.fixture(params=["cpu", "cuda"], autouse=True)
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layer of each device. Without a GPU, the GPU's layer is computed here, with its kernels written out."""
+    if request.param == "cuda":
+        monkeypatch.setattr(layer_module, "_LSTM", lstm_cuda.CudaLSTM)
+        monkeypatch.setattr(lstm_cuda, "_cell", _cell)
+        monkeypatch.setattr(lstm_cuda, "_cell_backward", _cell_backward)
+
+
+def _cell(x, h_gates, c):
+    i, f, g, o = (x + h_gates).chunk(4, 1)
+    i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
+    c = f * c + i * g
+    return o * c.tanh(), c, torch.cat([i, f, g, o], 1)
+
+
+def _cell_backward(d_h, d_c, c, new_c, gates, has_bias):
+    i, f, g, o = gates.chunk(4, 1)
+    d_c = d_c + d_h * o * (1 - new_c.tanh() ** 2)
+    d_o = d_h * new_c.tanh()
+    steps = [d_c * g * i * (1 - i), d_c * c * f * (1 - f), d_c * i * (1 - g ** 2), d_o * o * (1 - o)]
+    return torch.cat(steps, 1), d_c * f, None
 
 
 @pytest.mark.parametrize("projection", [0, 8])

@@ -149,11 +149,20 @@ def test_half_an_installation_is_made_again(checkout: Checkout, damage: str) -> 
 def test_bundle_trains_on_all_corpora_and_publishes(checkout: Checkout) -> None:
     refused = checkout.make("bundle")
     assert refused.returncode == 2 and "CORPORA=" in refused.stderr and not checkout.calls("-m nextword")
-    (checkout.folder / "runs" / "english-0.1").mkdir(parents=True)  # else it is taken from the history
     assert checkout.make("bundle", "CORPORA=my corpora").returncode == 0
     training, publishing = checkout.calls("-m nextword")
     assert training.startswith(
-        "-m nextword.lm train --recipe english --out runs/english --corpus my corpora/chat-english*1.4,"
+        "-m nextword.lm train --recipe english --out runs/english --corpus my corpora/chat-english*1.3,"
     )
-    assert training.endswith(",my corpora/tatoeba-english*1.5") and training.count("my corpora/") == 7
+    assert training.endswith(",my corpora/tatoeba-english*4") and training.count("my corpora/") == 7
     assert publishing == "-m nextword.lm publish runs/english/bundle lm/bundles/english"
+
+
+def test_bundle_trains_the_recipe_that_is_named(checkout: Checkout) -> None:
+    refused = checkout.make("bundle", "CORPORA=texts", "RECIPE=french")
+    assert refused.returncode == 2 and "RECIPE=english" in refused.stderr and not checkout.calls("-m nextword")
+    (checkout.folder / "runs" / "english-0.1").mkdir(parents=True)  # else it is taken from the history
+    assert checkout.make("bundle", "CORPORA=texts", "RECIPE=english-cpu").returncode == 0
+    training, publishing = checkout.calls("-m nextword")
+    assert training.startswith("-m nextword.lm train --recipe english-cpu --out runs/english-cpu --corpus texts/chat-")
+    assert publishing == "-m nextword.lm publish runs/english-cpu/bundle lm/bundles/english"

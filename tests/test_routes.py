@@ -544,6 +544,19 @@ def test_a_request_for_much_counts_as_several():
     assert left(COMPLETIONS, prompt="I", max_tokens=1000) == 0
 
 
+def test_a_service_without_a_store_of_profiles_says_so(http):
+    question = {"text": "", "profile": "me"}
+    answers = [http.post("/v1/profiles/me/text", json={"text": "A text."}), http.get("/v1/profiles/me"),
+               http.get("/v1/profiles/me/words"), http.get("/v1/profiles/me/export"),
+               http.put("/v1/profiles/me", json={}), http.delete("/v1/profiles/me"),
+               http.put("/v1/profiles/me/words/word"),
+               http.post("/v1/next-words", json=question), http.post("/v1/score", json=question)]
+    for answer in answers:
+        assert answer.status_code == 501
+        assert answer.json()["error"]["type"] == "no_profiles" and "--profiles FILE" in answer.text
+    assert http.post("/v1/completions", json={"profile": "me"}).json()["error"]["param"] == "profile"
+
+
 @pytest.mark.parametrize(("path", "fields"), [
     (WORDS, {"text": "I"}), (SCORE, {"text": "I"}), (COMPLETIONS, {"prompt": "I"}),
     (COMPLETIONS, {"stream_options": {}}), (COMPLETIONS, {"logit_bias": {}}),

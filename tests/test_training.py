@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from nextword.lm import load
-from nextword.lm.bundle import open_bundle, write_bundle
+from nextword.lm.bundle import ENGLISH, open_bundle, write_bundle
 from nextword.lm.vocabulary import Vocabulary
 from nextword.training import precision
 from nextword.training.__main__ import main
@@ -182,6 +182,16 @@ def test_a_run_begins_with_the_weights_of_another(finished, corpus_file, tmp_pat
     assert "neither a bundle nor the folder of a finished run" in capsys.readouterr().err
 
 
+def test_a_run_takes_only_the_vocabulary_of_another(finished, tmp_path, capsys):
+    text, out = tmp_path / "other.txt", tmp_path / "run"
+    text.write_text("\n\n".join(f"Quux {word} the zoo." for word in ("saw", "left", "met", "likes") * 60))
+    arguments = ["train", "--corpus", str(text), *TINY, "--vocabulary-from", str(finished[0])]
+    assert main([*arguments, "--out", str(out)]) == 0
+    assert (out / "tokenizer.json").read_bytes() == (finished[0] / "tokenizer.json").read_bytes()
+    assert main([*arguments, "--out", str(tmp_path / "second"), "--start-from", "english"]) == 2
+    assert "vocabulary_from and start_from are both given" in capsys.readouterr().err
+
+
 def test_a_run_begins_with_a_bundle_and_more_cells(tmp_path, corpus_file, capsys):
     projected = ["--projection-size", "16", "--embedding-size", "16"]
     assert main(command(corpus_file, tmp_path / "first", *projected)[3:]) == 0
@@ -199,6 +209,11 @@ def test_a_run_begins_with_a_bundle_and_more_cells(tmp_path, corpus_file, capsys
     assert main(command(corpus_file, tmp_path / "third", *further, "--hidden-size", "32")[3:]) == 2
     said = capsys.readouterr().err
     assert "embedding_size 16, hidden_size 48, layers 1, projection_size 16" in said and "may only be larger" in said
+
+
+def test_the_recipe_adapt_has_the_english_models_architecture():
+    described = open_bundle(ENGLISH).metadata["architecture"]
+    assert load_recipe("adapt", {}).architecture(described["vocabulary_size"]).to_dict() == described
 
 
 def test_adapting_adds_the_texts_words_and_keeps_the_lists(tmp_path, tiny_bundle, capsys):

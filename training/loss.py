@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 320  # rows of a chunk: its logits for some 8,000 words fit the processor's cache
+CUDA_CHUNK = 2048  # rows of a chunk on a GPU, which is fast with large products only
 
 
 def sample_candidates(vocabulary_size: int, samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -60,13 +61,14 @@ class _CandidateCrossEntropy(torch.autograd.Function):
         d_candidates = torch.zeros(len(candidates), size, device=outputs.device)
         d_offset = torch.zeros(len(candidates), device=outputs.device)
         d_target = outputs.new_empty(n, dtype=torch.float32)
-        p = torch.empty(min(CHUNK, n), len(candidates) + 1, device=outputs.device)
-        for start in range(0, n, CHUNK):
-            rows = slice(start, min(start + CHUNK, n))
+        chunk = CUDA_CHUNK if outputs.is_cuda else CHUNK
+        p = torch.empty(min(chunk, n), len(candidates) + 1, device=outputs.device)
+        for start in range(0, n, chunk):
+            rows = slice(start, min(start + chunk, n))
             xs, ps = x[rows], p[: rows.stop - start]
             torch.add(xs @ candidate_weight.t(), offset, out=ps[:, :-1])
-            hit = (column[rows] >= 0).nonzero().squeeze(1)  # the target counts only once, in the last column
-            ps[hit, column[rows][hit]] = -math.inf
+            own = torch.where(column[rows] < 0, len(candidates), column[rows])[:, None]
+            ps.scatter_(1, own, -math.inf)  # the target counts only once, in the last column
             ps[:, -1] = z_target[rows]
             torch.log_softmax(ps, 1, out=ps)
             losses[rows] = -ps[:, -1]

@@ -1,9 +1,9 @@
-"""A fast LSTM layer for training on a CPU, with torch's equations and weights.
+"""A fast LSTM layer for training, with torch's equations and weights.
 
 In training, torch's own layer computes the forward pass twice (oneDNN's), or adds the gradients of the weights at each
 step (the one with projections). Here the backward pass is written by hand. Each step has only the product with the
 recurrent weights; the gradients of all weights are one product over all steps. Products are in `dtype`; the cell state,
-the gates and their gradients are float32.
+the gates and their gradients are float32. A GPU has a layer of its own: nextword.training.lstm_cuda.
 """
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from nextword.training.lstm_cuda import CudaLSTM
 
 
 def lstm(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor], w_recurrent: Tensor, keep: Tensor | None = None
@@ -23,8 +25,10 @@ def lstm(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor], w_recurrent: T
     """
     h, c = state
     weights: Any = layer
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    outputs, new_c = _LSTM.apply(
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    function: type[torch.autograd.Function] = CudaLSTM if device == "cuda" else _LSTM
+    outputs, new_c = function.apply(
         x, h[0], c[0], weights.weight_ih_l0, w_recurrent, weights.bias_ih_l0 + weights.bias_hh_l0,
         weights.weight_hr_l0 if layer.proj_size else None, keep, dtype)
     return outputs, (outputs[-1:], new_c[None])

@@ -39,6 +39,9 @@ class Recipe(BaseModel):
     start_vocabulary: Literal["keep", "extend", "new"] = Field("keep", description=(
         "with start_from, keep: the vocabulary of the start; extend: that, and the words that occur minimum_count "
         "times in the training text; new: the vocabulary of the training text"))
+    vocabulary_from: str = Field("", description=(
+        "folder of a bundle or of a finished run whose vocabulary this run has, without its weights; english: the "
+        "model that comes with Nextword; empty: none"))
     pretokenized: bool = Field(False, description=(
         "the text is already split at spaces, with one sentence a line (benchmarks)"))
     vocabulary_size: int = Field(32_000, ge=3, description="the most words, with <unk> and <eos>")
@@ -105,6 +108,8 @@ class Recipe(BaseModel):
     def _check_contradictions(self) -> Recipe:
         if self.start_vocabulary != "keep" and not self.start_from:
             raise ValueError(f"start_vocabulary is {self.start_vocabulary!r}, which needs start_from")
+        if self.vocabulary_from and self.start_from:
+            raise ValueError("vocabulary_from and start_from are both given; start_from has a vocabulary already")
         if self.projection_size and self.cell != "lstm":
             raise ValueError(f"projection_size is for the lstm cell; the cell is {self.cell!r}")
         if self.projection_size >= self.hidden_size:

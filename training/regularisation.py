@@ -59,7 +59,7 @@ class RegularisedNetwork(Network):
         weight: Any = layer.weight_hh_l0
         if self.weight_drop:
             weight = nn.functional.dropout(weight, self.level * self.weight_drop)
-        if isinstance(layer, nn.LSTM) and x.device.type == "cpu":
+        if isinstance(layer, nn.LSTM):
             x, state = lstm(layer, x, state, weight, self._keep)
         else:
             x, state = self._recur_in_pieces(layer, x, state, weight)

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from nextword.lm.network import Network
 from nextword.lm.vocabulary import Vocabulary
 from nextword.training.corpora import Corpus
+from nextword.training.cuda_graph import GraphedStep
 from nextword.training.distributed import ALONE, Processes
 from nextword.training.loss import cross_entropy, sample_candidates
 from nextword.training.measure import measure
@@ -26,7 +27,7 @@ from nextword.training.precision import choose_precision
 from nextword.training.recipe import Recipe
 from nextword.training.regularisation import RegularisedNetwork, activation_penalty
 from nextword.training.tokens import digest, encode_split, word_counts
-from nextword.training.windows import Windows
+from nextword.training.windows import Windows, prepared_ahead
 
 PIECES = 20  # pieces of an excerpt, spread evenly over its text
 CONTEXT = 200  # fewest tokens for a reading head of an excerpt, so that a short text is read with context too
@@ -117,21 +118,32 @@ class Trainer:
 
     def _prepare(self) -> None:
         recipe = self.recipe
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), recipe.learning_rate,
-                                           weight_decay=recipe.weight_decay, fused=True)
+        on_gpu = self.device.type == "cuda"  # there the rate is a tensor, because a CUDA graph reads it
+        rate = torch.tensor(recipe.learning_rate, device=self.device) if on_gpu else recipe.learning_rate
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), rate, weight_decay=recipe.weight_decay,
+                                           fused=True, capturable=on_gpu)
         self.average = None
         if recipe.averaging:
             self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging))
         self.kept: Any = self.average.module if self.average else self.network
         self._synchronised = self.processes.synchronised(self.network)
+        # A graph holds what is the same in all steps; the LSTM's step never waits for the GPU.
+        same = not (recipe.averaging or recipe.dropout_rise) and recipe.cell == "lstm" and self.processes.size == 1
+        graphed = on_gpu and same and isinstance(self.network, RegularisedNetwork)
+        self._learn_on_device: Callable[..., Tensor] = GraphedStep(self._learn) if graphed else self._learn
 
     def windows_left(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and targets of the remaining steps."""
-        while self.step < self.steps:
-            epoch, first = divmod(self.step, self.data.windows.steps)
+        return prepared_ahead(self._windows_left()) if self.device.type == "cuda" else self._windows_left()
+
+    def _windows_left(self) -> Iterator[tuple[Tensor, Tensor]]:
+        step = self.step
+        while step < self.steps:
+            epoch, first = divmod(step, self.data.windows.steps)
             for window in self.data.windows.epoch(epoch, first):
-                if self.step == self.steps:
+                if step == self.steps:
                     return
+                step += 1
                 yield window
 
     def train_step(self, inputs: Tensor, targets: Tensor) -> float:
@@ -139,8 +151,7 @@ class Trainer:
         recipe, network, data = self.recipe, self.network, self.data
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.step)
         torch.manual_seed((recipe.seed * 1_000_003 + self.step) * self.processes.size + self.processes.rank)  # dropout
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, self.step, self.steps)
+        self._set_rate(learning_rate(recipe, self.step, self.steps))
         heads = slice(data.windows.heads.start, data.windows.heads.stop)
         keep = torch.rand(recipe.batch_size, 1, generator=generator)[heads] >= recipe.forget
         candidates, log_weights = sample_candidates(
@@ -148,11 +159,19 @@ class Trainer:
         network.train()
         if recipe.dropout_rise:
             network.level = min(1.0, (self.step + 1) / (recipe.dropout_rise * self.steps))
+        loss = self._learn_on_device(*(tensor.to(self.device) for tensor in
+                                       (inputs, targets, keep, candidates, log_weights)))
+        self.step += 1
+        self.tokens += targets.numel() * self.processes.size
+        return float(loss)
+
+    def _learn(self, inputs: Tensor, targets: Tensor, keep: Tensor, candidates: Tensor, log_weights: Tensor) -> Tensor:
+        """The part of a step that the device does. Returns the mean loss."""
+        recipe, network = self.recipe, self.network
         with self._autocast():
-            outputs, state = self._synchronised(inputs.to(self.device), self._state * keep.to(self.device))
-        loss = cross_entropy(outputs.flatten(0, 1), network.embedding.weight, network.bias,
-                             targets.to(self.device).flatten(), candidates.to(self.device),
-                             log_weights.to(self.device), self.dtype)
+            outputs, state = self._synchronised(inputs, self._state * keep)
+        loss = cross_entropy(outputs.flatten(0, 1), network.embedding.weight, network.bias, targets.flatten(),
+                             candidates, log_weights, self.dtype)
         objective = loss
         if recipe.output_penalty or recipe.change_penalty:
             objective = loss + activation_penalty(outputs, recipe.output_penalty, recipe.change_penalty)
@@ -162,10 +181,15 @@ class Trainer:
         if self.average:
             self.average.update_parameters(network)
         self.optimizer.zero_grad(set_to_none=True)
-        self._state = state.detach()
-        self.step += 1
-        self.tokens += targets.numel() * self.processes.size
-        return float(loss.detach())
+        self._state.copy_(state.detach())
+        return loss.detach()
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def measure(self) -> dict[str, dict[str, float]]:
         """The figures of `kept` on both excerpts (see nextword.training.measure)."""

@@ -53,7 +53,7 @@ class Start:
         try:
             self._run.check_finished()
         except RunError as error:
-            raise WarmStartError(f"start_from is {name!r}, which is neither a bundle nor the folder of a finished run: "
+            raise WarmStartError(f"{name!r} is neither a bundle nor the folder of a finished run: "
                                  f"{error}") from None
         if (self._run.bundle / DESCRIPTION).exists():
             self.bundle = open_bundle(self._run.bundle)
@@ -99,7 +99,9 @@ class Start:
 
 
 def choose_vocabulary(recipe: Recipe, corpus: Corpus, start: Start | None) -> Vocabulary:
-    """The vocabulary of the training text, of the start, or of both: see `start_vocabulary` in Recipe."""
+    """The vocabulary of the training text, of the start, of both, or of `vocabulary_from`: see Recipe."""
+    if recipe.vocabulary_from:
+        return Start(recipe.vocabulary_from).vocabulary
     if start and start.vocabulary.pretokenized != recipe.pretokenized:
         raise RunError(f"start_from: the model in {recipe.start_from} and this run do not have the same `pretokenized`")
     if start and recipe.start_vocabulary == "keep":

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -9,6 +11,7 @@ import torch
 from nextword.lm.vocabulary import EOS_ID
 
 SCANNED = 2**22  # tokens searched for ends of paragraphs at a time
+Item = TypeVar("Item")
 
 
 class Windows:
@@ -70,3 +73,12 @@ class Windows:
             pieces.append(self.tokens[starts[block] + offset : starts[block] + offset + take])
             left, block = left + take, block + 1
         return np.concatenate(pieces).astype(np.int64)
+
+
+def prepared_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The items. A thread prepares the next one while the caller works on this one."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield item
