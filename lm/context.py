@@ -122,6 +122,7 @@ class Distribution:
     log_probs, probabilities   (V,)
     unknown                    spelling → probability, for words that the vocabulary lacks
     seen                       (n,) int64 the cached tokens of the text and of its history
+    bytes                      approximate size in memory, of what is given
     """
 
     def __init__(self, log_probs: Tensor | None, unknown: dict[str, float], seen: Tensor | None = None,
@@ -130,6 +131,8 @@ class Distribution:
             raise TypeError("a Distribution needs log_probs or probabilities")
         self._log_probs, self._probabilities = log_probs, probabilities
         self.unknown, self.seen = unknown, seen
+        tensors = [tensor for tensor in (log_probs, probabilities, seen) if tensor is not None]
+        self.bytes = sum(tensor.nbytes for tensor in tensors) + 200 * len(unknown)
 
     @property
     def log_probs(self) -> Tensor:

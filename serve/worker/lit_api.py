@@ -49,7 +49,8 @@ class NextWordsAPI(LitAPI):
 
     Args:
         bundle: the model, or its folder; None: the English model that comes with the package.
-        cache_bytes: the most memory for the states of recent texts, in each worker.
+        cache_bytes: the most memory for the states of recent texts, in each worker; their distributions take up to a
+            quarter more.
         blocklist: words never suggested unprompted, as `lm.load` takes them.
 
     Attributes:
@@ -90,7 +91,7 @@ class NextWordsAPI(LitAPI):
             sys.exit(2)
         del self._bundle
         self._states = StateCache(model, self._cache_bytes)
-        self._operations = _operations(model, self._states)
+        self._operations = _operations(model, self._states, self._cache_bytes // 4)
         model.next_words("A word")
         malloc.give_back()  # the memory that only the loading needed
         self._answers = self._idle_seconds = 0
@@ -151,12 +152,12 @@ class NextWordsAPI(LitAPI):
             return [error]
 
 
-def _operations(model: Model, states: StateCache) -> dict[type, Operation]:
+def _operations(model: Model, states: StateCache, distribution_bytes: int) -> dict[type, Operation]:
     from nextword.serve.worker.completions import Completions
     from nextword.serve.worker.next_words import NextWords
     from nextword.serve.worker.score import score
 
-    next_words, completions = NextWords(model, states), Completions(model, states)
+    next_words, completions = NextWords(model, states, distribution_bytes), Completions(model, states)
 
     def scores(questions: list[ScoreQuestion]) -> list[bytes]:
         return [json.dumps(score(model, question.text), ensure_ascii=False, allow_nan=False).encode()

@@ -10,16 +10,25 @@ from nextword.lm.phrases import lengthened
 from nextword.lm.ranking import Keys
 from nextword.serve.questions import COST_CHARACTERS, NextWordsQuestion
 from nextword.serve.schemas import UNKNOWN_LIMIT
-from nextword.serve.worker.state_cache import StateCache
+from nextword.serve.text_window import BLANKS
+from nextword.serve.worker.distribution_cache import DistributionCache
+from nextword.serve.worker.state_cache import Key, StateCache, text_key
 
 TOGETHER = 16  # questions whose distributions are in memory at the same time; more take memory and save no time
 
 
 class NextWords:
-    """Answers each question with a `NextWordsResponse` as JSON."""
+    """Answers each question with a `NextWordsResponse` as JSON.
 
-    def __init__(self, model: Model, states: StateCache):
+    Args:
+        model: the language model.
+        states: its state cache.
+        distribution_bytes: the most memory for the distributions of recent questions.
+    """
+
+    def __init__(self, model: Model, states: StateCache, distribution_bytes: int = 12_000_000):
         self._model, self._states = model, states
+        self._distributions = DistributionCache(model, distribution_bytes)
 
     def cost(self, question: NextWordsQuestion) -> int:
         """Return the characters that have to be read, and those that could be read in the time of the other work."""
@@ -32,7 +41,8 @@ class NextWords:
         entries = list(zip(questions, contexts, contexts))
         answers: list[bytes] = []
         for part in (entries[first : first + TOGETHER] for first in range(0, len(entries), TOGETHER)):
-            distributions = self._model.predict([text for _, text, _ in part], [history for *_, history in part])
+            keys = [_key(question) for question, *_ in part]
+            distributions = self._distributions.predict(keys, *zip(*(contexts for _, *contexts in part)))
             answers += [self._answer(*entry, distribution) for entry, distribution in zip(part, distributions)]
         return answers
 
@@ -51,3 +61,8 @@ class NextWords:
             "unknown": list(dict.fromkeys(context.unknown.values()))[:UNKNOWN_LIMIT],
             "context_used": context.length,
         }, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _key(question: NextWordsQuestion) -> tuple[Key, ...]:
+    """Return what stands for all that a question's distribution depends on."""
+    return text_key(question.text.rstrip(BLANKS)), text_key(question.history.rstrip(BLANKS))
