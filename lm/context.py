@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 
+SMALLEST = torch.finfo(torch.float32).tiny  # the least probability whose logarithm is told
+
+
 class CachedTokens:
     """The last tokens of a text, each with its key for the continuous cache. An instance never changes.
 
@@ -23,7 +26,7 @@ class CachedTokens:
         self._rows, self._first, self._end = _Rows(keys, tokens, len(tokens)), 0, len(tokens)
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return self._end - self._first
 
     @property
     def nbytes(self) -> int:
@@ -138,7 +141,7 @@ class Distribution:
     def log_probs(self) -> Tensor:
         if self._log_probs is None:
             assert self._probabilities is not None
-            self._log_probs = self._probabilities.log()
+            self._log_probs = self._probabilities.clamp(min=SMALLEST).log()
         return self._log_probs
 
     @property

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy
 import torch
 from torch import Tensor, nn
 
@@ -46,24 +45,24 @@ def as_keys(outputs: Tensor) -> Tensor:
     return nn.functional.normalize(outputs, dim=-1).half()
 
 
-def mixed(log_probs: Tensor, context: Context, history: Context | None, settings: CacheSettings, unknown_id: int
+def mixed(probabilities: Tensor, context: Context, history: Context | None, settings: CacheSettings, unknown_id: int
           ) -> Distribution:
     """The model's distribution after `context`, mixed with the cache over this context and over a history.
 
-    log_probs: the model's log-probabilities (V,). unknown_id: the token of all words that the vocabulary lacks.
+    probabilities: the model's (V,), perhaps a row of a larger tensor. unknown_id: the token of all words that the
+        vocabulary lacks.
     """
     parts = [part for part in (history, context) if part is not None and len(part.cached)]
     if not parts:
-        return Distribution(log_probs, {})
+        return Distribution(None, {}, None, probabilities.clone())
     tokens = _joined([part.cached.tokens for part in parts])
     if settings.weight == 0:
-        return Distribution(log_probs, {}, tokens)
+        return Distribution(None, {}, tokens, probabilities.clone())
     weight = settings.weight * len(tokens) / (len(tokens) + HALF)
     # In float32: with float16, some processors prepare for each new number of rows, and that takes longer.
     similarities = _joined([part.cached.keys for part in parts]).float() @ context.key.float()
     shares = torch.softmax(similarities.mul_(settings.theta), dim=0).mul_(weight)
-    probabilities = torch.from_numpy(numpy.exp(log_probs.numpy()))  # twice as fast as torch's
-    probabilities.mul_(1 - weight).index_add_(0, tokens, shares)
+    probabilities = probabilities.mul(1 - weight).index_add_(0, tokens, shares)
     unknown: dict[str, float] = {}
     places = [start + place for part, start in zip(parts, (0, len(parts[0].cached))) for place in part.unknown]
     if places:

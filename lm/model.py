@@ -121,9 +121,9 @@ class Model:
     def predict(self, contexts: Sequence[Context], histories: Sequence[Context | None] | None = None
                 ) -> list[Distribution]:
         """The distribution after each context, mixed with the cache of the context and of its history."""
-        log_probs = self.program.log_probs(torch.stack([context.output for context in contexts]))
+        probabilities = self.program.probabilities(torch.stack([context.output for context in contexts]))
         return [mixed(row, context, history, self.cache, UNK_ID)
-                for row, context, history in zip(log_probs, contexts, histories or [None] * len(contexts))]
+                for row, context, history in zip(probabilities, contexts, histories or [None] * len(contexts))]
 
     def rank(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
              emoji: bool = False, exclude: Collection[str] = ()) -> list[Word]:

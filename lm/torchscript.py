@@ -12,6 +12,7 @@ The program is the forward pass, in 32-bit floats or with 8-bit weights:
     read_all(tokens, lengths, state) → the output vector after each token (batch, time, width), new state
     output(state) → the output vector after the last token (batch, width)
     log_probs(output (n, width)) → (n, V)
+    probabilities(output (n, width)) → (n, V)
     initial_state(batch) → (batch, S) of zeros
 
 Rows of `tokens` may differ in length: `lengths` holds the lengths, and any ids fill the rest of a row. `allowed`
@@ -295,6 +296,10 @@ class _Inference(nn.Module):
     @torch.jit.export
     def log_probs(self, output: Tensor) -> Tensor:
         return torch.log_softmax(self.words(self.projection(output)), dim=1)
+
+    @torch.jit.export
+    def probabilities(self, output: Tensor) -> Tensor:
+        return torch.softmax(self.words(self.projection(output)), dim=1)
 
 
 @torch.no_grad()
