@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
 SMALLEST = torch.finfo(torch.float32).tiny  # the least probability whose logarithm is told
 
 
