@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy
 import torch
 from torch import Tensor, nn
 
@@ -46,22 +45,22 @@ def as_keys(outputs: Tensor) -> Tensor:
     return nn.functional.normalize(outputs, dim=-1).half()
 
 
-def mixed(log_probs: Tensor, context: Context, settings: CacheSettings, unknown_id: int) -> Distribution:
+def mixed(probabilities: Tensor, context: Context, settings: CacheSettings, unknown_id: int) -> Distribution:
     """The model's distribution after `context`, mixed with the cache over this context.
 
-    log_probs: the model's log-probabilities (V,). unknown_id: the token of all words that the vocabulary lacks.
+    probabilities: the model's (V,), perhaps a row of a larger tensor. unknown_id: the token of all words that the
+        vocabulary lacks.
     """
     tokens = context.cached.tokens
     if not len(tokens):
-        return Distribution(log_probs, {})
+        return Distribution(None, {}, None, probabilities.clone())
     if settings.weight == 0:
-        return Distribution(log_probs, {}, tokens)
+        return Distribution(None, {}, tokens, probabilities.clone())
     weight = settings.weight * len(tokens) / (len(tokens) + HALF)
     # In float32: with float16, some processors prepare for each new number of rows, and that takes longer.
     similarities = context.cached.keys.float() @ context.key.float()
     shares = torch.softmax(similarities.mul_(settings.theta), dim=0).mul_(weight)
-    probabilities = torch.from_numpy(numpy.exp(log_probs.numpy()))  # twice as fast as torch's
-    probabilities.mul_(1 - weight).index_add_(0, tokens, shares)
+    probabilities = probabilities.mul(1 - weight).index_add_(0, tokens, shares)
     unknown: dict[str, float] = {}
     if context.unknown:
         # numpy is faster for few numbers

@@ -134,11 +134,11 @@ class Model:
         histories, profiles: for each context, earlier text of the same person that comes with the question, and that
         is kept: the distribution is mixed with the model of the person (see lm.personal).
         """
-        log_probs = self.program.log_probs(torch.stack([context.output for context in contexts]))
+        probabilities = self.program.probabilities(torch.stack([context.output for context in contexts]))
         nobody = [None] * len(contexts)
         people = zip(histories or nobody, profiles or nobody)
         return [self.personal.mixed(mixed(row, context, self.cache, UNK_ID), context, list(filter(None, person)))
-                for row, context, person in zip(log_probs, contexts, people)]
+                for row, context, person in zip(probabilities, contexts, people)]
 
     def rank(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
              emoji: bool = False, exclude: Collection[str] = ()) -> list[Word]:

@@ -108,7 +108,8 @@ class ProfileView:
     """A profile as one vocabulary sees it. A word that the vocabulary lacks is the token V + its number in the profile.
 
     tokens, keys       (n,) the text, as in a `Source`
-    factor             (V,) float32: what step 1 multiplies each token's probability with
+    known, factors     (w,) the tokens of the vocabulary that the profile has, and by which factor step 1 makes each
+                       likelier than the tokens that it lacks
     own_counts         token → occurrences, for the words that the vocabulary lacks, the most frequent first
     own_total          their sum
     key_counts         key → occurrences, for these words
@@ -127,8 +128,9 @@ class ProfileView:
         counts = profile.counts()
         used = numpy.flatnonzero(counts)
         known = used[to_token[used] < size]
-        self.known = torch.from_numpy(numpy.unique(to_token[known]))
-        self.factor = _factor(numpy.bincount(to_token[known], counts[known], size), usual, settings)
+        known_counts = numpy.bincount(to_token[known], counts[known], size)
+        self.known = numpy.flatnonzero(known_counts)
+        self.factors = (1 + known_counts[self.known] / (settings.prior * usual[self.known])) ** settings.power
         own = used[to_token[used] >= size]
         own = own[numpy.argsort(-counts[own], kind="stable")]
         self.own_counts = dict(zip(to_token[own].tolist(), counts[own].tolist()))
@@ -151,13 +153,6 @@ class ProfileView:
         """The words outside the vocabulary whose keys begin with these letters."""
         first, last = bisect_left(self._sorted, (typed,)), bisect_left(self._sorted, (typed + LAST,))
         return [token for _, token in self._sorted[first:last]]
-
-
-def _factor(counts: numpy.ndarray, usual: numpy.ndarray, settings: PersonalSettings) -> numpy.ndarray:
-    person = (counts + settings.prior * usual) / (counts.sum() + settings.prior)
-    factor = ((person / usual) ** settings.power).astype(numpy.float32)
-    factor[UNK_ID] = 0.0
-    return factor
 
 
 class PersonalWords:
@@ -231,7 +226,8 @@ class Personal:
         values = distribution.probabilities.numpy()
         unk = float(values[UNK_ID])
         for view in views:
-            values *= view.factor
+            values[view.known] *= view.factors
+        values[UNK_ID] = 0.0
         in_text = Counter(sources[0].tokens[sources[0].tokens >= size].tolist())
         total = sum(view.own_total for view in views) + in_text.total()
         types = sum(len(view.own_counts) for view in views) + len(new)
@@ -265,7 +261,8 @@ class Personal:
             values[view.hidden] = 0.0
             if view.profile.blocked or view.profile.forgotten:
                 unknown = {word: p for word, p in unknown.items() if not view.profile.hides(key(word))}
-        seen = [part for part in (distribution.seen, *(view.known for view in views)) if part is not None]
+        seen = [part for part in (distribution.seen, *(torch.from_numpy(view.known) for view in views))
+                if part is not None]
         return Distribution(None, unknown, torch.cat(seen), distribution.probabilities,
                             PersonalWords(settings, views, set(map(key, context.unknown.values())), share))
 
@@ -282,7 +279,8 @@ class Personal:
             tokens, counts = numpy.unique(numpy.concatenate([_NO_TOKENS, *found]), return_counts=True)
             if len(tokens):
                 own = tokens >= len(self._words)
-                most = numpy.where(own, settings.most_own[m], settings.most_after_own if after_own else settings.most[m])
+                most_known = settings.most_after_own if after_own else settings.most[m]
+                most = numpy.where(own, settings.most_own[m], most_known)
                 less = numpy.where(own, settings.discount_own, settings.discount[m])
                 shares = numpy.maximum(counts - less, 0.0) * most * rest / (counts.sum() + settings.concentration[m])
                 parts.append((tokens, shares))
