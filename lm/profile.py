@@ -275,8 +275,8 @@ def profile_of(text: str) -> Profile | None:
 def spelled_tokens(text: str) -> list[str]:
     """The tokens of a text, words as they are spelled there, `<eos>` for the end of a paragraph (see lm.vocabulary).
 
-    In ASCII, the rules of the tokenizer are few. So only words with other characters are given to it, which takes twenty
-    times as long for each.
+    In ASCII, the rules of the tokenizer are few. So only words with other characters are given to it, which takes
+    twenty times as long for each.
     """
     tokens: list[str] = []
     other: dict[str, list[str]] = {}

@@ -625,13 +625,14 @@ def test_pages_whose_name_was_made_to_mean_this_machine_are_refused():
 
 
 def test_pages_of_other_origins_may_ask_only_where_it_is_set(guarded, http):
-    def preflight(client: httpx.Client, origin: str) -> httpx.Response:
+    def preflight(client: httpx.Client, origin: str, method: str = "POST") -> httpx.Response:
         return client.options(WORDS, headers={
-            "origin": origin, "access-control-request-method": "POST",
+            "origin": origin, "access-control-request-method": method,
             "access-control-request-headers": "content-type,x-api-key,x-stainless-os"})
 
     allowed = preflight(guarded, ORIGIN)  # browsers send no key with it
     assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, ORIGIN)
+    assert preflight(guarded, ORIGIN, "DELETE").status_code == 200  # of a profile
     assert "access-control-allow-origin" not in preflight(guarded, "https://other.example").headers
     answer = guarded.post(WORDS, json={"text": "I"}, headers={"origin": ORIGIN})
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, ORIGIN)

@@ -11,6 +11,7 @@ import os
 import sqlite3
 import stat
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -51,7 +52,7 @@ CHECKED_BYTES = 200_000_000  # a larger file is not checked at the start, becaus
 SCHEMA = """
 CREATE TABLE profiles (
     number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, created INTEGER NOT NULL,
-    changed INTEGER NOT NULL, used INTEGER NOT NULL, version INTEGER NOT NULL, removals INTEGER NOT NULL,
+    changed INTEGER NOT NULL, used REAL NOT NULL, version INTEGER NOT NULL, removals INTEGER NOT NULL,
     characters INTEGER NOT NULL);
 CREATE INDEX by_use ON profiles (used);
 CREATE TABLE texts (
@@ -188,7 +189,7 @@ class SQLiteStore(ProfileStore):
 
     def touch(self, key: ProfileKey) -> None:
         with self._changing() as db:
-            db.execute("UPDATE profiles SET used = ? WHERE key = ?", (now(), key))
+            db.execute("UPDATE profiles SET used = ? WHERE key = ?", (time.time(), key))
 
     def read(self, key: ProfileKey, known: State | None) -> Reading | None:
         with self._reading() as db:
@@ -327,7 +328,7 @@ class SQLiteStore(ProfileStore):
         db.execute(
             "INSERT INTO profiles (key, created, changed, used, version, removals, characters) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (key, created, now(), now(), version, version, content.characters if content else 0),
+            (key, created, now(), time.time(), version, version, content.characters if content else 0),
         )
         return self._row(db, key)
 
@@ -392,7 +393,7 @@ def _change(db: sqlite3.Connection, profile: int, growth: int, removes: bool = T
     db.execute(
         "UPDATE profiles SET version = version + 1, removals = CASE WHEN ? THEN version + 1 ELSE removals END, "
         "changed = ?, used = ?, characters = characters + ? WHERE number = ?",
-        (removes, now(), now(), growth, profile),
+        (removes, now(), time.time(), growth, profile),
     )
     (version,) = db.execute("SELECT version FROM profiles WHERE number = ?", (profile,)).fetchone()
     return int(version)
