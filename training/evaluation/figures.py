@@ -225,12 +225,12 @@ def _distributions(model: Model, ways: Sequence[str], text: Text, outputs: Tenso
     tokens, keys, size = text.ids[1:], as_keys(outputs), model.cache.size
     without_cache = replace(model.cache, weight=0.0)
     for part in torch.from_numpy(places).split(PART):
-        for place, log_probs in zip(part.tolist(), model.program.log_probs(outputs[part])):
+        for place, probabilities in zip(part.tolist(), model.program.probabilities(outputs[part])):
             first = max(0, place - size)
             spellings = {at - first: word for at, word in text.unknown.items() if first <= at < place}
             cached = CachedTokens(keys[first:place], tokens[first:place])
             context = Context(NO_STATE, outputs[place], keys[place], cached, spellings, place)
-            yield place, {way: mixed(log_probs, context, history if way == "history" else None,
+            yield place, {way: mixed(probabilities, context, history if way == "history" else None,
                                      without_cache if way == "network" else model.cache, UNK_ID)
                           for way in ways if way != "unigram"}
 
