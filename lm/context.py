@@ -10,6 +10,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from nextword.lm.personal import PersonalWords
 
+SMALLEST = torch.finfo(torch.float32).tiny  # the least probability whose logarithm is told
+
 
 class CachedTokens:
     """The last tokens of a text, each with its key for the continuous cache. An instance never changes.
@@ -26,7 +28,7 @@ class CachedTokens:
         self._rows, self._first, self._end = _Rows(keys, tokens, len(tokens)), 0, len(tokens)
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return self._end - self._first
 
     @property
     def nbytes(self) -> int:
@@ -126,6 +128,7 @@ class Distribution:
     unknown                    spelling → probability, for words that the vocabulary lacks
     seen                       (n,) int64 the tokens of the text, of its history and of the person's profile
     personal                   more about the person's words, where a history or a profile was given
+    bytes                      approximate size in memory, of what is given
     """
 
     def __init__(self, log_probs: Tensor | None, unknown: dict[str, float], seen: Tensor | None = None,
@@ -134,12 +137,14 @@ class Distribution:
             raise TypeError("a Distribution needs log_probs or probabilities")
         self._log_probs, self._probabilities = log_probs, probabilities
         self.unknown, self.seen, self.personal = unknown, seen, personal
+        tensors = [tensor for tensor in (log_probs, probabilities, seen) if tensor is not None]
+        self.bytes = sum(tensor.nbytes for tensor in tensors) + 200 * len(unknown)
 
     @property
     def log_probs(self) -> Tensor:
         if self._log_probs is None:
             assert self._probabilities is not None
-            self._log_probs = self._probabilities.log()
+            self._log_probs = self._probabilities.clamp(min=SMALLEST).log()
         return self._log_probs
 
     @property

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -14,9 +15,11 @@ from nextword.lm.bundle import MODEL, TOKENIZER, Bundle, BundleError, open_bundl
 from nextword.lm.context import CachedTokens, Context, Distribution
 from nextword.lm.continuous_cache import CacheSettings, as_keys, mixed
 from nextword.lm.personal import Personal
-from nextword.lm.profile import Profile
+from nextword.lm.profile import Profile, profile_of
 from nextword.lm.ranking import Ranking, Word
 from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
+
+HISTORIES = 8  # the last ones of `next_words` are kept
 
 
 def load(bundle: str | os.PathLike[str] | Bundle | None = None, *, blocklist: Collection[str] | None = None) -> Model:
@@ -61,6 +64,7 @@ class Model:
         self._ranking = Ranking(vocabulary, read_blocklist() if blocklist is None else blocklist,
                                 described.names_of_few_documents, described.stock_names, described.half_words)
         self.personal = Personal(vocabulary)
+        self._history = lru_cache(HISTORIES)(profile_of)
         start = program.read(torch.tensor([[EOS_ID]]), torch.tensor([1]), program.initial_state(1))
         output = program.output(start)
         keys = as_keys(output)
@@ -84,8 +88,8 @@ class Model:
         """
         if k < 1:
             raise ValueError(f"k is {k}; it must be at least 1")
-        contexts = self.extend([self.start, self.start], [text, history])
-        distribution = self.predict(contexts[:1], contexts[1:], [profile])[0]
+        context = self.extend([self.start], [text])
+        distribution = self.predict(context, [self._history(history)], [profile])[0]
         return self.rank(distribution, k, partial=partial, punctuation=punctuation, emoji=emoji, exclude=exclude)
 
     def extend(self, contexts: Sequence[Context], texts: Sequence[str], limit: int | None = None) -> list[Context]:
@@ -123,15 +127,18 @@ class Model:
         return contexts
 
     @torch.inference_mode()
-    def predict(self, contexts: Sequence[Context], histories: Sequence[Context | None] | None = None,
+    def predict(self, contexts: Sequence[Context], histories: Sequence[Profile | None] | None = None,
                 profiles: Sequence[Profile | None] | None = None) -> list[Distribution]:
-        """The distribution after each context, mixed with the cache of the context and of its history, and with the
-        model of the person (`lm.personal`) where there is a history or a profile.
+        """The distribution after each context, mixed with the cache over the context.
+
+        histories, profiles: for each context, earlier text of the same person that comes with the question, and that
+        is kept: the distribution is mixed with the model of the person (see lm.personal).
         """
-        log_probs = self.program.log_probs(torch.stack([context.output for context in contexts]))
+        probabilities = self.program.probabilities(torch.stack([context.output for context in contexts]))
         nobody = [None] * len(contexts)
-        return [self.personal.mixed(mixed(row, context, history, self.cache, UNK_ID), context, history, profile)
-                for row, context, history, profile in zip(log_probs, contexts, histories or nobody, profiles or nobody)]
+        people = zip(histories or nobody, profiles or nobody)
+        return [self.personal.mixed(mixed(row, context, self.cache, UNK_ID), context, list(filter(None, person)))
+                for row, context, person in zip(probabilities, contexts, people)]
 
     def rank(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
              emoji: bool = False, exclude: Collection[str] = ()) -> list[Word]:

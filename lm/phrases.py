@@ -16,7 +16,7 @@ from nextword.lm.words import has_letter
 SURE = 0.5
 
 
-def lengthened(model: Model, words: Sequence[Word], context: Context, history: Context | None = None, *,
+def lengthened(model: Model, words: Sequence[Word], context: Context, history: Profile | None = None, *,
                max_words: int, exclude: Collection[str] = (), profile: Profile | None = None) -> list[Word]:
     """Lengthen suggestions to phrases of at most `max_words` words; best first.
 

@@ -10,9 +10,10 @@ Words are compared by their key (`lm.words.key`), so without letter case. A spel
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ END, FORGOTTEN = -1, -2  # in place of tokens: the limits of a text; a forgotten
 _NOT_ASCII = re.compile(r"\s?[^ \t\r\f\v]*[^\x00-\x7f][^ \t\r\f\v]*", re.ASCII)
 _ASCII_TOKEN = re.compile(r"\w+(?:['-]\w+)*|[^\s\w]", re.ASCII)
 _ASCII_DASH = re.compile(r"(?<!-)-{2,3}(?!-)|(?<=\s)-(?=\s|$)", re.ASCII)  # see words.DASHES
+_versions = itertools.count()
 TAUGHT = 3  # occurrences that a taught word counts for
 
 
@@ -48,7 +50,7 @@ class Profile:
     ['Kowalczyk', 'Zbigniew']
 
     Attributes:
-        version: grows with each change.
+        version: changes with each change, and is never that of another profile.
         spellings: the different tokens. A token's number is its place. Numbers are never given anew.
         key_numbers: key → its number, for the keys of the tokens.
         taught: spelling → occurrences that it counts for, for taught words.
@@ -57,7 +59,7 @@ class Profile:
     """
 
     def __init__(self) -> None:
-        self.version = 0
+        self.changed()
         self.spellings: list[str] = [EOS]
         self.key_numbers: dict[str, int] = {EOS: 0}
         self.taught: dict[str, int] = {}
@@ -68,6 +70,10 @@ class Profile:
         self._next_key = 1
         self._buffer = numpy.full(64, END, numpy.int32)
         self._length = 1  # the first place is END
+
+    def changed(self) -> None:
+        """Give the profile a new version."""
+        self.version = next(_versions)
 
     # ---- Text
 
@@ -85,14 +91,22 @@ class Profile:
         """The number of tokens of all texts, line breaks included, forgotten words not."""
         return int((self.tokens >= 0).sum())
 
+    def __bool__(self) -> bool:
+        """True: a profile without text still has decisions."""
+        return True
+
     def learn(self, text: str) -> None:
         """Learn a text: a sentence, or many paragraphs. Its words count at once.
 
         Words that were forgotten are as new.
         """
-        numbers = self._encoded(text)
-        if not numbers:
+        self.learn_tokens(spelled_tokens(text))
+
+    def learn_tokens(self, tokens: Sequence[str]) -> None:
+        """Learn a text that is cut into tokens (`spelled_tokens`)."""
+        if not tokens:
             return
+        numbers = self._numbered(tokens)
         added = numpy.array([*numbers, END], numpy.int32)
         end = self._length + len(added)
         if end > len(self._buffer):
@@ -101,21 +115,21 @@ class Profile:
         self._length = end
         if self.forgotten:
             self.forgotten -= {digest(self.spellings[number]) for number in set(numbers) if number >= 0}
-        self.version += 1
+        self.changed()
 
     def unlearn(self, text: str) -> None:
         """Take back one earlier `learn` of this text, exactly. Words that were forgotten since then may be in the text.
 
         Raises ValueError if the text was not learnt, or was taken back.
         """
-        numbers = self._encoded(text, new=False)
+        numbers = self._numbered(spelled_tokens(text), new=False)
         if not numbers:
             return
         start = self._place(numbers)
         tokens = self.tokens
         tokens[start : len(tokens) - len(numbers) - 1] = tokens[start + len(numbers) + 1 :].copy()
         self._length -= len(numbers) + 1
-        self.version += 1
+        self.changed()
 
     def _place(self, numbers: list[int]) -> int:
         """The place of a learnt text among the tokens. Forgotten words match any word; a text without them is best."""
@@ -133,10 +147,10 @@ class Profile:
             raise ValueError("this text was not learnt, or it was taken back")
         return similar[0]
 
-    def _encoded(self, text: str, new: bool = True) -> list[int]:
-        """The numbers of a text's tokens. new: True: number new tokens; False: they are FORGOTTEN."""
+    def _numbered(self, tokens: Sequence[str], new: bool = True) -> list[int]:
+        """The numbers of tokens. new: True: number new tokens; False: they are FORGOTTEN."""
         numbers = []
-        for spelling in spelled_tokens(text):
+        for spelling in tokens:
             if spelling == GAP:
                 numbers.append(FORGOTTEN)
                 continue
@@ -166,14 +180,14 @@ class Profile:
         self.forgotten.discard(digest(word))
         self._number_of(word)
         self.taught[word] = count
-        self.version += 1
+        self.changed()
 
     def block(self, word: str) -> None:
         """Never suggest a word to this person, until it is taught."""
         word = key(_single(word))
         self.taught = {taught: count for taught, count in self.taught.items() if key(taught) != word}
         self.blocked.add(word)
-        self.version += 1
+        self.changed()
 
     def forget(self, word: str) -> None:
         """Take a word out of all texts and decisions, with its genitive and the words joined to it by a hyphen.
@@ -191,7 +205,7 @@ class Profile:
             del self._numbers[self.spellings[number]]
             self.key_numbers.pop(key(self.spellings[number]), None)
             self.spellings[number] = ""
-        self.version += 1
+        self.changed()
 
     def hides(self, word_key: str) -> bool:
         """True if no answer may have the word with this key: it was blocked, or a forgotten word concerns it."""
@@ -248,7 +262,14 @@ class Profile:
         for word in blocked:
             self.block(word)
         self.forgotten.update(forgotten)
-        self.version += 1
+        self.changed()
+
+
+def profile_of(text: str) -> Profile | None:
+    """A profile that has learnt a text; None if the text has no tokens."""
+    profile = Profile()
+    profile.learn(text)
+    return profile if len(profile) else None
 
 
 def spelled_tokens(text: str) -> list[str]:

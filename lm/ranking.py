@@ -88,6 +88,9 @@ class Ranking:
         for row, tokens in zip(self._tokens, self._spellings):
             row[: len(tokens)] = tokens
         self._group = numpy.array([number.get(word, 0) for word in keys])
+        # The tokens in the order of their words; those of word i are from _first[i] to _first[i + 1].
+        self._by_word = numpy.array([token for tokens in self._spellings for token in tokens], int)
+        self._first = numpy.cumsum([0, *map(len, self._spellings)])
         self._spelled = sorted((word, token) for token, word in enumerate(self._words) if token > EOS_ID)
         self._blocked_words = {key(word) for word in blocked}
         self._blocked = numpy.array([word in self._blocked_words for word in self._keys], bool)
@@ -129,18 +132,21 @@ class Ranking:
         withheld = self._withheld(partial, distribution.personal)
         counts = self._counts(partial, distribution, kinds)
         probabilities = all_probabilities * counts
-        probabilities[self._tokens[[self._number[word] for word in excluded if word in self._number]]] = 0
+        if excluded:
+            probabilities[self._tokens[[self._number[word] for word in excluded if word in self._number]]] = 0
         if partial:
-            numbers = numpy.arange(*_range(self._keys, key(partial)))
+            first, last = _range(self._keys, key(partial))
+            numbers = numpy.arange(first, last)
+            groups = self._sums(probabilities, first, last)
         else:
             numbers = self._likely(probabilities, k)
-        groups = probabilities[self._tokens[numbers]].sum(1)
+            groups = probabilities[self._tokens[numbers]].sum(1)
         if capitals:
             groups = self._with_capitals(groups, probabilities, capitals, numbers)
         groups[withheld[numbers]] = 0
         if len(partial) < PROMPTED:
             excluded = excluded | self._blocked_for(distribution.personal)
-        order = numpy.argsort(-groups, kind="stable")[:k]
+        order = _largest(groups, k)
         chosen = numbers[order[groups[order] > 0]].tolist()
         unknown = self._unknown(distribution, partial, kinds)
         total = float((groups if partial else probabilities).sum())
@@ -178,7 +184,14 @@ class Ranking:
         maxima = probabilities[: ROWS * columns].reshape(ROWS, columns).max(0)
         least = numpy.partition(maxima, -spellings)[-spellings]
         likely = numpy.flatnonzero(probabilities >= least / self._most_spellings)
-        return numpy.unique(self._group[likely[likely > EOS_ID]])
+        return numpy.array(sorted(set(self._group[likely[likely > EOS_ID]].tolist())), int)
+
+    def _sums(self, probabilities: numpy.ndarray, first: int, last: int) -> numpy.ndarray:
+        """The probability of each word from number `first` to `last`, the sum of its spellings'."""
+        if first == last:
+            return probabilities[:0]
+        places = self._first[first : last + 1]
+        return numpy.add.reduceat(probabilities[self._by_word[places[0] : places[-1]]], places[:-1] - places[0])
 
     def _with_capitals(self, groups: numpy.ndarray, probabilities: numpy.ndarray, typed: str, numbers: numpy.ndarray
                        ) -> numpy.ndarray:
@@ -281,6 +294,14 @@ class Ranking:
         return groups, others
 
 
+def _largest(values: numpy.ndarray, k: int) -> numpy.ndarray:
+    """The places of the k largest values, the largest first, of equal ones the first."""
+    if len(values) <= k:
+        return numpy.argsort(-values, kind="stable")
+    places = numpy.flatnonzero(values >= numpy.partition(values, -k)[-k])
+    return places[numpy.argsort(-values[places], kind="stable")[:k]]
+
+
 def _range(ordered: list, beginning: str) -> tuple[int, int]:
     return bisect_left(ordered, beginning), bisect_left(ordered, beginning + LAST)
 
@@ -292,7 +313,10 @@ def _fitting(spellings: dict[str, float], typed: str) -> dict[str, float]:
 
 def _mass(spellings: dict[str, float], typed: str) -> float:
     """The probability of a word: of its spellings with the typed capitals, plus RESPELLED of the others'."""
-    total, fits = sum(spellings.values()), sum(_fitting(spellings, typed).values())
+    total = sum(spellings.values())
+    if not typed:
+        return total
+    fits = sum(_fitting(spellings, typed).values())
     return fits + RESPELLED * (total - fits)
 
 

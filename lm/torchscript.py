@@ -12,6 +12,7 @@ The program is the forward pass, in 32-bit floats or with 8-bit weights:
     read_all(tokens, lengths, state) → the output vector after each token (batch, time, width), new state
     output(state) → the output vector after the last token (batch, width)
     log_probs(output (n, width)) → (n, V)
+    probabilities(output (n, width)) → (n, V)
     initial_state(batch) → (batch, S) of zeros
 
 Rows of `tokens` may differ in length: `lengths` holds the lengths, and any ids fill the rest of a row. `allowed`
@@ -44,6 +45,7 @@ from nextword.lm.network import Architecture, Network
 
 LEVELS = 63  # the largest 7-bit number; one step of the coarse part is 2 * LEVELS steps of the fine part
 HEADROOM = 2.0  # inputs are clipped at this multiple of the largest input of the calibration text
+BLOCK = 32  # rows of a product of all inputs of a layer; its results stay in the processor's cache
 DAMPING = 0.01  # share of the inputs' mean square that is added to the diagonal of their moments, as in GPTQ
 
 
@@ -192,8 +194,11 @@ _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 class _Inference(nn.Module):
     """The forward pass, written for TorchScript. `linear(place, outputs, inputs)` makes each linear map."""
 
+    __constants__ = ("block",)
+
     def __init__(self, architecture: Architecture, linear: Callable[[str, int, int], nn.Module]) -> None:
         super().__init__()
+        self.block = BLOCK
         a = architecture
         gates = _GATES[a.cell] * a.hidden_size
         layers: list[nn.Module] = []
@@ -233,23 +238,51 @@ class _Inference(nn.Module):
 
     @torch.jit.export
     def read_all(self, tokens: Tensor, lengths: Tensor, state: Tensor) -> Tuple[Tensor, Tensor]:
-        time = tokens.size(1)
+        batch, time = tokens.size(0), tokens.size(1)
         ragged = bool((lengths != time).any())
-        x = self.words.rows(tokens)
+        rows = [batch] * time  # for each place, the rows that have a token there: the first so many of the sorted rows
+        order, present = lengths, tokens
+        ids = tokens.t().reshape(-1)  # place by place, so that one step needs neighbours
+        if ragged:
+            order = lengths.argsort(descending=True)
+            present = torch.arange(time).unsqueeze(1) < lengths[order].unsqueeze(0)
+            counts: List[int] = present.sum(1).tolist()
+            rows = counts[: int(lengths.max())]
+            ids, state = tokens[order].t()[present], state[order]
+        x = self.words.rows(ids)
         new: List[Tensor] = []
         start = 0
         for layer in self.layers:
             part = state[:, start : start + layer.state_size]
             start += layer.state_size
-            gates = layer.x(x)
-            outputs: List[Tensor] = []
-            for t in range(time):
-                after = layer(gates[:, t], part)
-                part = torch.where((t < lengths).unsqueeze(1), after, part) if ragged else after
+            outputs, ends = torch.jit.annotate(List[Tensor], []), torch.jit.annotate(List[Tensor], [])
+            gates = x[:0]
+            first, end, place = 0, 0, 0  # `gates` are those of x[first:end]
+            for t, count in enumerate(rows):
+                if place == end:
+                    first = place
+                    for later in rows[t:]:
+                        if end > first and end + later - first > self.block:
+                            break
+                        end += later
+                    gates = layer.x(x[first:end])
+                if count < part.size(0):
+                    ends.append(part[count:])
+                    part = part[:count]
+                part = layer(gates[place - first : place - first + count], part)
                 outputs.append(part[:, : layer.output_size])
-            x = torch.stack(outputs, dim=1) if time > 0 else state.new_zeros(tokens.size(0), 0, layer.output_size)
-            new.append(part)
-        return x, torch.cat(new, dim=1)
+                place += count
+            x = torch.cat(outputs) if place > 0 else state.new_zeros(0, layer.output_size)
+            ends.append(part if place > 0 else part[:0])
+            ends.reverse()
+            new.append(torch.cat(ends) if place > 0 else part)
+        state = torch.cat(new, dim=1)
+        if not ragged:
+            return x.view(time, batch, x.size(1)).transpose(0, 1), state
+        padded = x.new_zeros(time, batch, x.size(1))
+        padded[present] = x
+        back = order.argsort()
+        return padded.transpose(0, 1)[back], state[back]
 
     @torch.jit.export
     def output(self, state: Tensor) -> Tensor:
@@ -263,6 +296,10 @@ class _Inference(nn.Module):
     @torch.jit.export
     def log_probs(self, output: Tensor) -> Tensor:
         return torch.log_softmax(self.words(self.projection(output)), dim=1)
+
+    @torch.jit.export
+    def probabilities(self, output: Tensor) -> Tensor:
+        return torch.softmax(self.words(self.projection(output)), dim=1)
 
 
 @torch.no_grad()

@@ -65,22 +65,22 @@ def test_service_and_do_nothing_peer_are_measured(tmp_path_factory: pytest.TempP
     for number, each in enumerate([peer(SERVICE), peer(NOTHING)]):
         with running(each.name, each.command(tiny_bundle, None, folder), folder / each.name) as server:
             server.wait_until_ready()
-            for case in [Case("typing", 5, 1), Case("typing", 5, 4), Case("unrelated", 5, 1)]:
+            for case in [Case("typing", 5, 1), Case("typing", 5, 4), Case("letters", 5, 1), Case("unrelated", 5, 1)]:
                 if each.takes(case):
                     measured.append(measure(server, case, texts, 1, number))
             memory[each.name], idle[each.name] = server.memory(), 0.0
-    assert len(measured) == 5
+    assert len(measured) == 6
     for one in measured:
         assert one.failed == 0 and one.requests > 10, one
         assert 0 < one.p50 <= one.p99 and one.cpu > 0
     assert min(memory.values()) > 20e6
     table = report.markdown("x", MACHINE, [peer(SERVICE), peer(NOTHING)], measured, memory, idle, [])
-    assert table.count("| this service | 5 |") == 2 and "`x` on a processor, cores 2, 2026-11-24;" in table
+    assert table.count("| this service | 5 |") == 3 and "`x` on a processor, cores 2, 2026-11-24;" in table
     assert "| p50 at 1, to LitServe's doing nothing |" in table
 
 
 @needs_wrk
-def test_wrk_asks_after_each_word_of_a_session(tmp_path: Path) -> None:
+def test_wrk_asks_after_each_word_or_letter_of_a_session(tmp_path: Path) -> None:
     server = """
 import http.server, sys
 class Echo(http.server.BaseHTTPRequestHandler):
@@ -96,8 +96,19 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[-1])), Echo).serve_fo
     with running("echo", [sys.executable, "-c", server], tmp_path / "echo") as echo:
         echo.wait_until_ready()
         measure(echo, Case("typing", 5, 1), texts, 1, number=3)
-    log = echo.output().splitlines()  # with the server's own words when wrk hangs up
-    asked = [json.loads(line.removeprefix("asked "))["text"] for line in log if line.startswith("asked ")]
+        words = echo.output().splitlines()  # with the server's own words when wrk hangs up
+        measure(echo, Case("letters", 5, 1), texts, 1, number=3)
+        letters = echo.output().splitlines()[len(words) :]
+    asked, by_letter = ([json.loads(line.removeprefix("asked ")) for line in log if line.startswith("asked ")]
+                        for log in (words, letters))
+    for before, after in zip(by_letter[2:], by_letter[3:200]):
+        partial = after.get("partial", "")
+        if partial:
+            assert after["text"] == before["text"] and partial[:-1] == before.get("partial", "")
+        elif after["text"] != texts.openings[5][0]:  # the next word, or another session
+            text, _, word = after["text"].rpartition(" ")
+            assert text == before["text"] and word.startswith(before.get("partial", ""))
+    asked = [question["text"] for question in asked]
     opening = texts.openings[5][0]
     sessions = asked[asked.index(opening) + 1 :]  # the opening itself is read before the measurement
     sessions = sessions[sessions.index(opening) :]  # wrk throws the very first request away

@@ -119,6 +119,20 @@ def test_a_question_has_the_fields_of_the_request_and_the_part_of_the_texts_that
     assert long.endswith(dispatcher.questions[1].prompt) and len(dispatcher.questions[1].prompt) <= 2 * TEXT_BLOCK
 
 
+@pytest.mark.parametrize("path", [WORDS, f"{WORDS}?one=1"])
+@pytest.mark.parametrize("media_type", ["application/json", "Application/JSON; charset=utf-8", "application/x+json"])
+def test_every_spelling_of_json_is_the_same_request(media_type, path):
+    dispatcher, http = service()
+    wanted = {"text": "caf\u00e9 \U0001f389", "k": 7}
+    bodies = [json.dumps(wanted), json.dumps(wanted, ensure_ascii=False), json.dumps(wanted).replace("7", "7.0"),
+              json.dumps({**wanted, "k": 3})[:-1] + ', "k": 7}', f"\r\n{json.dumps(wanted, indent=1)} "]
+    contents = [body.encode(coding) for body in bodies for coding in ("utf-8", "utf-16")]
+    for content in contents:
+        assert http.post(path, content=content, headers={"content-type": media_type}).status_code == 200
+    asked = [{"text": question.text, "k": question.k} for question in dispatcher.questions]
+    assert asked == [wanted] * len(contents)
+
+
 def test_texts_of_a_list_are_asked_a_few_at_a_time_and_share_their_history():
     class Dispatcher(FakeDispatcher):
         asking = most = shared_texts = 0

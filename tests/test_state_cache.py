@@ -15,6 +15,7 @@ from nextword.lm.vocabulary import Vocabulary
 from nextword.serve.questions import NextWordsQuestion
 from nextword.serve.schemas import HISTORY_BLOCK, TEXT_BLOCK
 from nextword.serve.text_window import window
+from nextword.serve.worker.distribution_cache import DistributionCache
 from nextword.serve.worker.next_words import NextWords
 from nextword.serve.worker.state_cache import StateCache
 
@@ -44,7 +45,7 @@ class Counting:
     """A model that counts the tokens it reads."""
 
     def __init__(self, model):
-        self._model, self.read = model, 0
+        self._model, self.read, self.predicted = model, 0, 0
 
     def __getattr__(self, name: str):
         return getattr(self._model, name)
@@ -53,6 +54,10 @@ class Counting:
         extended = self._model.extend(contexts, texts)
         self.read += sum(new.length - old.length for new, old in zip(extended, contexts))
         return extended
+
+    def predict(self, contexts, *others):
+        self.predicted += len(contexts)
+        return self._model.predict(contexts, *others)
 
 
 def assert_same(a, b) -> None:
@@ -107,6 +112,30 @@ def test_answers_are_the_same_as_without_to_the_last_digit(exact):
         fresh = NextWords(exact, StateCache(exact, 0)).answer([question])[0]
         assert session.answer([question])[0] == fresh
     assert json.loads(fresh)["context_used"] > 20
+
+
+def test_letters_of_a_word_ask_for_one_distribution(exact):
+    model = Counting(exact)
+    session = NextWords(model, StateCache(model))
+    for text, partial in [("ab cd", ""), ("ab cd", "a"), ("ab cd ", "ab"), ("ab ce", ""), ("ab cd", "A")]:
+        questions = [NextWordsQuestion(text, history, partial=partial) for history in ("", "Zorbulon ab")]
+        fresh = [NextWords(exact, StateCache(exact, 0), 0).answer([question])[0] for question in questions]
+        assert session.answer([*questions, questions[0]]) == [*fresh, fresh[0]]
+    assert model.predicted == 4  # two texts, each with and without a history
+
+
+def test_distributions_keep_to_their_bytes(exact):
+    model = Counting(exact)
+    cache = DistributionCache(model, 10_000)
+    contexts = exact.extend([exact.start] * 3, ["ab cd ef", "cd Zorbulon", "ef"])
+    largest = 0
+    for number in range(300):
+        cache.predict([number, number + 1], contexts[number % 2 :][:2], [None] * 2, [None] * 2)
+        largest = max(largest, cache.bytes)
+        kept = cache._entries.values()
+        assert cache.bytes >= sum(part.probabilities.nbytes + part.seen.nbytes for part in kept)
+    assert 5_000 < largest <= 10_000
+    assert model.predicted == 301  # each second one was still there
 
 
 def test_a_word_more_costs_a_word(exact):

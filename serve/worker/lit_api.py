@@ -59,7 +59,8 @@ class NextWordsAPI(LitAPI):
 
     Args:
         bundle: the model, or its folder; None: the English model that comes with the package.
-        cache_bytes: the most memory for the states of recent texts, in each worker.
+        cache_bytes: the most memory for the states of recent texts, in each worker; their distributions take up to a
+            quarter more.
         blocklist: words never suggested unprompted, as `lm.load` takes them.
         profiles: the address of the store of profiles; None: there is none.
 
@@ -103,7 +104,7 @@ class NextWordsAPI(LitAPI):
         del self._bundle
         self._states = StateCache(model, self._cache_bytes)
         self._profiles = Profiles(open_store(self._store, writes=False) if self._store else None)
-        self._operations = _operations(model, self._states, self._profiles)
+        self._operations = _operations(model, self._states, self._cache_bytes // 4, self._profiles)
         model.next_words("A word")
         malloc.give_back()  # the memory that only the loading needed
         self._answers = self._idle_seconds = 0
@@ -167,13 +168,16 @@ class NextWordsAPI(LitAPI):
             return [error]
 
 
-def _operations(model: Model, states: StateCache, profiles: Profiles) -> dict[type, Operation]:
+def _operations(
+    model: Model, states: StateCache, distribution_bytes: int, profiles: Profiles
+) -> dict[type, Operation]:
     from nextword.serve.worker.completions import Completions
     from nextword.serve.worker.next_words import NextWords
     from nextword.serve.worker.profiles import OwnWords
     from nextword.serve.worker.score import score
 
-    next_words, completions = NextWords(model, states, profiles), Completions(model, states, profiles)
+    next_words = NextWords(model, states, distribution_bytes, profiles)
+    completions = Completions(model, states, profiles)
     own_words = OwnWords(model, profiles)
 
     def scores(questions: list[ScoreQuestion]) -> list[bytes]:

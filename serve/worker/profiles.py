@@ -119,7 +119,7 @@ def _decide(profile: Profile, content: Content) -> None:
         with contextlib.suppress(ValueError):  # it is no single word
             profile.teach(word, count)
     profile.forgotten = set(content.forgotten)
-    profile.version += 1
+    profile.changed()
 
 
 class OwnWords:

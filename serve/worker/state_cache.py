@@ -95,12 +95,12 @@ class StateCache:
         return contexts
 
     def _longest_cached(self, text: str) -> int:
-        return next((end for end in cuts(text) if _key(text[:end]) in self._entries), 0)
+        return next((end for end in cuts(text) if text_key(text[:end]) in self._entries), 0)
 
     def _cached(self, text: str) -> Context:
         if not text:
             return self._model.start
-        key = _key(text)
+        key = text_key(text)
         self._entries.move_to_end(key)
         entry = self._entries[key]
         whole, n = entry.line.context, entry.tokens
@@ -109,10 +109,10 @@ class StateCache:
 
     def _keep(self, text: str, start: int, end: int, context: Context) -> None:
         """Keep the context of text[:end]; reading continued from the context of text[:start]."""
-        key = _key(text[:end])
+        key = text_key(text[:end])
         if key in self._entries:  # two questions of the batch have the same text
             return
-        line = self._line(self._entries.get(_key(text[:start])), context)
+        line = self._line(self._entries.get(text_key(text[:start])), context)
         self.bytes += _token_bytes(context) - _token_bytes(line.context)
         line.context = context
         line.users.append(key)
@@ -145,7 +145,8 @@ class StateCache:
             entry.line.context = self._model.start
 
 
-def _key(text: str) -> Key:
+def text_key(text: str) -> Key:
+    """Return what stands for a text in a cache; blanks at its end count."""
     return len(text), hash(text)
 
 

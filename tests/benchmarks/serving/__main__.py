@@ -107,7 +107,7 @@ def _rounds(peers: list[Peer], servers: dict[str, Server], texts: Texts, plan: P
     """Yield the measurements: in each round every load in turn, and each load on every server in turn."""
     cases = [
         Case(kind, words, connections)
-        for kind in ("typing", "unrelated")
+        for kind in report.TITLES
         for words in plan["words"]
         for connections in plan["connections"]
     ]

@@ -18,7 +18,7 @@ class LoadError(Exception):
 
 
 class Case(NamedTuple):
-    """A load: `kind` is "typing" or "unrelated", `words` the length of the contexts (of a session's opening)."""
+    """A load: `kind` is a key of `report.TITLES`, `words` the length of the contexts (of a session's opening)."""
 
     kind: str
     words: int

@@ -60,7 +60,7 @@ class Texts:
 
 def measure(server: Server, case: Case, texts: Texts, seconds: int, number: int, round: int = 1) -> Measurement:
     """Measure a server that has nothing else to do. `number` differs between measurements, and so do their texts."""
-    if case.kind == "typing":
+    if case.kind != "unrelated":
         for opening in texts.openings[case.words][: case.connections]:
             server.ask(opening, k=5)  # refused where it takes longer than the server's own deadline
     before = server.cpu_seconds()

@@ -21,7 +21,7 @@ class Peer:
     label       its name in the table
     module      started with `python -m` and `arguments`
     most_words  in all requests at once, context times connections; slow servers get fewer loads
-    unrelated   whether it is asked about unrelated texts too; servers that keep no state gain nothing from typing
+    every_kind  whether it is asked in other ways than by typing words; to servers that keep no state all ways are alike
     seconds     the length of a measurement, times the usual one
     needs       a library that it needs and the service does not
     """
@@ -31,12 +31,12 @@ class Peer:
     module: str
     arguments: tuple[str, ...]
     most_words: int = 100_000
-    unrelated: bool = False
+    every_kind: bool = False
     seconds: int = 1
     needs: str = ""
 
     def takes(self, case: Case) -> bool:
-        return case.words * case.connections <= self.most_words and (self.unrelated or case.kind == "typing")
+        return case.words * case.connections <= self.most_words and (self.every_kind or case.kind == "typing")
 
     def missing(self) -> bool:
         return bool(self.needs) and importlib.util.find_spec(self.needs) is None
@@ -62,7 +62,7 @@ def _fastapi(name: str, label: str, **more: Any) -> Peer:
 
 
 PEERS = [
-    Peer(SERVICE, "this service", "nextword.serve", (), unrelated=True),
+    Peer(SERVICE, "this service", "nextword.serve", (), every_kind=True),
     _litserve(NOTHING, "LitServe, doing nothing"),
     _litserve("float", "LitServe, float32 model from the first word", most_words=4_000, seconds=2),
     _fastapi("fastapi", "FastAPI, the same model inline", most_words=10_000),

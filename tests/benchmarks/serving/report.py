@@ -14,6 +14,7 @@ Value = Callable[[Measurement], float]
 TITLES = {
     "typing": "**Typing**: as many people as connections, each with a text of so many words, ask for the next word "
     f"after it and after each of {SESSION} words that they type behind it, then go back and type other ones.",
+    "letters": "**Typing letters**: the same, but each request has one letter more of the next word in `partial`.",
     "unrelated": "**Unrelated texts** of so many words.",
 }
 
@@ -53,9 +54,10 @@ def ratios(measured: list[Measurement]) -> dict[str, dict[int, float]]:
     def cost(one: Measurement) -> float:
         return one.cpu
 
-    def against(server: str, connections: int, value: Value) -> dict[int, float | None]:
+    def against(server: str, connections: int, value: Value, kind: str = "typing") -> dict[int, float | None]:
         cases = {words: Case("typing", words, connections) for words in lengths}
-        return {words: ratio(measured, (SERVICE, case), (server, case), value) for words, case in cases.items()}
+        return {words: ratio(measured, (SERVICE, case._replace(kind=kind)), (server, case), value)
+                for words, case in cases.items()}
 
     def growth(value: Value) -> dict[int, float | None]:
         shortest = (SERVICE, Case("typing", lengths[0], few))
@@ -63,7 +65,10 @@ def ratios(measured: list[Measurement]) -> dict[str, dict[int, float]]:
 
     rows = {
         f"p50 at {few}, to LitServe's doing nothing": against(NOTHING, few, latency),
+        f"p50 at {few}, letters, to LitServe's doing nothing": against(NOTHING, few, latency, "letters"),
         f"requests/s at {many}, to LitServe's doing nothing": against(NOTHING, many, rate),
+        f"requests/s at {many}, letters, to LitServe's doing nothing": against(NOTHING, many, rate, "letters"),
+        f"requests/s at {many}, unrelated, to LitServe's doing nothing": against(NOTHING, many, rate, "unrelated"),
         f"requests/s at {many}, to the Transformer's": against(TRANSFORMER, many, rate),
         f"p50 at {few}, to that behind {lengths[0]} words": growth(latency),
         f"CPU-ms a request at {few}, to that behind {lengths[0]} words": growth(cost),
