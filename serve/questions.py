@@ -35,6 +35,7 @@ class NextWordsQuestion:
     """Asks for the next words of `text`. The answer is a `NextWordsResponse` as JSON.
 
     text, history: cut by `text_window`. The history may be a `SharedText`.
+    profile: the key of a profile in the store (`profiles.store.ProfileKey`), or "", as in every question.
     """
 
     operation: ClassVar[str] = "next_words"
@@ -47,6 +48,7 @@ class NextWordsQuestion:
     emoji: bool = False
     exclude: Sequence[str] = ()
     max_words: int = 1
+    profile: str = ""
 
     @property
     def cost(self) -> int:
@@ -62,6 +64,7 @@ class ScoreQuestion:
     operation: ClassVar[str] = "score"
 
     text: str
+    profile: str = ""
 
     @property
     def cost(self) -> int:
@@ -94,6 +97,7 @@ class WriteQuestion:
     seed: int = 0
     row: int = 0
     top: int | None = None
+    profile: str = ""
 
 
 @dataclass(slots=True)
@@ -110,9 +114,20 @@ class RateQuestion:
     first: int
     top: int  # alternatives to tell for each token
     id: str = ""  # names the text in progress
+    profile: str = ""
 
 
-Question = NextWordsQuestion | ScoreQuestion | WriteQuestion | RateQuestion
+@dataclass(slots=True)
+class OwnWordsQuestion:
+    """Asks for the words of a profile that the vocabulary lacks. The answer is an `OwnWords` as JSON."""
+
+    operation: ClassVar[str] = "own_words"
+    cost: ClassVar[int] = 1
+
+    profile: str
+
+
+Question = NextWordsQuestion | ScoreQuestion | WriteQuestion | RateQuestion | OwnWordsQuestion
 
 
 class _JSONAnswer:
