@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from nextword.lm.command import main
 from nextword.serve import client_profiles
 from nextword.serve.client import AsyncNextWords, BadRequest, NextWords
 from tests.harness.redis import Redis, find_redis
@@ -386,6 +387,36 @@ def test_services_share_a_redis_that_may_be_gone_for_a_while(tiny_bundle: Path, 
 
 def words_or_status(http: httpx.Client, question: dict[str, Any]) -> int:
     return http.post("/v1/next-words", json=question).status_code
+
+
+# ---- Without a server
+
+
+def test_predict_keeps_a_profile_in_a_file_that_the_service_loads(
+    http: httpx.Client, me: str, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "me.json"
+
+    def predict(*options: str) -> str:
+        assert main(["predict", "--bundle", str(tiny_bundle), "--profile", str(file), *options]) == 0
+        return capsys.readouterr().out
+
+    predict("--learn", "--", f"{TEXT} {TEXT}")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert predict("--partial", "kow", "We met Zofia").startswith("Kowalczyk")
+    assert predict("--forget", "kowalczyk", "--teach", "pierogi") == ""
+    assert "kowalczyk" not in file.read_text().lower()
+    assert predict("--learn", "--partial", "kow", "Kowalczyk! Kowalczyk! Zofia") == ""
+    assert http.put(me, content=file.read_bytes(), headers={"content-type": "application/json"}).json()["texts"] == 2
+    assert known(http, me) == [] and words(http, me, partial="pie") == ["pierogi"]
+    http.put(f"{me}/words/Kowalczyk")
+    file.write_bytes(http.get(f"{me}/export").content)
+    assert predict("--partial", "kow", "We met Zofia").startswith("Kowalczyk")
+    file.write_text('{"format": "another"}')
+    assert main(["predict", "--profile", str(file), "We met"]) == 2
+    assert capsys.readouterr().err.startswith(f"nextword predict: {file} is no profile: format: ")
+    assert main(["predict", "--teach", "word"]) == 2
+    assert file.read_text() == '{"format": "another"}'
 
 
 # ---- The client
