@@ -92,6 +92,7 @@ class ProfileView:
     own_total       their sum
     frequent        the most frequent ones of these words
     key_counts      key → occurrences, for these words
+    empty           True if the profile has neither text nor decisions
     hides           True if words are blocked or forgotten
     hidden          the tokens of the vocabulary that are
     allowed         the keys of taught words
@@ -128,6 +129,7 @@ class ProfileView:
         self.frequent = self.beginning("", UNPROMPTED)
         self.allowed = frozenset(map(key, profile.taught))
         self.hides = bool(profile.blocked or profile.forgotten)
+        self.empty = not self.hides and not len(used)
         self.hidden = [token for word, tokens in personal.tokens_of_key.items() for token in tokens
                        if profile.hides(word)] if self.hides else []
 
@@ -189,6 +191,8 @@ class PersonalWords:
         for view in self._views if typed else ():
             for token in view.beginning(typed):
                 spelling = view.spelling(token)
+                if any(other.hides and other.profile.hides(key(spelling)) for other in self._views):
+                    continue
                 count = view.own_counts[token] - self._settings.discount_own
                 words[spelling] = words.get(spelling, 0.0) + count * self._of_each
         return words
@@ -224,7 +228,7 @@ class Personal:
 
         profiles: the person's earlier text, in one or several profiles. Without any, the distribution stays as it is.
         """
-        views = [self._view(profile) for profile in profiles]
+        views = [view for view in map(self._view, profiles) if not view.empty]
         if not views:
             return distribution
         settings, size = self.settings, self.size
