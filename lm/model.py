@@ -13,6 +13,7 @@ from nextword.lm.blocklist import read_blocklist
 from nextword.lm.bundle import MODEL, TOKENIZER, Bundle, BundleError, open_bundle
 from nextword.lm.context import CachedTokens, Context, Distribution
 from nextword.lm.continuous_cache import CacheSettings, as_keys, mixed
+from nextword.lm.keyboards import QWERTY, Keyboard, Places, keyboard
 from nextword.lm.ranking import Ranking, Word
 from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
 
@@ -68,20 +69,23 @@ class Model:
             raise ValueError(f"the network has {width:,} tokens and the tokenizer {len(vocabulary):,}")
 
     def next_words(self, text: str = "", k: int = 5, *, partial: str = "", history: str = "",
-                   punctuation: bool = False, emoji: bool = False, exclude: Collection[str] = ()) -> list[Word]:
+                   punctuation: bool = False, emoji: bool = False, exclude: Collection[str] = (),
+                   typos: bool = True, layout: str | Places = QWERTY) -> list[Word]:
         """The k likeliest next words of a text, best first.
 
         text: whole words. Blanks at its end are ignored; a line break ends a paragraph.
-        partial: the typed beginning of the next word; see `Ranking.best`.
+        partial: the typed beginning of the next word, slips of the finger included; see `Ranking.best`.
         history: earlier text of the same person. Its words become likelier, also names that the vocabulary lacks.
         punctuation, emoji: suggest punctuation marks and numbers, or emoji, too. exclude: words that are not suggested.
-        Raises ValueError if k is less than 1.
+        typos: False: only words that begin with `partial` to the letter. layout: of the keyboard; see lm.keyboards.
+        Raises ValueError if k is less than 1, or if there is no such layout.
         """
         if k < 1:
             raise ValueError(f"k is {k}; it must be at least 1")
+        typed_on = keyboard(layout) if typos else None
         contexts = self.extend([self.start, self.start], [text, history])
         return self.rank(self.predict(contexts[:1], contexts[1:])[0], k, partial=partial, punctuation=punctuation,
-                         emoji=emoji, exclude=exclude)
+                         emoji=emoji, exclude=exclude, keyboard=typed_on)
 
     def extend(self, contexts: Sequence[Context], texts: Sequence[str], limit: int | None = None) -> list[Context]:
         """Read one text after each context, and return the new contexts. `start` is the context of the empty text.
@@ -126,10 +130,10 @@ class Model:
                 for row, context, history in zip(probabilities, contexts, histories or [None] * len(contexts))]
 
     def rank(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
-             emoji: bool = False, exclude: Collection[str] = ()) -> list[Word]:
+             emoji: bool = False, exclude: Collection[str] = (), keyboard: Keyboard | None = None) -> list[Word]:
         """The k best words of a distribution: see `Ranking.best`."""
         return self._ranking.best(distribution, k, partial=partial, punctuation=punctuation, emoji=emoji,
-                                  exclude=exclude)
+                                  exclude=exclude, keyboard=keyboard)
 
     @torch.inference_mode()
     def score(self, text: str) -> list[Scored]:

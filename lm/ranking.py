@@ -26,7 +26,11 @@ import numpy
 from torch import Tensor
 
 from nextword.lm.context import Distribution
-from nextword.lm.vocabulary import EOS_ID, Vocabulary
+from nextword.lm.corrections import Corrections
+from nextword.lm.keyboards import Keyboard
+from nextword.lm.suggestion import COMPLETION, NEXT, TYPED, all_capitals
+from nextword.lm.suggestion import Word as Word
+from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
 from nextword.lm.words import has_letter, is_emoji, key, straight, visible
 
 LAST = chr(0x10FFFF)
@@ -35,21 +39,6 @@ CAPITALISED = 0.9  # capitalised words with this share of all words' probability
 PROMPTED = 3  # typed letters after which a blocked word is suggested
 STOCK = 0.25  # share of its probability that counts for a stock name
 ROWS = 32  # rows in which `_likely` arranges the probabilities
-
-
-class Word(NamedTuple):
-    """A suggestion.
-
-    probability: of the word given the context, in [0, 1].
-    logprob: the natural logarithm of `probability`.
-    share: `probability` divided by the probability of all words that can be suggested after the typed letters. The
-        shares of all those words sum to 1.
-    """
-
-    word: str
-    probability: float
-    logprob: float
-    share: float
 
 
 class Kinds(NamedTuple):
@@ -114,8 +103,13 @@ class Ranking:
         share *= ~self._blocked[self._group]
         self._unprompted = {kinds: allowed * share for kinds, allowed in self._allowed.items()}
 
+    @functools.cached_property
+    def _corrections(self) -> Corrections:
+        """Made when first needed: it takes 0.1 s and 10 MB."""
+        return Corrections(self._keys, self._words, self._tokens, self._blocked_words)
+
     def best(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
-             emoji: bool = False, exclude: Collection[str] = ()) -> list[Word]:
+             emoji: bool = False, exclude: Collection[str] = (), keyboard: Keyboard | None = None) -> list[Word]:
         """The k most probable words, best first; fewer if fewer fit.
 
         partial: the typed beginning of the word, in any letter case. If it has capitals, spellings with these capitals
@@ -123,6 +117,8 @@ class Ranking:
             capitals; if several letters are typed and all are capitals, wholly in capitals.
         punctuation: suggest punctuation marks and numbers too. emoji: suggest emoji too.
         exclude: words that are not suggested, in any letter case.
+        keyboard: the keyboard on which `partial` is typed. Its slips are corrected (see nextword.lm.corrections). None:
+            only words that begin with `partial` are suggested.
         """
         kinds = Kinds(punctuation, emoji)
         partial = straight(partial)
@@ -148,11 +144,14 @@ class Ranking:
             excluded = excluded | self._blocked_words
         order = _largest(groups, k)
         chosen = numbers[order[groups[order] > 0]].tolist()
-        unknown = self._unknown(distribution.unknown, key(partial), kinds)
+        beginning = key(partial)
+        unknown = self._unknown(distribution.unknown, beginning, kinds)
         total = float((groups if partial else probabilities).sum())
         total += sum(_mass(spellings, capitals) for word, spellings in unknown.items() if word not in excluded)
         # The context may have a word in a spelling that the vocabulary lacks. Such spellings count for the word too.
         respelled = [i for i in map(self._number.get, unknown) if i is not None and not withheld[i]]
+        ended = self._number.get(beginning) if keyboard else None  # the word that the typed letters end
+        respelled += [ended] if ended is not None and not withheld[ended] else []
         chosen = list(dict.fromkeys(chosen + respelled))
         spellings = {self._keys[i]: unknown.pop(self._keys[i], {}) for i in chosen}
         places = [(group, token) for group, i in zip(spellings.values(), chosen) for token in self._spellings[i]]
@@ -162,13 +161,19 @@ class Ranking:
         unknown = {word: spellings for word, spellings in unknown.items() if word not in excluded}
         if not capitals:  # no others can be among the best
             unknown = dict(sorted(unknown.items(), key=lambda group: -sum(group[1].values()))[:k])
-        suggestions = [_suggestion(words, capitals, total)
-                       for word, words in {**spellings, **unknown}.items() if word not in excluded]
-        suggestions.sort(key=lambda word: -word.probability)
-        suggestions = [word for word in suggestions[:k] if word.probability > 0]
+        words = {word: _suggestion(group, capitals, total)._replace(kind=COMPLETION if partial else NEXT)
+                 for word, group in {**spellings, **unknown}.items() if word not in excluded}
+        words = {word: suggestion for word, suggestion in words.items() if suggestion.probability > 0}
+        if keyboard and partial:
+            suggestions = self._corrections.merged(
+                words, total, k, partial, keyboard, probabilities, self._unknown(distribution.unknown, "", kinds),
+                float(all_probabilities[UNK_ID]), excluded)
+        else:
+            suggestions = sorted(words.values(), key=lambda word: -word.probability)[:k]
         upper, lower = (self._cases @ all_probabilities).tolist()
         if not capitals and upper > CAPITALISED * (upper + lower):
-            suggestions = [word._replace(word=_capitalised(word.word)) for word in suggestions]
+            suggestions = [word if word.kind == TYPED else word._replace(word=_capitalised(word.word))
+                           for word in suggestions]
         return suggestions
 
     def _likely(self, probabilities: numpy.ndarray, k: int) -> numpy.ndarray:
@@ -308,7 +313,7 @@ def _suggestion(spellings: dict[str, float], typed: str, total: float) -> Word:
     word = max(fitting or spellings, key=(fitting or spellings).__getitem__)
     if not fitting:
         rest = _rest(word, key(typed))
-        word = typed + (rest.upper() if _all_capitals(typed) else rest)
+        word = typed + (rest.upper() if all_capitals(typed) else rest)
     probability = _mass(spellings, typed)
     if probability <= 0:
         return Word(word, 0.0, -math.inf, 0.0)
@@ -322,11 +327,6 @@ def _rest(word: str, beginning: str) -> str:
         if start.startswith(beginning):
             return start[len(beginning) :] + word[end:]
     raise ValueError(f"{word!r} does not begin with {beginning!r}")
-
-
-def _all_capitals(typed: str) -> bool:
-    """True if there are several letters, and all are capitals."""
-    return typed.isupper() and sum(map(str.isalpha, typed)) > 1
 
 
 def _capitalised(word: str) -> str:
