@@ -5,6 +5,7 @@ of an answer. Here each possible slip is undone and looked up among all beginnin
 """
 from __future__ import annotations
 
+import functools
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
@@ -16,6 +17,7 @@ from nextword.lm.keyboards import Keyboard
 from nextword.lm.letters import Letters
 
 LAST = chr(0x10FFFF)
+CACHED = 512  # results, as many people type the same letters
 
 
 class Candidates:
@@ -26,15 +28,17 @@ class Candidates:
         spelled = [unmarked(word) for word in keys]
         order = sorted(range(len(keys)), key=spelled.__getitem__)
         self._sorted = [spelled[number] for number in order]
-        self._numbers, self._places = numpy.array(order, int), numpy.arange(len(order))
+        self._numbers, self._places = numpy.array(order, numpy.int32), numpy.arange(len(order))
         self._shares = numpy.array([1.0 if spelled[number] == keys[number] else UNMARKED for number in order])
         self._followers = followers(self._sorted)
         self.letters = Letters(self._sorted)
+        self.find = functools.lru_cache(CACHED)(self._find)
 
-    def find(self, typed: str, keyboard: Keyboard, ended: float = 1.0) -> tuple[numpy.ndarray, numpy.ndarray]:
-        """The numbers (n,) of the words that may be meant, each once, and the weights (n,) P(typed | word).
+    def _find(self, typed: str, keyboard: Keyboard, ended: float = 1.0) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """The numbers (n,) int32 of the words that may be meant, each once, and their weights (n,) float32.
 
-        typed: a key. Words that begin with it, but for apostrophes and accents, are found too.
+        The weight of a word is P(typed | word). typed: a key. Words that begin with it, but for apostrophes and
+        accents, are found too.
         ended: factor of the weight of the words that the typed letters end.
         """
         letters = unmarked(typed)
@@ -54,7 +58,7 @@ class Candidates:
         for place, weight in whole:
             weights[place] = max(weights[place], weight * ended)
         places = numpy.concatenate([self._places[first:end] for first, end in _outermost(spans)])
-        return self._numbers[places], weights[places] * self._shares[places]
+        return self._numbers[places], (weights[places] * self._shares[places]).astype(numpy.float32)
 
 
 def _outermost(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

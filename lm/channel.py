@@ -30,6 +30,8 @@ FIRST = 0.5  # rate of slips at the first letter, compared with the other letter
 UNMARKED = 0.5  # the probability that apostrophes, hyphens and accents are left out
 LETTERS = 26  # letters among which a finger chooses where no neighbour is hit
 SHORTEST = 2  # letters; shorter beginnings are not corrected
+SHORT = 3  # letters; up to here only slips at least as likely as LIKELY are corrected, as most words are near
+LIKELY = 0.0005
 
 # Apostrophe, hyphen, middle dot, and the accents and points of Latin, Greek, Cyrillic, Hebrew and Arabic
 _MARKS = re.compile("['\\-\u00b7\u0300-\u036f\u0591-\u05c7\u064b-\u0652\u0670]")
@@ -65,6 +67,8 @@ def intended(typed: str, followers: Mapping[str, str], keyboard: Keyboard) -> di
             if before + other + letter + after in followers:  # one letter too few
                 _add(found, before + other + letter + after,
                      rate * OMITTED * (SINGLED if other in (previous, letter) else 1.0))
+    if len(typed) <= SHORT:
+        return {beginning: probability for beginning, probability in found.items() if probability >= LIKELY}
     return found
 
 
