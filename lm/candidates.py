@@ -12,7 +12,7 @@ from operator import itemgetter
 
 import numpy
 
-from nextword.lm.channel import UNMARKED, intended, unmarked
+from nextword.lm.channel import MARKED, UNMARKED, intended, unmarked
 from nextword.lm.keyboards import Keyboard
 from nextword.lm.letters import Letters
 
@@ -29,9 +29,11 @@ class Candidates:
         order = sorted(range(len(keys)), key=spelled.__getitem__)
         self._sorted = [spelled[number] for number in order]
         self._numbers, self._places = numpy.array(order, numpy.int32), numpy.arange(len(order))
-        self._shares = numpy.array([1.0 if spelled[number] == keys[number] else UNMARKED for number in order])
+        marked = numpy.array([spelled[number] != keys[number] for number in order], bool)
+        # The probability that a word is typed without marks (row 0), or with some (row 1)
+        self._shares = numpy.stack([numpy.where(marked, UNMARKED, 1.0), numpy.where(marked, 1.0, MARKED)])
         self._followers = followers(self._sorted)
-        self.letters = Letters(self._sorted)
+        self.letters = Letters(keys)
         self.find = functools.lru_cache(CACHED)(self._find)
 
     def _find(self, typed: str, keyboard: Keyboard, ended: float = 1.0) -> tuple[numpy.ndarray, numpy.ndarray]:
@@ -58,7 +60,8 @@ class Candidates:
         for place, weight in whole:
             weights[place] = max(weights[place], weight * ended)
         places = numpy.concatenate([self._places[first:end] for first, end in _outermost(spans)])
-        return self._numbers[places], (weights[places] * self._shares[places]).astype(numpy.float32)
+        weights = weights[places] * self._shares[int(typed != letters)][places]
+        return self._numbers[places], weights.astype(numpy.float32)
 
 
 def _outermost(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -94,7 +97,9 @@ def weight_of(typed: str, word: str, keyboard: Keyboard, ended: float = 1.0) -> 
                       for beginning, weight in intended(letters, tree, keyboard).items()), default=0.0)
     else:
         return 0.0
-    return weight * (UNMARKED if meant != word else 1.0)
+    if (meant != word) == (letters != typed):
+        return weight
+    return weight * (UNMARKED if letters == typed else MARKED)
 
 
 def _is_near(typed: str, word: str) -> bool:

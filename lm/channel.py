@@ -28,6 +28,7 @@ NEIGHBOURS = 6  # of a key, about
 SINGLED = 3.0  # one of two equal letters is omitted this many times as often as another letter
 FIRST = 0.5  # rate of slips at the first letter, compared with the other letters
 UNMARKED = 0.5  # the probability that apostrophes, hyphens and accents are left out
+MARKED = 0.05  # the probability that an apostrophe, hyphen or accent is typed in a word that has none
 LETTERS = 26  # letters among which a finger chooses where no neighbour is hit
 SHORTEST = 2  # letters; shorter beginnings are not corrected
 SHORT = 3  # letters; up to here only slips at least as likely as LIKELY are corrected, as most words are near
