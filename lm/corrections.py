@@ -1,9 +1,9 @@
 """Suggestions where the typed letters may have a slip: literal completions and corrections in one ranking.
 
-A word's score is P(word | text) × P(typed | word), with the channel of nextword.lm.channel. The typed letters can also be
+A word's score is P(word | text) × P(typed | word), by the channel of nextword.lm.channel. The typed letters can also be
 meant as they stand, as a word that nothing here knows. The score of that is P(<unk> | text) × the probability of the
-letters (nextword.lm.letters); its kind is TYPED, and it is offered if it is likelier than each correction and no known
-word begins as typed.
+letters (nextword.lm.letters). Its kind is TYPED. It is offered if it is likelier than each correction and no known word
+begins as typed.
 
 What is typed rightly is left alone. A known word typed to its end comes before all corrections, unless it is itself a
 misspelling that the training text has (teh, dont). It counts as one if the correction is MISSPELT times as likely here
@@ -91,6 +91,10 @@ class Corrections:
                    for correction in corrections if correction.score >= SLIGHT * shared]
         scored.sort(key=lambda entry: -entry[0])
         return [word._replace(share=min(1.0, score / shared)) for score, word in scored[:k]]
+
+    def next_letters(self, beginning: str) -> dict[str, float]:
+        """The probability of each letter after the beginning of an unknown word; "" is the end of the word."""
+        return self._candidates.letters.following(beginning)
 
     def _correct(self, typed: str, beginning: str, k: int, keyboard: Keyboard, probabilities: numpy.ndarray,
                  unknown: Unknown, excluded: Set[str]) -> tuple[list[_Correction], float]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from nextword.lm.words import key
 
@@ -17,11 +18,13 @@ LAYOUTS = {
     "azerty": ("azertyuiop", "qsdfghjklmù", "wxcvbn,;:"),
     "dvorak": ("',.pyfgcrl", "aoeuidhtns-", ";qjkxbmwvz"),
 }
-QWERTY = "qwerty"
+QWERTY: Literal["qwerty"] = "qwerty"
 STAGGER = (0.0, 0.25, 0.75)
+FARTHEST_PLACE = 1e6  # of a key, in any unit
 FARTHEST = 2.0  # widths of a key; no finger misses by more
 
-Places = Mapping[str, tuple[float, float]]
+Places = Mapping[str, Sequence[float]]  # letter → (x, y)
+Layout = str | Places  # a name of LAYOUTS, or places
 
 
 class Keyboard:
@@ -34,18 +37,11 @@ class Keyboard:
     def __init__(self, places: Places) -> None:
         """places: letter → (x, y), in any unit: the least distance between two keys counts as the width of a key.
 
-        Raises ValueError if a place is not finite, a letter is not one character, or two keys have the same place.
+        Raises ValueError as `checked` does.
         """
-        points = {key(letter): place for letter, place in places.items()}
-        for letter, place in points.items():
-            if len(letter) != 1:
-                raise ValueError(f"the key {letter!r} of the layout is not one letter")
-            if not all(map(math.isfinite, place)):
-                raise ValueError(f"the place of the key {letter!r} of the layout is not finite")
+        points = checked(places)
         pairs = [(a, b, math.dist(points[a], points[b])) for a in points for b in points if a != b]
         width = min((distance for *_, distance in pairs), default=1.0)
-        if width == 0:
-            raise ValueError("two keys of the layout have the same place")
         near: dict[str, dict[str, float]] = {letter: {} for letter in points}
         for intended, hit, distance in pairs:
             if distance <= FARTHEST * width:
@@ -55,12 +51,29 @@ class Keyboard:
             for intended, weights in near.items() if weights}
 
 
+def checked(places: Places) -> dict[str, tuple[float, float]]:
+    """The places of the keys, with the letters as they are compared (`words.key`).
+
+    Raises ValueError if a key is not one letter, or if a place is too far out or the place of two keys.
+    """
+    points: dict[str, tuple[float, float]] = {}
+    for letter, (x, y) in places.items():
+        if len(own := key(letter)) != 1:
+            raise ValueError(f"{letter!r} is not one letter")
+        if not (abs(x) <= FARTHEST_PLACE and abs(y) <= FARTHEST_PLACE):
+            raise ValueError(f"the place of {letter!r} is not within {FARTHEST_PLACE:,.0f} of the origin")
+        points[own] = (float(x), float(y))
+    if len(set(points.values())) < len(points):
+        raise ValueError("two keys have the same place")
+    return points
+
+
 @functools.lru_cache(64)
 def _of_places(places: tuple[tuple[str, tuple[float, float]], ...]) -> Keyboard:
     return Keyboard(dict(places))
 
 
-def keyboard(layout: str | Places = QWERTY) -> Keyboard:
+def keyboard(layout: Layout = QWERTY) -> Keyboard:
     """The keyboard of a named layout, or of places: letter → (x, y).
 
     Raises ValueError for an unknown name, and as `Keyboard` does.

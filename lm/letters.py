@@ -19,7 +19,7 @@ class Letters:
         triples = Counter(zip(text, text[1:], text[2:]))
         counts: Counter[str] = Counter()
         for (first, second, letter), count in triples.items():
-            if letter != START and not END == second:
+            if letter != START and second != END:
                 for beginning in ("", second, first + second):
                     counts[beginning + letter] += count
         self._counts = counts
@@ -38,11 +38,12 @@ class Letters:
         return probability
 
     def following(self, beginning: str) -> dict[str, float]:
-        """The probability of each letter after the beginning of a word; END is the end of the word. They sum to 1."""
+        """The probability of each letter after the beginning of a word; "" is the end. They sum to 1; best first."""
         before = (START + START + beginning)[-2:]
         probabilities = {letter: self._next(before, letter) for letter in self._counts if len(letter) == 1}
         total = sum(probabilities.values())
-        return {letter: probability / total for letter, probability in probabilities.items()}
+        ordered = sorted(probabilities.items(), key=lambda entry: -entry[1])
+        return {"" if letter == END else letter: probability / total for letter, probability in ordered}
 
     def _next(self, before: str, letter: str) -> float:
         probability = self._floor

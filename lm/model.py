@@ -13,7 +13,7 @@ from nextword.lm.blocklist import read_blocklist
 from nextword.lm.bundle import MODEL, TOKENIZER, Bundle, BundleError, open_bundle
 from nextword.lm.context import CachedTokens, Context, Distribution
 from nextword.lm.continuous_cache import CacheSettings, as_keys, mixed
-from nextword.lm.keyboards import QWERTY, Keyboard, Places, keyboard
+from nextword.lm.keyboards import QWERTY, Keyboard, Layout, keyboard
 from nextword.lm.ranking import Ranking, Word
 from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
 
@@ -70,7 +70,7 @@ class Model:
 
     def next_words(self, text: str = "", k: int = 5, *, partial: str = "", history: str = "",
                    punctuation: bool = False, emoji: bool = False, exclude: Collection[str] = (),
-                   typos: bool = True, layout: str | Places = QWERTY) -> list[Word]:
+                   typos: bool = True, layout: Layout = QWERTY) -> list[Word]:
         """The k likeliest next words of a text, best first.
 
         text: whole words. Blanks at its end are ignored; a line break ends a paragraph.
@@ -134,6 +134,19 @@ class Model:
         """The k best words of a distribution: see `Ranking.best`."""
         return self._ranking.best(distribution, k, partial=partial, punctuation=punctuation, emoji=emoji,
                                   exclude=exclude, keyboard=keyboard)
+
+    def next_letters(self, text: str = "", *, partial: str = "", history: str = "") -> dict[str, float]:
+        """The probability of each letter that may follow `partial` after a text; "" is the end of the word.
+
+        For keyboards that are scanned or used with the eyes. text, history: as in `next_words`. `partial` is taken to
+        the letter. See `Ranking.next_letters`.
+        """
+        contexts = self.extend([self.start, self.start], [text, history])
+        return self.rank_letters(self.predict(contexts[:1], contexts[1:])[0], partial)
+
+    def rank_letters(self, distribution: Distribution, partial: str) -> dict[str, float]:
+        """The probabilities of the next letter of a distribution: see `Ranking.next_letters`."""
+        return self._ranking.next_letters(distribution, partial)
 
     @torch.inference_mode()
     def score(self, text: str) -> list[Scored]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import math
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Set
 from itertools import product, starmap
 from typing import NamedTuple
@@ -235,6 +236,34 @@ class Ranking:
                 group = groups.setdefault(own_key, {})
                 group[word] = group.get(word, 0.0) + probability
         return groups
+
+    def next_letters(self, distribution: Distribution, partial: str) -> dict[str, float]:
+        """The probability of each letter that may follow the typed beginning of a word; "" is the end of the word.
+
+        They are sums over all words that begin as typed, and sum to 1. The letters are those of keys (`words.key`). If
+        no word begins as typed, the letters have the probabilities of a model of unknown words (nextword.lm.letters).
+        """
+        beginning = key(straight(partial))
+        place, last = _range(self._keys, beginning)
+        counted = distribution.probabilities.numpy() * self._allowed[Kinds()]
+        if beginning:
+            sums = counted[self._tokens[place:last]].sum(1)
+        else:
+            sums = numpy.bincount(self._group[EOS_ID + 1 :], counted[EOS_ID + 1 :], len(self._keys))
+        masses: defaultdict[str, float] = defaultdict(float)
+        first = place
+        while place < last:
+            letter = self._keys[place][len(beginning) : len(beginning) + 1]
+            end = bisect_left(self._keys, beginning + letter + LAST, place) if letter else place + 1
+            masses[letter] += float(sums[place - first : end - first].sum())
+            place = end
+        for word, spellings in self._unknown(distribution.unknown, beginning, Kinds()).items():
+            masses[word[len(beginning) : len(beginning) + 1]] += sum(spellings.values())
+        total = sum(masses.values())
+        if not total > 0:
+            return self._corrections.next_letters(beginning)
+        ordered = sorted(masses.items(), key=lambda entry: -entry[1])
+        return {letter: mass / total for letter, mass in ordered if mass > 0}
 
     def places(self, distribution: Distribution, word: str, most: int) -> Iterator[int]:
         """The place (0: the best) of a word in the result of `best` after 0, 1, … of its characters are typed.

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
+from nextword.lm.keyboards import QWERTY, Layout
+
 Answer = TypeVar("Answer", bound="_JSONAnswer")
 
 COST_CHARACTERS = 25  # characters that a worker reads in the time of one short question, about
@@ -35,6 +37,7 @@ class NextWordsQuestion:
     """Asks for the next words of `text`. The answer is a `NextWordsResponse` as JSON.
 
     text, history: cut by `text_window`. The history may be a `SharedText`.
+    typos: whether slips in `partial` are corrected. layout: the keyboard, a name or the places of its keys.
     """
 
     operation: ClassVar[str] = "next_words"
@@ -47,12 +50,29 @@ class NextWordsQuestion:
     emoji: bool = False
     exclude: Sequence[str] = ()
     max_words: int = 1
+    typos: bool = True
+    layout: Layout = QWERTY
 
     @property
     def cost(self) -> int:
         """The work beside reading the texts, in short questions."""
         words = self.k * (self.max_words - 1)
         return int(1 + RANKED * self.k + LENGTHENED * words + EXCLUDED * len(self.exclude) * (1 + words))
+
+
+@dataclass(slots=True)
+class NextLettersQuestion:
+    """Asks for the next letters of a word. The answer is a `NextLettersResponse` as JSON.
+
+    text, history: as in `NextWordsQuestion`.
+    """
+
+    operation: ClassVar[str] = "next_letters"
+    cost: ClassVar[int] = 1
+
+    text: str
+    history: str = ""
+    partial: str = ""
 
 
 @dataclass(slots=True)
@@ -112,7 +132,7 @@ class RateQuestion:
     id: str = ""  # names the text in progress
 
 
-Question = NextWordsQuestion | ScoreQuestion | WriteQuestion | RateQuestion
+Question = NextWordsQuestion | NextLettersQuestion | ScoreQuestion | WriteQuestion | RateQuestion
 
 
 class _JSONAnswer:

@@ -17,7 +17,15 @@ from nextword.lm import malloc
 from nextword.lm.bundle import Bundle, BundleError, open_bundle
 from nextword.serve import logs
 from nextword.serve.engine.memory_file import SpawnedValue
-from nextword.serve.questions import Counts, NextWordsQuestion, Question, RateQuestion, ScoreQuestion, WriteQuestion
+from nextword.serve.questions import (
+    Counts,
+    NextLettersQuestion,
+    NextWordsQuestion,
+    Question,
+    RateQuestion,
+    ScoreQuestion,
+    WriteQuestion,
+)
 from nextword.serve.worker.loop import DrainingLoop
 
 if TYPE_CHECKING:
@@ -92,7 +100,7 @@ class NextWordsAPI(LitAPI):
         del self._bundle
         self._states = StateCache(model, self._cache_bytes)
         self._operations = _operations(model, self._states, self._cache_bytes // 4)
-        model.next_words("A word")
+        model.next_words("A word", partial="wrod")
         malloc.give_back()  # the memory that only the loading needed
         self._answers = self._idle_seconds = 0
 
@@ -154,10 +162,12 @@ class NextWordsAPI(LitAPI):
 
 def _operations(model: Model, states: StateCache, distribution_bytes: int) -> dict[type, Operation]:
     from nextword.serve.worker.completions import Completions
+    from nextword.serve.worker.next_letters import NextLetters
     from nextword.serve.worker.next_words import NextWords
     from nextword.serve.worker.score import score
 
-    next_words, completions = NextWords(model, states, distribution_bytes), Completions(model, states)
+    next_words, next_letters = NextWords(model, states, distribution_bytes), NextLetters(model, states)
+    completions = Completions(model, states)
 
     def scores(questions: list[ScoreQuestion]) -> list[bytes]:
         return [json.dumps(score(model, question.text), ensure_ascii=False, allow_nan=False).encode()
@@ -171,6 +181,7 @@ def _operations(model: Model, states: StateCache, distribution_bytes: int) -> di
 
     return {
         NextWordsQuestion: Operation(next_words.answer, next_words.cost),
+        NextLettersQuestion: Operation(next_letters.answer, next_letters.cost),
         ScoreQuestion: Operation(scores, lambda question: len(question.text)),
         WriteQuestion: Operation(written, completions.cost),
         RateQuestion: Operation(rated, lambda question: len(question.prompt)),

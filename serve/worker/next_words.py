@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pydantic_core import to_json
 
 from nextword.lm.context import Context, Distribution
+from nextword.lm.keyboards import keyboard
 from nextword.lm.model import Model
 from nextword.lm.phrases import lengthened
 from nextword.lm.ranking import Keys
@@ -52,7 +53,8 @@ class NextWords:
     ) -> bytes:
         options = {name: getattr(question, name) for name in ("k", "partial", "punctuation", "emoji")}
         exclude = Keys.of(question.exclude)
-        words = self._model.rank(distribution, **options, exclude=exclude)
+        typed_on = keyboard(question.layout) if question.typos and question.partial else None
+        words = self._model.rank(distribution, **options, exclude=exclude, keyboard=typed_on)
         if question.max_words > 1:
             words = lengthened(self._model, words, context, history, max_words=question.max_words,
                                exclude=exclude)

@@ -27,13 +27,13 @@ TRIES = 20  # draws of a slip; the result must be no word of the vocabulary
 DEFINITION = (
     f"whole_1, whole_3: a word of {WHOLE} letters or more is typed to its end with one slip, and is the first of the "
     f"suggestions or among {OFFERED}; the typed letters are no word of the vocabulary. part_3: the same after three "
-    f"quarters of the letters of a word of {PART} or more. kept_1: a word of {WHOLE} letters or more is typed rightly to "
-    f"its end and is the first suggestion. savings: keystroke savings with {OFFERED} suggestions where slips are "
+    f"quarters of the letters of a word of {PART} or more. kept_1: a word of {WHOLE} letters or more is typed rightly "
+    f"to its end and is the first suggestion. savings: keystroke savings with {OFFERED} suggestions where slips are "
     f"corrected. savings_wrong_keys: the same where each letter is a neighbour's with probability {WRONG_KEYS}; a word "
-    "that is never offered costs 2 keys more for each wrong letter. precision: any word is typed to its end, with slips "
-    "at the channel's rates; the share of right words where the first suggestion is a correction of at least this "
-    "confidence; repaired: the share of words with slips that become right so; harmed: the share of words without slips "
-    "that become wrong so"
+    "that is never offered costs 2 keys more for each wrong letter. precision: any word is typed to its end, with "
+    "slips at the channel's rates, and the first suggestion is a correction of at least this confidence; the share of "
+    "them that is right. repaired: the share of words with slips that become right so. harmed: the share of words without "
+    "slips that become wrong so"
 )
 
 
@@ -139,8 +139,8 @@ class Slips:
                 typed = before + after
             elif kind == "inserted":
                 share = rng.random()
-                extra = letter if share < channel.DOUBLED else beside if share < channel.DOUBLED + channel.BESIDE else other
-                typed = before + letter + extra + after
+                extra = beside if share < channel.DOUBLED + channel.BESIDE else other
+                typed = before + letter + (letter if share < channel.DOUBLED else extra) + after
             else:
                 typed = before + after[0] + letter + after[1:]
             if typed != word or len(word) == 1:
