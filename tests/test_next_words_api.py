@@ -50,7 +50,7 @@ def test_history_brings_words_that_the_vocabulary_lacks(remembering):
     assert "Zorbulon" in words(remembering, text="I went to the", k=20, history="I went to the Zorbulon today.\n" * 5)
     fields = {"text": "I went to the", "partial": "zor", "max_words": 2}
     assert words(remembering, **fields, history="I went to the Zorbulon.") == ["Zorbulon"]
-    assert words(remembering, **fields) == []
+    assert words(remembering, **fields, typos=False) == []
     fields = {"history": "I went to the Zorbulon.\n" * 5, "k": 20}
     texts = ["I went to the", "You ran to the"]
     alone = [answer(remembering, text=text, **fields) for text in texts]

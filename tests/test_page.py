@@ -416,6 +416,19 @@ def test_unknown_words_are_said(page):
     assert page.words() == []
 
 
+def test_a_correction_is_marked_and_replaces_the_word(page, ask):
+    page.type("I went to the stroe")
+    page.offers(ask("I went to the ", "stroe"))
+    first = page.buttons()[0]
+    assert page.words()[0] == "store" and "store, correction, " in first.accessible_name
+    assert first.find_element(By.CLASS_NAME, "corrects").is_displayed() and page.ghost() == " → store"
+    page.press(Keys.TAB)
+    assert page.value == "I went to the store "
+    page.type("St")
+    page.offers(ask("I went to the store ", "St"))
+    assert not page.buttons()[0].find_element(By.CLASS_NAME, "corrects").is_displayed()
+
+
 def test_late_answers_never_overwrite_newer_ones(page, ask):
     page.offers(ask(""))
     page.browser.execute_script(HOLD_ANSWERS)

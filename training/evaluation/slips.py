@@ -32,8 +32,8 @@ DEFINITION = (
     f"corrected. savings_wrong_keys: the same where each letter is a neighbour's with probability {WRONG_KEYS}; a word "
     "that is never offered costs 2 keys more for each wrong letter. precision: any word is typed to its end, with "
     "slips at the channel's rates, and the first suggestion is a correction of at least this confidence; the share of "
-    "them that is right. repaired: the share of words with slips that become right so. harmed: the share of words without "
-    "slips that become wrong so"
+    "them that is right. repaired: the share of words with slips that become right so. harmed: the share of words "
+    "without slips that become wrong so"
 )
 
 
