@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy
 from torch import Tensor
 
+from nextword.lm.channel import SHORTEST
 from nextword.lm.context import Distribution
 from nextword.lm.corrections import Corrections
 from nextword.lm.keyboards import Keyboard
@@ -146,12 +147,13 @@ class Ranking:
         order = _largest(groups, k)
         chosen = numbers[order[groups[order] > 0]].tolist()
         beginning = key(partial)
+        corrected = keyboard is not None and len(beginning) >= SHORTEST
         unknown = self._unknown(distribution.unknown, beginning, kinds)
         total = float((groups if partial else probabilities).sum())
         total += sum(_mass(spellings, capitals) for word, spellings in unknown.items() if word not in excluded)
         # The context may have a word in a spelling that the vocabulary lacks. Such spellings count for the word too.
         respelled = [i for i in map(self._number.get, unknown) if i is not None and not withheld[i]]
-        ended = self._number.get(beginning) if keyboard else None  # the word that the typed letters end
+        ended = self._number.get(beginning) if corrected else None  # the word that the typed letters end
         respelled += [ended] if ended is not None and not withheld[ended] else []
         chosen = list(dict.fromkeys(chosen + respelled))
         spellings = {self._keys[i]: unknown.pop(self._keys[i], {}) for i in chosen}
@@ -165,7 +167,7 @@ class Ranking:
         words = {word: _suggestion(group, capitals, total)._replace(kind=COMPLETION if partial else NEXT)
                  for word, group in {**spellings, **unknown}.items() if word not in excluded}
         words = {word: suggestion for word, suggestion in words.items() if suggestion.probability > 0}
-        if keyboard and partial:
+        if keyboard and corrected:
             suggestions = self._corrections.merged(
                 words, total, k, partial, keyboard, probabilities, self._unknown(distribution.unknown, "", kinds),
                 float(all_probabilities[UNK_ID]), excluded)

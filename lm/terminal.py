@@ -4,10 +4,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 
-from nextword.lm.ranking import Word
+from nextword.lm.suggestion import CORRECTION, TYPED, Word
 from nextword.lm.words import split_typed
 
-HINT = "Type a text and press Enter. … completes its last word, → suggests the word after it. Ctrl-D ends."
+HINT = ("Type a text and press Enter. … completes its last word (~ corrects it), → suggests the word after it. "
+        "Ctrl-D ends.")
+NONE = "no such word"
 
 
 def converse(suggest: Callable[[str, str], Sequence[Word]]) -> None:
@@ -29,4 +31,5 @@ def converse(suggest: Callable[[str, str], Sequence[Word]]) -> None:
 
 
 def _row(words: Sequence[Word]) -> str:
-    return "   ".join(f"{word.word} {word.probability:.1%}" for word in words) or "no such word"
+    known = [word for word in words if word.kind != TYPED]
+    return "   ".join(f"{'~' * (word.kind == CORRECTION)}{word.word} {word.probability:.1%}" for word in known) or NONE

@@ -203,7 +203,7 @@ function suggestion({ word, share, kind }, index, partial) {
   item.querySelector(".corrects").hidden = !corrects;
   button.dataset.word = word;
   button.title = partial
-    ? `Of the words that “${partial}” can be meant for, this one comes with a probability of ${number} %`
+    ? `Of the words that fit “${partial}”, this one comes with a probability of ${number} %`
     : `Of all words, this one comes next with a probability of ${number} %`;
   item.querySelector("kbd").textContent = index + 1;
   item.querySelector(".word").append(typed(word.slice(0, length)), word.slice(length));
