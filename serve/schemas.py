@@ -47,7 +47,7 @@ OneOrSeveralTexts = Annotated[
 ]
 
 
-Coordinate = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(lambda v: float(v) if type(v) is int else v)]
+Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 Place = Annotated[list[Coordinate], Field(min_length=2, max_length=2)]
 
 
