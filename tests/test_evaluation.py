@@ -252,10 +252,10 @@ def test_the_command(tiny_bundle, corpus_file, capsys):
     figures = json.loads(capsys.readouterr().out)
     assert 1 < figures["perplexity"] < 6 and "<eos>" in figures["perplexity_definition"]
     assert figures["oov_rate"] == 0 and figures["tokens"] > figures["words"] > 50
-    assert figures["top1"] < figures["top3"] <= figures["top5"] and figures["word_top1"] < figures["word_top5"]
+    assert figures["top1"] < figures["top3"] < figures["top5"] and figures["word_top1"] < figures["word_top5"]
     assert {"perplexity", "keystroke_savings", "unknown", "long"} <= figures["cache"].keys()
     slips = figures["slips"]
-    assert slips["kept_1"] == 1 and slips["savings"] > slips["savings_wrong_keys"] > 0.3
+    assert slips["kept_1"] == 1 and slips["savings"] >= slips["savings_wrong_keys"] > 0.3
     for source in ("channel", "other"):
         assert slips[source]["whole_3"] >= slips[source]["whole_1"] > 0.7 and slips[source]["harmed_0.9"] < 0.1
     assert main([*command, "--tokens", "200", "--sample", "20", "--history"]) == 0
