@@ -17,6 +17,7 @@ from nextword.lm.keyboards import Keyboard
 from nextword.lm.letters import Letters
 
 LAST = chr(0x10FFFF)
+LONG = 6  # letters; from here on two slips are corrected, where one is not enough
 CACHED = 512  # results, as many people type the same letters
 
 
@@ -45,6 +46,8 @@ class Candidates:
         """
         letters = unmarked(typed)
         beginnings = intended(letters, self._followers, keyboard)
+        if not beginnings and letters not in self._followers and len(letters) >= LONG:
+            beginnings = self._with_two_slips(letters, keyboard)
         beginnings[letters] = 1.0
         weights = numpy.empty(len(self._sorted))
         spans: list[tuple[int, int]] = []
@@ -62,6 +65,16 @@ class Candidates:
         places = numpy.concatenate([self._places[first:end] for first, end in _outermost(spans)])
         weights = weights[places] * self._shares[int(typed != letters)][places]
         return self._numbers[places], weights.astype(numpy.float32)
+
+
+    def _with_two_slips(self, letters: str, keyboard: Keyboard) -> dict[str, float]:
+        """The beginnings that may be meant, each with its weight, if there are two slips with a letter between them."""
+        found: dict[str, float] = {}
+        for cut in range(2, len(letters) - 1, 2):
+            for first, weight in intended(letters[:cut], self._followers, keyboard).items():
+                for beginning, other in intended(first + letters[cut:], self._followers, keyboard).items():
+                    found[beginning] = max(found.get(beginning, 0.0), weight * other)
+        return found
 
 
 def _outermost(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

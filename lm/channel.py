@@ -5,7 +5,7 @@ beginning of a word, so the channel gives P(typed | the beginning that is meant)
 
 The rates of slips for each letter are those of 136 million keystrokes of 168,000 people (Dhakal, Feit, Kristensson &
 Oulasvirta 2018, table 3): SUBSTITUTED, OMITTED, INSERTED. The table has no letters in the wrong order. TRANSPOSED and
-the shares of single letters were chosen on validation text. At most one slip is corrected.
+the shares of single letters were chosen on validation text. This module undoes one slip.
 
 All probabilities are relative to typing without a slip.
 """
