@@ -14,7 +14,6 @@ import numpy
 
 from nextword.lm.channel import MARKED, UNMARKED, intended, unmarked
 from nextword.lm.keyboards import Keyboard
-from nextword.lm.letters import Letters
 
 LAST = chr(0x10FFFF)
 LONG = 6  # letters; from here on two slips are corrected, where one is not enough
@@ -34,7 +33,6 @@ class Candidates:
         # The probability that a word is typed without marks (row 0), or with some (row 1)
         self._shares = numpy.stack([numpy.where(marked, UNMARKED, 1.0), numpy.where(marked, 1.0, MARKED)])
         self._followers = followers(self._sorted)
-        self.letters = Letters(keys)
         self.find = functools.lru_cache(CACHED)(self._find)
 
     def _find(self, typed: str, keyboard: Keyboard, ended: float = 1.0) -> tuple[numpy.ndarray, numpy.ndarray]:
@@ -62,7 +60,7 @@ class Candidates:
                 place += 1
         for place, weight in whole:
             weights[place] = max(weights[place], weight * ended)
-        places = numpy.concatenate([self._places[first:end] for first, end in _outermost(spans)])
+        places = numpy.concatenate([self._places[:0], *(self._places[first:end] for first, end in _outermost(spans))])
         weights = weights[places] * self._shares[int(typed != letters)][places]
         return self._numbers[places], weights.astype(numpy.float32)
 

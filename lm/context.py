@@ -2,10 +2,13 @@
 from __future__ import annotations
 
 import threading
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from nextword.lm.personal import PersonalWords
 
 SMALLEST = torch.finfo(torch.float32).tiny  # the least probability whose logarithm is told
 
@@ -123,16 +126,17 @@ class Distribution:
 
     log_probs, probabilities   (V,)
     unknown                    spelling → probability, for words that the vocabulary lacks
-    seen                       (n,) int64 the cached tokens of the text and of its history
+    seen                       (n,) int64 the tokens of the text, of its history and of the person's profile
+    personal                   more about the person's words, where a history or a profile was given
     bytes                      approximate size in memory, of what is given
     """
 
     def __init__(self, log_probs: Tensor | None, unknown: dict[str, float], seen: Tensor | None = None,
-                 probabilities: Tensor | None = None) -> None:
+                 probabilities: Tensor | None = None, personal: PersonalWords | None = None) -> None:
         if log_probs is None and probabilities is None:
             raise TypeError("a Distribution needs log_probs or probabilities")
         self._log_probs, self._probabilities = log_probs, probabilities
-        self.unknown, self.seen = unknown, seen
+        self.unknown, self.seen, self.personal = unknown, seen, personal
         tensors = [tensor for tensor in (log_probs, probabilities, seen) if tensor is not None]
         self.bytes = sum(tensor.nbytes for tensor in tensors) + 200 * len(unknown)
 

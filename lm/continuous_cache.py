@@ -45,34 +45,27 @@ def as_keys(outputs: Tensor) -> Tensor:
     return nn.functional.normalize(outputs, dim=-1).half()
 
 
-def mixed(probabilities: Tensor, context: Context, history: Context | None, settings: CacheSettings, unknown_id: int
-          ) -> Distribution:
-    """The model's distribution after `context`, mixed with the cache over this context and over a history.
+def mixed(probabilities: Tensor, context: Context, settings: CacheSettings, unknown_id: int) -> Distribution:
+    """The model's distribution after `context`, mixed with the cache over this context.
 
     probabilities: the model's (V,), perhaps a row of a larger tensor. unknown_id: the token of all words that the
         vocabulary lacks.
     """
-    parts = [part for part in (history, context) if part is not None and len(part.cached)]
-    if not parts:
+    tokens = context.cached.tokens
+    if not len(tokens):
         return Distribution(None, {}, None, probabilities.clone())
-    tokens = _joined([part.cached.tokens for part in parts])
     if settings.weight == 0:
         return Distribution(None, {}, tokens, probabilities.clone())
     weight = settings.weight * len(tokens) / (len(tokens) + HALF)
     # In float32: with float16, some processors prepare for each new number of rows, and that takes longer.
-    similarities = _joined([part.cached.keys for part in parts]).float() @ context.key.float()
+    similarities = context.cached.keys.float() @ context.key.float()
     shares = torch.softmax(similarities.mul_(settings.theta), dim=0).mul_(weight)
     probabilities = probabilities.mul(1 - weight).index_add_(0, tokens, shares)
     unknown: dict[str, float] = {}
-    places = [start + place for part, start in zip(parts, (0, len(parts[0].cached))) for place in part.unknown]
-    if places:
-        unknown_shares, values = shares.numpy()[places], probabilities.numpy()  # numpy is faster for few numbers
+    if context.unknown:
+        # numpy is faster for few numbers
+        unknown_shares, values = shares.numpy()[list(context.unknown)], probabilities.numpy()
         values[unknown_id] = max(values[unknown_id] - unknown_shares.sum(), 1e-30)
-        spellings = (word for part in parts for word in part.unknown.values())
-        for word, share in zip(spellings, unknown_shares.tolist()):
+        for word, share in zip(context.unknown.values(), unknown_shares.tolist()):
             unknown[word] = unknown.get(word, 0.0) + share
     return Distribution(None, unknown, tokens, probabilities)
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return torch.cat(parts) if len(parts) > 1 else parts[0]

@@ -20,9 +20,11 @@ import numpy
 
 from nextword.lm.candidates import LAST, Candidates, weight_of
 from nextword.lm.channel import SHORTEST, unmarked
+from nextword.lm.context import Distribution
 from nextword.lm.keyboards import Keyboard
+from nextword.lm.letters import Letters
 from nextword.lm.suggestion import CORRECTION, TYPED, Word, all_capitals, logprob
-from nextword.lm.vocabulary import EOS_ID
+from nextword.lm.vocabulary import EOS_ID, UNK_ID
 from nextword.lm.words import has_letter, key, visible
 
 ENDED = 5.0  # weight of a word that the typed letters end, compared with longer words; chosen on validation text
@@ -59,16 +61,17 @@ class Corrections:
         self._ranks = tokens.max(1)
         for column in tokens.T:
             self._ranks = numpy.where(column > EOS_ID, numpy.minimum(self._ranks, column), self._ranks)
-        self._candidates = Candidates(keys)
+        self._candidates, self._letters = Candidates(keys), Letters(keys)
 
     def merged(self, literal: Mapping[str, Word], total: float, k: int, typed: str, keyboard: Keyboard,
-               probabilities: numpy.ndarray, unknown: Unknown, unk: float, excluded: Set[str]) -> list[Word]:
+               probabilities: numpy.ndarray, unknown: Unknown, distribution: Distribution, excluded: Set[str]
+               ) -> list[Word]:
         """The k best of the literal completions, the corrections, and the typed letters themselves.
 
         literal: key → the words that begin as typed: the likeliest ones, and the one that is typed to its end.
         total: the probability of all words that begin as typed.
-        probabilities: (V,) of the tokens that may be suggested; 0 for the others. unk: that of <unk>.
-        unknown: all words of the text that the vocabulary lacks and that may be suggested.
+        probabilities: (V,) of the tokens that may be suggested; 0 for the others.
+        unknown: words that the vocabulary lacks and that may be meant; no word that begins as typed.
         excluded: keys of words that are not suggested.
         """
         beginning = key(typed)
@@ -79,8 +82,9 @@ class Corrections:
         if own:
             corrections, corrected = self._below(own.probability * ENDED, beginning, corrections, corrected)
         as_typed = 0.0
-        if not (own or beginning in self._numbers or beginning in excluded or beginning in self._blocked):
-            as_typed = self._as_typed(typed, beginning, unk)
+        hidden = distribution.personal is not None and distribution.personal.hides(beginning)
+        if not (own or hidden or beginning in self._numbers or beginning in excluded or beginning in self._blocked):
+            as_typed = self._as_typed(typed, beginning, float(distribution.probabilities[UNK_ID]))
         shared = total + corrected
         everything = shared + as_typed
         if as_typed and not literal and not any(correction.score > as_typed for correction in corrections):
@@ -94,7 +98,7 @@ class Corrections:
 
     def next_letters(self, beginning: str) -> dict[str, float]:
         """The probability of each letter after the beginning of an unknown word; "" is the end of the word."""
-        return self._candidates.letters.following(beginning)
+        return self._letters.following(beginning)
 
     def _correct(self, typed: str, beginning: str, k: int, keyboard: Keyboard, probabilities: numpy.ndarray,
                  unknown: Unknown, excluded: Set[str]) -> tuple[list[_Correction], float]:
@@ -120,7 +124,7 @@ class Corrections:
                  if score > 0}
         total = float(scores.sum())
         for word, probability_of in unknown.items():
-            if word.startswith(beginning) or word in excluded or word in self._blocked:
+            if word in excluded or word in self._blocked:
                 continue
             if weight := weight_of(beginning, word, keyboard, ENDED):
                 mass = sum(probability_of.values())
@@ -154,7 +158,7 @@ class Corrections:
         """The score of the typed letters as a word that nothing here knows; 0 if they are no word."""
         if len(beginning) < SHORTEST or not has_letter(visible(typed)):
             return 0.0
-        return unk * self._candidates.letters.probability(beginning) * (OTHER_CASE if all_capitals(typed) else 1.0)
+        return unk * self._letters.probability(beginning) * (OTHER_CASE if all_capitals(typed) else 1.0)
 
 
 def _word(word: str, probability: float, kind: str, confidence: float | None = None) -> Word:

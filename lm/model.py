@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -14,8 +15,12 @@ from nextword.lm.bundle import MODEL, TOKENIZER, Bundle, BundleError, open_bundl
 from nextword.lm.context import CachedTokens, Context, Distribution
 from nextword.lm.continuous_cache import CacheSettings, as_keys, mixed
 from nextword.lm.keyboards import QWERTY, Keyboard, Layout, keyboard
+from nextword.lm.personal import Personal
+from nextword.lm.profile import Profile, profile_of
 from nextword.lm.ranking import Ranking, Word
 from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
+
+HISTORIES = 8  # the last ones of `next_words` are kept
 
 
 def load(bundle: str | os.PathLike[str] | Bundle | None = None, *, blocklist: Collection[str] | None = None) -> Model:
@@ -59,6 +64,8 @@ class Model:
         self.cache = CacheSettings(**described.cache.present()) if described.cache else CacheSettings()
         self._ranking = Ranking(vocabulary, read_blocklist() if blocklist is None else blocklist,
                                 described.names_of_few_documents, described.stock_names, described.half_words)
+        self.personal = Personal(vocabulary)
+        self._history = lru_cache(HISTORIES)(profile_of)
         start = program.read(torch.tensor([[EOS_ID]]), torch.tensor([1]), program.initial_state(1))
         output = program.output(start)
         keys = as_keys(output)
@@ -69,13 +76,14 @@ class Model:
             raise ValueError(f"the network has {width:,} tokens and the tokenizer {len(vocabulary):,}")
 
     def next_words(self, text: str = "", k: int = 5, *, partial: str = "", history: str = "",
-                   punctuation: bool = False, emoji: bool = False, exclude: Collection[str] = (),
-                   typos: bool = True, layout: Layout = QWERTY) -> list[Word]:
+                   profile: Profile | None = None, punctuation: bool = False, emoji: bool = False,
+                   exclude: Collection[str] = (), typos: bool = True, layout: Layout = QWERTY) -> list[Word]:
         """The k likeliest next words of a text, best first.
 
         text: whole words. Blanks at its end are ignored; a line break ends a paragraph.
         partial: the typed beginning of the next word, slips of the finger included; see `Ranking.best`.
         history: earlier text of the same person. Its words become likelier, also names that the vocabulary lacks.
+        profile: what is kept of the same person: all earlier text, and decisions about single words.
         punctuation, emoji: suggest punctuation marks and numbers, or emoji, too. exclude: words that are not suggested.
         typos: False: only words that begin with `partial` to the letter. layout: of the keyboard; see lm.keyboards.
         Raises ValueError if k is less than 1, or if there is no such layout.
@@ -83,9 +91,10 @@ class Model:
         if k < 1:
             raise ValueError(f"k is {k}; it must be at least 1")
         typed_on = keyboard(layout) if typos else None
-        contexts = self.extend([self.start, self.start], [text, history])
-        return self.rank(self.predict(contexts[:1], contexts[1:])[0], k, partial=partial, punctuation=punctuation,
-                         emoji=emoji, exclude=exclude, keyboard=typed_on)
+        context = self.extend([self.start], [text])
+        distribution = self.predict(context, [self._history(history)], [profile])[0]
+        return self.rank(distribution, k, partial=partial, punctuation=punctuation, emoji=emoji, exclude=exclude,
+                         keyboard=typed_on)
 
     def extend(self, contexts: Sequence[Context], texts: Sequence[str], limit: int | None = None) -> list[Context]:
         """Read one text after each context, and return the new contexts. `start` is the context of the empty text.
@@ -122,12 +131,18 @@ class Model:
         return contexts
 
     @torch.inference_mode()
-    def predict(self, contexts: Sequence[Context], histories: Sequence[Context | None] | None = None
-                ) -> list[Distribution]:
-        """The distribution after each context, mixed with the cache of the context and of its history."""
+    def predict(self, contexts: Sequence[Context], histories: Sequence[Profile | None] | None = None,
+                profiles: Sequence[Profile | None] | None = None) -> list[Distribution]:
+        """The distribution after each context, mixed with the cache over the context.
+
+        histories, profiles: for each context, earlier text of the same person that comes with the question, and that
+        is kept: the distribution is mixed with the model of the person (see lm.personal).
+        """
         probabilities = self.program.probabilities(torch.stack([context.output for context in contexts]))
-        return [mixed(row, context, history, self.cache, UNK_ID)
-                for row, context, history in zip(probabilities, contexts, histories or [None] * len(contexts))]
+        nobody = [None] * len(contexts)
+        people = zip(histories or nobody, profiles or nobody)
+        return [self.personal.mixed(mixed(row, context, self.cache, UNK_ID), context, list(filter(None, person)))
+                for row, context, person in zip(probabilities, contexts, people)]
 
     def rank(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
              emoji: bool = False, exclude: Collection[str] = (), keyboard: Keyboard | None = None) -> list[Word]:
@@ -135,14 +150,15 @@ class Model:
         return self._ranking.best(distribution, k, partial=partial, punctuation=punctuation, emoji=emoji,
                                   exclude=exclude, keyboard=keyboard)
 
-    def next_letters(self, text: str = "", *, partial: str = "", history: str = "") -> dict[str, float]:
+    def next_letters(self, text: str = "", *, partial: str = "", history: str = "", profile: Profile | None = None
+                     ) -> dict[str, float]:
         """The probability of each letter that may follow `partial` after a text; "" is the end of the word.
 
-        For keyboards that are scanned or used with the eyes. text, history: as in `next_words`. `partial` is taken to
-        the letter. See `Ranking.next_letters`.
+        For keyboards that are scanned or used with the eyes. text, history, profile: as in `next_words`. `partial` is
+        taken to the letter. See `Ranking.next_letters`.
         """
-        contexts = self.extend([self.start, self.start], [text, history])
-        return self.rank_letters(self.predict(contexts[:1], contexts[1:])[0], partial)
+        context = self.extend([self.start], [text])
+        return self.rank_letters(self.predict(context, [self._history(history)], [profile])[0], partial)
 
     def rank_letters(self, distribution: Distribution, partial: str) -> dict[str, float]:
         """The probabilities of the next letter of a distribution: see `Ranking.next_letters`."""

@@ -9,19 +9,20 @@ from collections.abc import Collection, Sequence
 
 from nextword.lm.context import Context
 from nextword.lm.model import Model
+from nextword.lm.profile import Profile
 from nextword.lm.suggestion import TYPED, Word
 from nextword.lm.words import has_letter
 
 SURE = 0.5
 
 
-def lengthened(model: Model, words: Sequence[Word], context: Context, history: Context | None = None, *,
-               max_words: int, exclude: Collection[str] = ()) -> list[Word]:
+def lengthened(model: Model, words: Sequence[Word], context: Context, history: Profile | None = None, *,
+               max_words: int, exclude: Collection[str] = (), profile: Profile | None = None) -> list[Word]:
     """Lengthen suggestions to phrases of at most `max_words` words; best first.
 
     words: the result of `Model.rank` for `context`. Punctuation marks, numbers, emoji and words that are offered only
         because they are typed stay as they are.
-    history, exclude: as in `Model.predict` and `Model.rank`.
+    history, exclude, profile: as in `Model.predict` and `Model.rank`.
     """
     phrases = list(words)
     growing = {place: context for place, word in enumerate(phrases)
@@ -31,7 +32,7 @@ def lengthened(model: Model, words: Sequence[Word], context: Context, history: C
         if not growing:
             break
         contexts = model.extend(list(growing.values()), [f" {last[place].word}" for place in growing])
-        distributions = model.predict(contexts, [history] * len(contexts))
+        distributions = model.predict(contexts, [history] * len(contexts), [profile] * len(contexts))
         best = [model.rank(distribution, 1, exclude=exclude) for distribution in distributions]
         sure = {place: (context, words[0]) for place, context, words in zip(growing, contexts, best)
                 if words and words[0].probability >= SURE}

@@ -24,15 +24,15 @@ from itertools import product, starmap
 from typing import NamedTuple
 
 import numpy
-from torch import Tensor
 
 from nextword.lm.channel import SHORTEST
 from nextword.lm.context import Distribution
 from nextword.lm.corrections import Corrections
 from nextword.lm.keyboards import Keyboard
+from nextword.lm.personal import PersonalWords
 from nextword.lm.suggestion import COMPLETION, NEXT, TYPED, all_capitals
 from nextword.lm.suggestion import Word as Word
-from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
+from nextword.lm.vocabulary import EOS_ID, Vocabulary
 from nextword.lm.words import has_letter, is_emoji, key, straight, visible
 
 LAST = chr(0x10FFFF)
@@ -127,8 +127,8 @@ class Ranking:
         capitals = partial if partial != partial.lower() else ""
         all_probabilities = distribution.probabilities.numpy()
         excluded: Set[str] = exclude if isinstance(exclude, Keys) else Keys.of(exclude)
-        withheld = self._withheld(partial)
-        counts = self._counts(partial, distribution.seen, kinds)
+        withheld = self._withheld(partial, distribution.personal)
+        counts = self._counts(partial, distribution, kinds)
         probabilities = all_probabilities * counts
         if excluded:
             probabilities[self._tokens[[self._number[word] for word in excluded if word in self._number]]] = 0
@@ -143,12 +143,12 @@ class Ranking:
             groups = self._with_capitals(groups, probabilities, capitals, numbers)
         groups[withheld[numbers]] = 0
         if len(partial) < PROMPTED:
-            excluded = excluded | self._blocked_words
+            excluded = excluded | self._blocked_for(distribution.personal)
         order = _largest(groups, k)
         chosen = numbers[order[groups[order] > 0]].tolist()
         beginning = key(partial)
         corrected = keyboard is not None and len(beginning) >= SHORTEST
-        unknown = self._unknown(distribution.unknown, beginning, kinds)
+        unknown = self._unknown(distribution, partial, kinds)
         total = float((groups if partial else probabilities).sum())
         total += sum(_mass(spellings, capitals) for word, spellings in unknown.items() if word not in excluded)
         # The context may have a word in a spelling that the vocabulary lacks. Such spellings count for the word too.
@@ -168,9 +168,9 @@ class Ranking:
                  for word, group in {**spellings, **unknown}.items() if word not in excluded}
         words = {word: suggestion for word, suggestion in words.items() if suggestion.probability > 0}
         if keyboard and corrected:
-            suggestions = self._corrections.merged(
-                words, total, k, partial, keyboard, probabilities, self._unknown(distribution.unknown, "", kinds),
-                float(all_probabilities[UNK_ID]), excluded)
+            suggestions = self._corrections.merged(words, total, k, partial, keyboard, probabilities,
+                                                   self._near(distribution, beginning, kinds, keyboard), distribution,
+                                                   excluded)
         else:
             suggestions = sorted(words.values(), key=lambda word: -word.probability)[:k]
         upper, lower = (self._cases @ all_probabilities).tolist()
@@ -211,13 +211,17 @@ class Ranking:
         fits = numpy.bincount(self._group[fitting] - numbers[0], probabilities[fitting], minlength=len(numbers))
         return fits + RESPELLED * (groups - fits)
 
-    def _counts(self, typed: str, seen: Tensor | None, kinds: Kinds) -> numpy.ndarray:
-        """For each token (V,), the share of its probability that counts. seen: the tokens of context and history."""
+    def _counts(self, typed: str, distribution: Distribution, kinds: Kinds) -> numpy.ndarray:
+        """For each token (V,), the share of its probability that counts."""
         if typed:
             return self._allowed[kinds]
         counts = self._unprompted[kinds]
-        if seen is not None:
-            tokens = seen.numpy()
+        if distribution.personal is not None and (free := distribution.personal.allowed & self._blocked_words):
+            allowed = [token for word in free & self._number.keys() for token in self._spellings[self._number[word]]]
+            counts = counts.copy()
+            counts[allowed] = self._allowed[kinds][allowed]
+        if distribution.seen is not None:
+            tokens = distribution.seen.numpy()
             words = set(self._group[tokens[self._has_held_back[tokens]]].tolist())
             names = [token for word in words for token in self._held_back[word]]
             if names:
@@ -225,16 +229,53 @@ class Ranking:
                 counts[names] = self._allowed[kinds][names] * ~self._blocked[self._group[names]]
         return counts
 
-    def _withheld(self, typed: str) -> numpy.ndarray:
+    def _withheld(self, typed: str, personal: PersonalWords | None) -> numpy.ndarray:
         """For each word, True if it is not suggested after these typed letters."""
-        return self._blocked if len(typed) < PROMPTED else numpy.zeros_like(self._blocked)
+        if len(typed) >= PROMPTED:
+            return numpy.zeros_like(self._blocked)
+        if personal is None or not (free := personal.allowed & self._blocked_words):
+            return self._blocked
+        blocked = self._blocked.copy()
+        blocked[[self._number[word] for word in free & self._number.keys()]] = False
+        return blocked
 
-    def _unknown(self, unknown: dict[str, float], beginning: str, kinds: Kinds) -> dict[str, dict[str, float]]:
-        """Words that the vocabulary lacks, as groups: key → spelling → probability."""
+    def _blocked_for(self, personal: PersonalWords | None) -> Set[str]:
+        """The keys of blocked words, without those that the person allowed."""
+        return self._blocked_words - personal.allowed if personal is not None else self._blocked_words
+
+    def _unknown(self, distribution: Distribution, typed: str, kinds: Kinds) -> dict[str, dict[str, float]]:
+        """Words that the vocabulary lacks and that may be suggested now, as groups: key → spelling → probability."""
+        personal, unknown, beginning = distribution.personal, distribution.unknown, key(typed)
+        if personal is not None:
+            unknown = {**personal.beginning(beginning), **unknown}
         groups: dict[str, dict[str, float]] = {}
         for spelling, probability in unknown.items():
             own_key, word, kind = _key_word_kind(spelling)
             if own_key.startswith(beginning) and kinds.include(kind):
+                if kind == "word" and personal is not None and own_key not in self._number \
+                        and personal.letters(own_key) > len(beginning):
+                    continue
+                group = groups.setdefault(own_key, {})
+                group[word] = group.get(word, 0.0) + probability
+        return groups
+
+    def _near(self, distribution: Distribution, beginning: str, kinds: Kinds, keyboard: Keyboard
+              ) -> dict[str, dict[str, float]]:
+        """Words that the vocabulary lacks and that do not begin as typed, but may do so but for a slip: as `_unknown`.
+
+        beginning: the key of the typed letters. There may be some words more.
+        """
+        personal, unknown = distribution.personal, distribution.unknown
+        if personal is not None:
+            unknown = {**personal.near(beginning, keyboard), **unknown}
+        groups: dict[str, dict[str, float]] = {}
+        for spelling, probability in unknown.items():
+            own_key, word, kind = _key_word_kind(spelling)
+            first = own_key[:2]
+            if (beginning[0] not in first and beginning[1] not in first) or own_key.startswith(beginning):
+                continue  # the first two letters have one slip, so one of them is right
+            if kinds.include(kind) and (personal is None or own_key in self._number
+                                        or personal.letters(own_key) <= len(beginning)):
                 group = groups.setdefault(own_key, {})
                 group[word] = group.get(word, 0.0) + probability
         return groups
@@ -259,7 +300,7 @@ class Ranking:
             end = bisect_left(self._keys, beginning + letter + LAST, place) if letter else place + 1
             masses[letter] += float(sums[place - first : end - first].sum())
             place = end
-        for word, spellings in self._unknown(distribution.unknown, beginning, Kinds()).items():
+        for word, spellings in self._unknown(distribution, beginning, Kinds()).items():
             masses[word[len(beginning) : len(beginning) + 1]] += sum(spellings.values())
         total = sum(masses.values())
         if not total > 0:
@@ -277,15 +318,16 @@ class Ranking:
         own_key = key(word)
         for typed in (word[:count] for count in range(len(word))):
             beginning = key(typed)
-            if len(typed) < 2:  # the first letter can change the masses, as names count then; later ones cannot
+            # The first letter can change the masses, because names count then. Letters change the words of a person.
+            if len(typed) < 2 or distribution.personal is not None:
                 groups, others = self._masses(distribution, typed)
                 own = float(groups[self._number[own_key]]) if own_key in self._number else others.get(own_key, 0.0)
                 others = {other: p for other, p in others.items() if p > own}
-            if len(typed) <= PROMPTED:
-                withheld = self._withheld(typed)
+            if len(typed) <= PROMPTED or distribution.personal is not None:
+                withheld = self._withheld(typed, distribution.personal)
                 better = numpy.concatenate([[0], ((groups > own) & ~withheld).cumsum()])
                 hidden = own_key in self._number and bool(withheld[self._number[own_key]])
-                hidden |= len(typed) < PROMPTED and own_key in self._blocked_words
+                hidden |= len(typed) < PROMPTED and own_key in self._blocked_for(distribution.personal)
             if own <= 0 or hidden:
                 yield most
             elif typed == typed.lower():
@@ -298,10 +340,10 @@ class Ranking:
 
     def _masses(self, distribution: Distribution, typed: str) -> tuple[numpy.ndarray, dict[str, float]]:
         """The probabilities of the vocabulary's words in any spelling (words,), and of words that it lacks."""
-        counts = self._counts(typed, distribution.seen, Kinds())
+        counts = self._counts(typed, distribution, Kinds())
         groups = (distribution.probabilities.numpy() * counts)[self._tokens].sum(1)
         others: dict[str, float] = {}
-        for other, spellings in self._unknown(distribution.unknown, "", Kinds()).items():
+        for other, spellings in self._unknown(distribution, typed, Kinds()).items():
             if (number := self._number.get(other)) is None:
                 others[other] = sum(spellings.values())
             else:

@@ -164,7 +164,7 @@ class Vocabulary:
         """The result of `encode`, and place → spelling for the words that the vocabulary lacks."""
         ids: list[int] = []
         unknown: dict[int, str] = {}
-        for line, ended in self._lines(text):
+        for line, ended in self.lines(text):
             encoding = self._tokenizer.encode(line)
             spans = _whole(line, encoding.offsets) if UNK_ID in encoding.ids else []
             for place, (i, span) in enumerate(zip(encoding.ids, spans)):
@@ -178,7 +178,7 @@ class Vocabulary:
         """The end of each token of `encode` in the text, in characters; for several line breaks, that of the first."""
         ends: list[int] = []
         start = 0
-        for line, ended in self._lines(text):
+        for line, ended in self.lines(text):
             start = text.index(line, start)
             ends += [start + end for _, end in _whole(line, self._tokenizer.encode(line).offsets)]
             start += len(line) + ended
@@ -187,14 +187,14 @@ class Vocabulary:
 
     def encode_many(self, texts: list[str]) -> list[list[int]]:
         """`encode` for many texts; the `tokenizers` library encodes them in parallel."""
-        lines = [(owner, *line) for owner, text in enumerate(texts) for line in self._lines(text)]
+        lines = [(owner, *line) for owner, text in enumerate(texts) for line in self.lines(text)]
         ids: list[list[int]] = [[] for _ in texts]
         encodings = self._tokenizer.encode_batch_fast([line for _, line, _ in lines])
         for (owner, _, ended), encoding in zip(lines, encodings):
             ids[owner] += encoding.ids + [EOS_ID] * ended
         return ids
 
-    def _lines(self, text: str) -> Iterator[tuple[str, bool]]:
+    def lines(self, text: str) -> Iterator[tuple[str, bool]]:
         """The lines of a text that are not empty, each with True if a line break ends it."""
         *ended, last = text.split("\n")
         for line, end in [*((line, True) for line in ended), (last, False)]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import cache
 from itertools import chain
 
@@ -183,6 +184,20 @@ def _unfinished() -> re.Pattern[str]:
     word = f"(?![{JOINERS}]|[{SIGNS}]{EMOJI_STYLE}){word_pattern(_letters(), ignored)}"
     mark = f"['{APOSTROPHES}{HYPHENS}{MIDDLE_DOT}-]|(?<=[{HEBREW}{HEBREW_POINTS}])[\"{DOUBLE_QUOTES}{GERSHAYIM}]"
     return re.compile(f"{word}(?:(?:{mark})?[{ignored}]*\\Z)?")
+
+
+@cache
+def _words() -> re.Pattern[str]:
+    return re.compile(word_pattern(_letters(), INVISIBLE + STYLES))
+
+
+def words_in(text: str) -> Iterator[re.Match[str]]:
+    """The words of a text, in any typed form, with their places. Numbers are among them; emoji and marks are not.
+
+    >>> [match[0] for match in words_in("He is well-known, isn’t he?")]
+    ['He', 'is', 'well-known', 'isn’t', 'he']
+    """
+    return _words().finditer(text)
 
 
 def split_typed(typed: str) -> tuple[str, str]:

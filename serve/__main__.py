@@ -14,6 +14,8 @@ from nextword.lm.blocklist import read_blocklist
 from nextword.lm.bundle import Bundle, open_bundle
 from nextword.lm.command import run
 from nextword.serve import logs
+from nextword.serve.profiles.faults import StoreFault
+from nextword.serve.profiles.opening import open_store
 from nextword.serve.settings import PREFIX, Settings, add_flags, forget_keys
 from nextword.serve.settings import read as read_settings
 
@@ -39,6 +41,7 @@ def _run(flags: dict[str, Any]) -> int:
         settings, description = read_settings(flags)
         bundle = open_bundle(settings.bundle)
         blocklist = read_blocklist(settings.unprompted_blocklist)
+        _check_profiles(settings)
         listener = _bind(settings.host, settings.port)
     except (ValueError, OSError) as error:
         return _fail(error)
@@ -58,6 +61,18 @@ def _check_temporary_folder() -> None:
         tempfile.gettempdir()
     except FileNotFoundError:
         raise OSError("no temporary folder can be written to; set TMPDIR to one that can") from None
+
+
+def _check_profiles(settings: Settings) -> None:
+    """Prepare the store of profiles. Raises OSError if it cannot be used."""
+    if settings.profiles is None:
+        return
+    try:
+        store = open_store(settings.profiles, settings.limits)
+        store.check()
+    except StoreFault as fault:
+        raise OSError(fault) from fault
+    store.close()  # each process opens its own
 
 
 def _fail(message: object, exit_code: int = 2) -> int:
@@ -117,7 +132,7 @@ def _serve(settings: Settings, bundle: Bundle, blocklist: tuple[str, ...], liste
     workers, deadline = settings.workers, settings.deadline
     readiness = Readiness(workers)
     dispatcher = Dispatcher(bundle.name, readiness, workers, deadline)
-    api = lit_api.NextWordsAPI(bundle, settings.cache * 1_000_000, blocklist)
+    api = lit_api.NextWordsAPI(bundle, settings.cache * 1_000_000, blocklist, settings.profiles)
     app = build_app(dispatcher, settings, lifespan=dispatcher.lifespan)
     supervisor = Supervisor(api, app, dispatcher, readiness, workers=workers, deadline=deadline)
     try:

@@ -20,7 +20,7 @@ The errors:
 
 The client sends a request again if the service cannot be reached or answers 429 or 503, at most `retries` times. The
 pauses double, and they are at least as long as the answer's Retry-After. After the last try the error is raised. A
-second try does no harm: requests change nothing in the service.
+second try does no harm: a text for a profile has an id, so it is learned once.
 
 `split_typed` cuts a typed text into `text` and `partial`:
 
@@ -46,11 +46,14 @@ import httpx
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from nextword.lm.words import split_typed
+from nextword.serve.client_profiles import AsyncProfile, Profile
 from nextword.serve.openai_schemas import Completion
+from nextword.serve.profile_schemas import ProfileExport
 from nextword.serve.schemas import NextLettersResponse, NextWordsResponse, NextWordsResults, ScoreResponse
 
 __all__ = [
     "AsyncNextWords",
+    "AsyncProfile",
     "BadRequest",
     "Completion",
     "ConnectionFailed",
@@ -60,6 +63,8 @@ __all__ = [
     "NextWords",
     "NextWordsError",
     "NextWordsResponse",
+    "Profile",
+    "ProfileExport",
     "RateLimited",
     "ScoreResponse",
     "ServerError",
@@ -187,13 +192,17 @@ class _Client:
                                           trust_env=not _is_loopback(base_url))
 
     @staticmethod
-    def _request(path: str, *, session: str | None = None, **fields: Any) -> dict[str, Any]:
-        """Return httpx's arguments for a POST. Fields that are None are left out, so older services understand it."""
+    def _request(path: str, *, method: str = "POST", session: str | None = None, **fields: Any) -> dict[str, Any]:
+        """Return httpx's arguments. Fields that are None are left out, so older services understand it."""
         if isinstance(fields.get("exclude"), str):
             raise TypeError("exclude takes several words, such as ['store'], not one string")
         body = {name: value for name, value in fields.items() if value is not None}
         # ASCII, because a lone surrogate has no UTF-8. The service then refuses it and names the field.
-        request = {"method": "POST", "url": path, "content": json.dumps(body, default=list).encode()}
+        if isinstance(profile := body.get("profile"), Profile | AsyncProfile):
+            body["profile"] = profile.name
+        request: dict[str, Any] = {"method": method, "url": path}
+        if method in ("POST", "PUT"):
+            request["content"] = json.dumps(body, default=list).encode()
         return request if session is None else {**request, "headers": {"x-session": quote(session)}}
 
     @staticmethod
@@ -317,6 +326,7 @@ class NextWords(_Client):
         *,
         partial: str | None = None,
         history: str | None = None,
+        profile: str | Profile | AsyncProfile | None = None,
         punctuation: bool | None = None,
         emoji: bool | None = None,
         exclude: Collection[str] | None = None,
@@ -332,6 +342,7 @@ class NextWords(_Client):
             k: the number of suggestions, 1 to 100; 5 by default.
             partial: the first letters of the word that is being typed; `text` ends before them. See `split_typed`.
             history: earlier text of the same person. Its words become likelier.
+            profile: the person's profile, or its name; what it has learned becomes likelier. See `profile`.
             punctuation: True: suggest punctuation marks and numbers too.
             emoji: True: suggest emoji too.
             exclude: words that are never suggested.
@@ -357,8 +368,8 @@ class NextWords(_Client):
         >>> client.close()
         """
         request = self._request("/v1/next-words", text=text, k=k, partial=partial, history=history,
-                                punctuation=punctuation, emoji=emoji, exclude=exclude, max_words=max_words,
-                                typos=typos, layout=layout, session=session)
+                                profile=profile, punctuation=punctuation, emoji=emoji, exclude=exclude,
+                                max_words=max_words, typos=typos, layout=layout, session=session)
         return self._send(request, NextWordsResponse)
 
     def next_words_each(self, texts: Iterable[str], k: int | None = None, **options: Any) -> list[NextWordsResponse]:
@@ -372,27 +383,31 @@ class NextWords(_Client):
         return self._send(request, NextWordsResults).results
 
     def next_letters(self, text: str = "", *, partial: str | None = None, history: str | None = None,
-                     session: str | None = None) -> NextLettersResponse:
+                     profile: str | Profile | AsyncProfile | None = None, session: str | None = None
+                     ) -> NextLettersResponse:
         """Return the probability of each letter after `partial`, and that of the end of the word; they sum to 1.
 
-        text, history, session: as in `next_words`. partial: the first letters of the word that is being typed.
+        text, history, profile, session: as in `next_words`. partial: the first letters of the word that is being typed.
 
         >>> with NextWords("http://127.0.0.1:8000") as client:
         ...     client.next_letters("Thank you very", partial="mu").letters[0].letter
         'c'
         """
-        request = self._request("/v1/next-letters", text=text, partial=partial, history=history, session=session)
+        request = self._request("/v1/next-letters", text=text, partial=partial, history=history, profile=profile,
+                                session=session)
         return self._send(request, NextLettersResponse)
 
-    def score(self, text: str) -> ScoreResponse:
+    def score(self, text: str, *, profile: str | Profile | AsyncProfile | None = None) -> ScoreResponse:
         """Return the log-probability of a text and of each of its words, for instance to choose among candidates.
+
+        profile: the person's profile, or its name.
 
         >>> with NextWords("http://127.0.0.1:8000") as client:
         ...     candidates = ["Thank you very match", "Thank you very much"]
         ...     max(candidates, key=lambda text: client.score(text).logprob)
         'Thank you very much'
         """
-        return self._send(self._request("/v1/score", text=text), ScoreResponse)
+        return self._send(self._request("/v1/score", text=text, profile=profile), ScoreResponse)
 
     def complete(
         self,
@@ -406,6 +421,7 @@ class NextWords(_Client):
         seed: int | None = None,
         echo: bool | None = None,
         logprobs: int | None = None,
+        profile: str | Profile | AsyncProfile | None = None,
     ) -> Completion:
         """Continue a text. The service has a default for each option; /docs lists them.
 
@@ -419,6 +435,7 @@ class NextWords(_Client):
             seed: the same request with the same seed gives the same text.
             echo: True: the answer begins with the prompt.
             logprobs: return the log-probability of each token, and of this many likeliest tokens at its place.
+            profile: the person's profile, or its name.
 
         Raises:
             NextWordsError: see the module's list.
@@ -428,7 +445,7 @@ class NextWords(_Client):
         ' much'
         """
         request = self._request("/v1/completions", prompt=prompt, max_tokens=max_tokens, temperature=temperature,
-                                top_p=top_p, n=n, stop=stop, seed=seed, echo=echo, logprobs=logprobs)
+                                top_p=top_p, n=n, stop=stop, seed=seed, echo=echo, logprobs=logprobs, profile=profile)
         return self._send(request, Completion)
 
     def stream(
@@ -440,6 +457,7 @@ class NextWords(_Client):
         top_p: float | None = None,
         stop: str | Collection[str] | None = None,
         seed: int | None = None,
+        profile: str | Profile | AsyncProfile | None = None,
     ) -> Iterator[str]:
         """Yield the pieces of `complete`'s text as they are written. If the caller stops early, the service stops too.
 
@@ -450,8 +468,12 @@ class NextWords(_Client):
         ' much'
         """
         request = self._request("/v1/completions", prompt=prompt, max_tokens=max_tokens, temperature=temperature,
-                                top_p=top_p, stop=stop, seed=seed, stream=True)
+                                top_p=top_p, stop=stop, seed=seed, profile=profile, stream=True)
         return self._stream(request)
+
+    def profile(self, name: str) -> Profile:
+        """Return the profile of a person, to teach it and to ask with it. No request is sent yet."""
+        return Profile(self, name)
 
     def _stream(self, request: dict[str, Any]) -> Iterator[str]:
         for attempt in itertools.count():
@@ -536,6 +558,10 @@ class AsyncNextWords(_Client):
         """See `NextWords.next_words_each`."""
         request = self._request("/v1/next-words", text=list(texts), k=k, **options)
         return (await self._send(request, NextWordsResults)).results
+
+    def profile(self, name: str) -> AsyncProfile:
+        """See `NextWords.profile`."""
+        return AsyncProfile(self, name)
 
     async def _stream(self, request: dict[str, Any]) -> AsyncIterator[str]:
         for attempt in itertools.count():

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from nextword.serve.schemas import CONTEXT_LIMIT, TEXT_BLOCK, TEXT_LIMIT, Integer, Request
+from nextword.serve.schemas import CONTEXT_LIMIT, TEXT_BLOCK, TEXT_LIMIT, Integer, ProfileName, Request
 
 TOKEN_LIMIT = 1_000  # written tokens
 PROMPT_LIMIT = 64
@@ -73,6 +73,7 @@ class CompletionRequest(Request):
     )
     stream: bool | None = Field(False, description="If true, the text comes in pieces, as server-sent events.")
     stream_options: StreamOptions | None = None
+    profile: ProfileName | None = Field(None, description="The name of the person's profile, as in `/v1/next-words`.")
     user: str | None = Field(None, description="Accepted and ignored.")
     best_of: Annotated[int, Field(ge=1, le=CHOICE_LIMIT), WHOLE] | None = Field(
         None, description="Not supported, except for the value of `n`, which changes nothing."

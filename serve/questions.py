@@ -38,6 +38,7 @@ class NextWordsQuestion:
 
     text, history: cut by `text_window`. The history may be a `SharedText`.
     typos: whether slips in `partial` are corrected. layout: the keyboard, a name or the places of its keys.
+    profile: the key of a profile in the store (`profiles.store.ProfileKey`), or "", as in every question.
     """
 
     operation: ClassVar[str] = "next_words"
@@ -52,6 +53,7 @@ class NextWordsQuestion:
     max_words: int = 1
     typos: bool = True
     layout: Layout = QWERTY
+    profile: str = ""
 
     @property
     def cost(self) -> int:
@@ -73,6 +75,7 @@ class NextLettersQuestion:
     text: str
     history: str = ""
     partial: str = ""
+    profile: str = ""
 
 
 @dataclass(slots=True)
@@ -82,6 +85,7 @@ class ScoreQuestion:
     operation: ClassVar[str] = "score"
 
     text: str
+    profile: str = ""
 
     @property
     def cost(self) -> int:
@@ -114,6 +118,7 @@ class WriteQuestion:
     seed: int = 0
     row: int = 0
     top: int | None = None
+    profile: str = ""
 
 
 @dataclass(slots=True)
@@ -130,9 +135,20 @@ class RateQuestion:
     first: int
     top: int  # alternatives to tell for each token
     id: str = ""  # names the text in progress
+    profile: str = ""
 
 
-Question = NextWordsQuestion | NextLettersQuestion | ScoreQuestion | WriteQuestion | RateQuestion
+@dataclass(slots=True)
+class OwnWordsQuestion:
+    """Asks for the words of a profile that the vocabulary lacks. The answer is an `OwnWords` as JSON."""
+
+    operation: ClassVar[str] = "own_words"
+    cost: ClassVar[int] = 1
+
+    profile: str
+
+
+Question = NextWordsQuestion | NextLettersQuestion | ScoreQuestion | WriteQuestion | RateQuestion | OwnWordsQuestion
 
 
 class _JSONAnswer:

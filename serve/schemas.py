@@ -32,6 +32,7 @@ TEXTS_LIMIT = 32
 PHRASE_LIMIT = 10  # words
 UNKNOWN_LIMIT = 100  # words
 KEYS_LIMIT = 64  # keys of a layout
+PROFILE_NAME = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
 
 # In JSON Schema 5.0 is an integer. The service accepts it too, so its OpenAPI document is true.
 Integer = Annotated[int, BeforeValidator(lambda v: int(v) if isinstance(v, float) and v.is_integer() else v)]
@@ -45,6 +46,7 @@ OneOrSeveralTexts = Annotated[
     | Annotated[list[Text], Field(min_length=1, max_length=TEXTS_LIMIT), Tag(SEVERAL_TEXTS)],
     Discriminator(lambda value: SEVERAL_TEXTS if isinstance(value, list) else ONE_TEXT),
 ]
+ProfileName = Annotated[str, Field(pattern=PROFILE_NAME)]
 
 
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
@@ -118,6 +120,12 @@ class NextWordsRequest(Request):
         description="Earlier text of the same person. Its words become likelier, and those that the vocabulary lacks "
         f"can be suggested. Only the last {HISTORY_BLOCK:,} to {2 * HISTORY_BLOCK:,} characters are read.",
         examples=["We met Zorbulon at the market."],
+    )
+    profile: ProfileName | None = Field(
+        None,
+        description="The name of the person's profile, to which `POST /v1/profiles/{name}/text` has taught texts. "
+        "Without it no profile is read.",
+        examples=["me"],
     )
     punctuation: bool = Field(False, description="If true, punctuation marks and numbers are suggested too.")
     emoji: bool = Field(False, description="If true, emoji are suggested too.")
@@ -218,6 +226,7 @@ class NextLettersRequest(Request):
         examples=["st"],
     )
     history: Text = Field("", description="Earlier text of the same person, as for next words.")
+    profile: ProfileName | None = Field(None, description="The name of the person's profile, as for next words.")
 
 
 class NextLetter(BaseModel):
@@ -258,6 +267,11 @@ class ScoreRequest(Request):
         max_length=SCORE_LIMIT,
         description="The text, from its beginning; line breaks end a paragraph.",
         examples=["I went to the store."],
+    )
+    profile: ProfileName | None = Field(
+        None,
+        description="The name of the person's profile. With it the probabilities are those of suggestions: of the "
+        "network with its cache and the profile.",
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from ipaddress import ip_address, ip_network
@@ -19,10 +20,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from limits import RateLimitItem, parse
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_serializer,
+    field_validator,
+)
 
 from nextword.lm.blocklist import OWN
 from nextword.lm.keyboards import QWERTY
+from nextword.serve.profiles.store import Limits
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -61,6 +72,13 @@ class Settings(BaseModel):
     deadline: float = Field(2.0, ge=0.1, le=60, allow_inf_nan=False,
                             description="seconds by when a request is answered or refused")
     cache: int = Field(48, ge=0, le=1_000_000, description="MB that each worker may use to remember recent texts")
+    profiles: str | None = Field(
+        None, description="where profiles of persons are kept: a file, or redis://HOST:PORT where several services "
+        "share them; default: nowhere")
+    profiles_limit: int = Field(10_000, ge=1, description="the most profiles")
+    profile_characters: int = Field(1_000_000, ge=1_000, le=1_000_000, description="the most characters of a profile")
+    profiles_drop: bool = Field(
+        False, description="on or off: at the limit, drop the least recently used profile; off refuses new ones")
     allowed_hosts: Annotated[tuple[str, ...], Parts] = Field(
         (), description="names under which browsers may ask, separated by commas, such as words.example.org; * is any; "
         "default: localhost, 127.0.0.1 and [::1] where host is one of them, else any")
@@ -80,6 +98,10 @@ class Settings(BaseModel):
         "* is any")
     log_format: Literal["text", "json"] = Field("text", description="text or json")
     access_log: bool = Field(True, description="on or off: a line for each request, without its text")
+
+    @field_serializer("profiles")
+    def _without_password(self, value: str | None) -> str | None:
+        return value and re.sub("//.*@", "//…@", value)
 
     @field_validator("rate_limit")
     @classmethod
@@ -123,6 +145,11 @@ class Settings(BaseModel):
             except ValueError:
                 raise ValueError("a proxy is an address or a network, such as 127.0.0.1 or 10.0.0.0/8") from None
         return values
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the store of profiles."""
+        return Limits(self.profiles_limit, self.profile_characters, self.profiles_drop)
 
     @property
     def hosts(self) -> frozenset[str]:

@@ -80,21 +80,33 @@ def test_containers_are_safe_as_they_come():
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     for name, container in compose["services"].items():
         assert all(port.startswith("127.0.0.1:") for port in container.get("ports", ()))
-        if name != "nginx":
+        if name == "redis":
+            assert not container.get("ports") and container["networks"] == ["profiles"]
+            assert compose["networks"]["profiles"]["internal"]
+        elif name != "nginx":
+            assert container["environment"]["NEXTWORD_SERVE_PROFILES"] == "redis://redis:6379/0"
             assert container["environment"]["NEXTWORD_SERVE_API_KEYS_FILE"] == "/run/secrets/keys"
             assert container["secrets"] == ["keys"] and not container.get("ports")
     manifests = {file.stem: yaml.safe_load(file.read_text()) for file in (DEPLOY / "kubernetes").glob("*.yaml")}
     pod = manifests["deployment"]["spec"]["template"]
     (container,) = pod["spec"]["containers"]
-    (variable,) = container["env"]
+    variable, password, profiles = container["env"]
     assert variable["name"] == "NEXTWORD_SERVE_API_KEYS_FILE"
     mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
     secret = volumes[mounted[str(Path(variable["value"]).parent)]]["secret"]
     assert secret["secretName"] == "nextword-keys" and "optional" not in secret
+    redis = manifests["redis"]["spec"]["template"]
+    assert {policy["kind"] for policy in (manifests["network-policy"], manifests["redis-network-policy"])} == {
+        "NetworkPolicy"}
+    assert password["valueFrom"] == redis["spec"]["containers"][0]["env"][0]["valueFrom"]
+    host = manifests["redis-service"]["metadata"]["name"]
+    assert profiles["value"] == f"redis://:$({password['name']})@{host}:6379/0"
+    for pods, ways in (("network-policy", "egress"), ("redis-network-policy", "ingress")):
+        assert manifests[pods]["spec"][ways] and all(rule["ports"] for rule in manifests[pods]["spec"][ways])
     policy, ingress = manifests["network-policy"]["spec"], manifests["ingress"]["spec"]
     assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
-    assert policy["egress"] == [] and all(rule["from"] for rule in policy["ingress"])
+    assert all(rule["from"] for rule in policy["ingress"])
     assert ingress["tls"][0]["hosts"] == [rule["host"] for rule in ingress["rules"]]
     assert {path["path"] for path in ingress["rules"][0]["http"]["paths"]} == {"/v1", "/health"}
 
@@ -134,5 +146,5 @@ def test_all_files_name_the_same_replicas():
     yaml = pytest.importorskip("yaml")
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     balanced = re.findall(r"^ *server (\S+):8000", CONFIGURATION.read_text(), re.MULTILINE)
-    assert balanced == [name for name in services if name != "nginx"]
+    assert balanced == [name for name in services if name not in ("nginx", "redis")]
     assert list(services["nginx"]["depends_on"]) == balanced and len(balanced) == replicas.REPLICAS

@@ -59,7 +59,7 @@ def test_history_brings_words_that_the_vocabulary_lacks(remembering):
 
 @pytest.mark.parametrize("typed, word", COMPLETED, ids=ascii)
 def test_a_word_is_completed_however_it_is_typed(remembering, typed, word):
-    assert words(remembering, text="He is", partial=typed, history=f"He is {word}.") == [word]
+    assert words(remembering, text="He is", partial=typed, history=f"He is {word}. He is {word}.") == [word]
 
 
 def test_emoji_come_where_they_are_asked_for(remembering):

@@ -6,10 +6,11 @@ import math
 import pytest
 
 from nextword.lm.phrases import SURE, lengthened
+from nextword.lm.profile import profile_of
 
 
 def phrases(model, text: str, k: int = 5, *, max_words: int, history: str = "", **wanted):
-    context, past = model.extend([model.start] * 2, [text, history])
+    [context], past = model.extend([model.start], [text]), profile_of(history)
     words = model.rank(model.predict([context], [past])[0], k, **wanted)
     return lengthened(model, words, context, past, max_words=max_words, exclude=wanted.get("exclude", ()))
 

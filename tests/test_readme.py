@@ -53,8 +53,9 @@ def requests() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def english(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service of the bundled model."""
-    with serving(tmp_path_factory.mktemp("english"), ENGLISH) as server:
+    """A service of the bundled model, which keeps profiles."""
+    folder = tmp_path_factory.mktemp("english")
+    with serving(folder, ENGLISH, "--profiles", str(folder / "profiles.sqlite")) as server:
         yield server
 
 

@@ -558,6 +558,19 @@ def test_a_request_for_much_counts_as_several():
     assert left(COMPLETIONS, prompt="I", max_tokens=1000) == 0
 
 
+def test_a_service_without_a_store_of_profiles_says_so(http):
+    question = {"text": "", "profile": "me"}
+    answers = [http.post("/v1/profiles/me/text", json={"text": "A text."}), http.get("/v1/profiles/me"),
+               http.get("/v1/profiles/me/words"), http.get("/v1/profiles/me/export"),
+               http.put("/v1/profiles/me", json={}), http.delete("/v1/profiles/me"),
+               http.put("/v1/profiles/me/words/word"),
+               http.post("/v1/next-words", json=question), http.post("/v1/score", json=question)]
+    for answer in answers:
+        assert answer.status_code == 501
+        assert answer.json()["error"]["type"] == "no_profiles" and "--profiles FILE" in answer.text
+    assert http.post("/v1/completions", json={"profile": "me"}).json()["error"]["param"] == "profile"
+
+
 @pytest.mark.parametrize(("path", "fields"), [
     (WORDS, {"text": "I"}), (SCORE, {"text": "I"}), (COMPLETIONS, {"prompt": "I"}),
     (COMPLETIONS, {"stream_options": {}}), (COMPLETIONS, {"logit_bias": {}}),
@@ -612,13 +625,14 @@ def test_pages_whose_name_was_made_to_mean_this_machine_are_refused():
 
 
 def test_pages_of_other_origins_may_ask_only_where_it_is_set(guarded, http):
-    def preflight(client: httpx.Client, origin: str) -> httpx.Response:
+    def preflight(client: httpx.Client, origin: str, method: str = "POST") -> httpx.Response:
         return client.options(WORDS, headers={
-            "origin": origin, "access-control-request-method": "POST",
+            "origin": origin, "access-control-request-method": method,
             "access-control-request-headers": "content-type,x-api-key,x-stainless-os"})
 
     allowed = preflight(guarded, ORIGIN)  # browsers send no key with it
     assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, ORIGIN)
+    assert preflight(guarded, ORIGIN, "DELETE").status_code == 200  # of a profile
     assert "access-control-allow-origin" not in preflight(guarded, "https://other.example").headers
     answer = guarded.post(WORDS, json={"text": "I"}, headers={"origin": ORIGIN})
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, ORIGIN)

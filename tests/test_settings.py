@@ -38,6 +38,12 @@ def test_keys_come_from_the_environment_and_a_file_and_are_not_shown(tmp_path):
     assert "4 API keys" in shown and KEY not in shown and KEY not in repr(settings)
 
 
+def test_the_password_of_redis_is_not_shown():
+    settings, shown = read(flags("--profiles-drop", "on"), {f"{PREFIX}PROFILES": "redis://me:secret@host:6379/0"})
+    assert settings.profiles == "redis://me:secret@host:6379/0" and settings.limits.drop
+    assert f"profiles=redis://…@host:6379/0 ({PREFIX}PROFILES)" in shown and "secret" not in shown
+
+
 @pytest.mark.parametrize(("arguments", "environment", "file", "message"), [
     ((), {"PRT": "1"}, "", f"{PREFIX}PRT: there is no such setting; do you mean port?"),
     ((), {}, "prot = 1", "prot in .*: there is no such setting; do you mean port?"),

@@ -130,7 +130,7 @@ def test_distributions_keep_to_their_bytes(exact):
     contexts = exact.extend([exact.start] * 3, ["ab cd ef", "cd Zorbulon", "ef"])
     largest = 0
     for number in range(300):
-        cache.predict([number, number + 1], contexts[number % 2 :][:2], [exact.start] * 2)
+        cache.predict([number, number + 1], contexts[number % 2 :][:2], [None] * 2, [None] * 2)
         largest = max(largest, cache.bytes)
         kept = cache._entries.values()
         assert cache.bytes >= sum(part.probabilities.nbytes + part.seen.nbytes for part in kept)

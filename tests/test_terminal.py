@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nextword.lm.terminal import converse
+from nextword.lm.terminal import LEARNS, converse
 from tests.servers import PATIENCE
 from tests.word_cases import TYPED
 
@@ -61,6 +61,14 @@ def test_the_unfinished_word_of_a_line_is_found_in_every_script(monkeypatch, cap
     converse(lambda *question: asked.append(question) or ())
     expected = [[(text, partial)] * bool(partial) + [(text + partial, "")] for text, partial in TYPED]
     assert asked == list(itertools.chain(*expected))
+
+
+def test_lines_that_do_not_end_within_a_word_are_learned(monkeypatch, capsys):
+    lines = iter(["We met Zofia.", "We met Zof", " ", "I went to "])
+    monkeypatch.setattr("builtins.input", lambda _: next(lines, None) or _end())
+    learned = []
+    converse(lambda *_: (), learned.append)
+    assert learned == ["We met Zofia.", "I went to "] and LEARNS in capsys.readouterr().out
 
 
 def _end() -> str:

@@ -1,11 +1,13 @@
 import json
+import random
 import time
 
 import pytest
 from tokenizers import Tokenizer
 
-from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
-from nextword.lm.words import has_letter, is_emoji, is_letter, split_typed, straight
+from nextword.lm.profile import spelled_tokens
+from nextword.lm.vocabulary import EOS, EOS_ID, UNK_ID, Vocabulary
+from nextword.lm.words import has_letter, is_emoji, is_letter, split_typed, straight, visible
 from tests.word_cases import TOKENS, TYPED
 
 TEXT = ["It's a well-known fact: I went to the market to-day.", "The 3rd time, in 1984, it cost $3.14!", "the the the"]
@@ -114,3 +116,18 @@ def test_a_foreign_tokenizer_is_refused(vocabulary):
 def test_a_vocabulary_without_words_is_refused(texts, options, message):
     with pytest.raises(ValueError, match=message):
         Vocabulary.build(texts, **options)
+
+
+def test_tokens_of_a_profile_are_those_of_the_tokenizer():
+    draw, vocabulary = random.Random(0), Vocabulary.of_words(())
+    others = "\n–—’“éß\u0301\u200d\u00ad\u2060\ufe0f\u20e3\xa0🙂🏽👨צה״׳한本ไ…·½"
+    characters = [*"abcAB01_'-- ." * 8, *map(chr, range(128)), *others]
+    for _ in range(10_000):
+        text = "".join(draw.choices(characters, k=draw.randrange(1, 14)))
+        expected = []
+        for line, ended in vocabulary.lines(text):
+            _, spellings = vocabulary.encode_with_unknown(line)
+            expected += [visible(spellings[place]) if has_letter(token) else token
+                         for place, token in enumerate(vocabulary.tokens(line))]
+            expected += [EOS] * ended
+        assert spelled_tokens(text) == expected

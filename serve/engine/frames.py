@@ -31,6 +31,7 @@ class Kind(IntEnum):
     ANSWER = 6
     FAILED = 7  # the worker has no answer to this question
     COUNTS = 8  # see `questions.Counts`; sent before the answers of the batch
+    REFUSED = 9  # the question cannot be answered; the content is the name of a `StoreFault`
 
 
 class Frame(NamedTuple):

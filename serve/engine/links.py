@@ -19,6 +19,7 @@ from nextword.serve.engine.coalesced_writes import CoalescedWrites
 from nextword.serve.engine.faults import WorkerFault
 from nextword.serve.engine.frames import FrameReader, Kind, frame, pack
 from nextword.serve.engine.liveness import Liveness
+from nextword.serve.profiles.faults import FAULTS
 from nextword.serve.questions import Counts, Question, SharedText
 
 WORKER_LIMIT = 64  # the most questions that a worker has: the batch that it answers, and the next one
@@ -140,6 +141,13 @@ class Links:
             else:
                 question.answer.set_result(answer)
 
+    def refused(self, number: int, fault: str) -> None:
+        """Set a StoreFault, by its name, in place of the answer of a question."""
+        question = self._open.get(number)
+        if question and not question.answer.done():
+            question.link = None
+            question.answer.set_exception(FAULTS[fault]())
+
     def lost(self, link: _Link) -> None:
         """Send a dead worker's questions to other workers, but each only once: the question may have killed it."""
         if link in self._serving:
@@ -207,6 +215,9 @@ class _Link(asyncio.Protocol):
             if kind in (Kind.ANSWER, Kind.FAILED):
                 self.numbers.discard(number)
                 self._links.answered(number, content if kind == Kind.ANSWER else None)
+            elif kind == Kind.REFUSED:
+                self.numbers.discard(number)
+                self._links.refused(number, content.decode())
             elif kind == Kind.COUNTS:
                 counts = Counts.from_json(content)
                 self.cache_bytes = counts.cache_bytes

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Lifespan
@@ -30,7 +31,7 @@ from nextword.serve.schemas import (
 )
 from nextword.serve.settings import Settings
 from nextword.serve.text_window import window
-from nextword.serve.web import completions, errors, health
+from nextword.serve.web import completions, errors, health, profiles
 from nextword.serve.web.body_route import BodyRoute
 from nextword.serve.web.middleware.api_keys import APIKeys
 from nextword.serve.web.middleware.body_limit import BodyLimit
@@ -39,10 +40,12 @@ from nextword.serve.web.middleware.rate_limit import RateLimit, count_as
 from nextword.serve.web.middleware.refusals import Refusals
 from nextword.serve.web.middleware.request_log import RequestLog
 from nextword.serve.web.middleware.security_headers import SecurityHeaders
+from nextword.serve.web.profiles import Profiles
 from nextword.serve.web.route_names import RouteNames
 
 PAGE = Path(__file__).parent / "page"
 TOGETHER = 8  # texts of one request that are answered at the same time, so that other requests come between them
+METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE"]  # that pages of allowed origins may use
 EXPOSED_HEADERS = ["retry-after", "x-request-id"]  # pages of allowed origins may read these
 DESCRIPTION = """Suggests the next words of a text.
 
@@ -65,7 +68,7 @@ class _App(FastAPI):
             app = APIKeys(app, self._keys)
         if settings.cors_origins:
             # An allowed origin may send any header: clients add their own, such as OpenAI's `x-stainless-os`.
-            app = CORSMiddleware(app, settings.cors_origins, ["GET", "HEAD", "POST"], ["*"],
+            app = CORSMiddleware(app, settings.cors_origins, METHODS, ["*"],
                                  expose_headers=EXPOSED_HEADERS)
         if settings.hosts:
             app = Hosts(app, settings.hosts)
@@ -77,13 +80,14 @@ class _App(FastAPI):
 
 def build_app(dispatcher: AnyDispatcher, settings: Settings, lifespan: Lifespan[Any] | None = None) -> FastAPI:
     """Return the application. `dispatcher` answers its questions."""
+    store = Profiles(settings)
     app = _App(
         settings,
         title="Nextword",
         version="1",
         description=DESCRIPTION,
         servers=[{"url": "."}],  # relative to the document, so also below the path prefix of a proxy
-        lifespan=lifespan,
+        lifespan=_closing(store, lifespan),
         docs_url=None,  # FastAPI's own pages load scripts from the Internet
         redoc_url=None,
         redirect_slashes=False,
@@ -94,20 +98,33 @@ def build_app(dispatcher: AnyDispatcher, settings: Settings, lifespan: Lifespan[
     app.add_middleware(ClientPresence)
     app.add_middleware(BodyLimit)
     errors.install(app)
-    _add_questions(app, dispatcher, settings.layout)
-    routers = [completions.build_router(dispatcher), health.build_router(dispatcher)]
+    _add_questions(app, dispatcher, store, settings.layout)
+    routers = [completions.build_router(dispatcher, store), profiles.build_router(dispatcher, store),
+               health.build_router(dispatcher)]
     for router in routers:
         app.include_router(router)
-    for path, file in (("/", "index.html"), ("/docs", "docs.html")):
-        app.add_route(path, _page(PAGE / file), include_in_schema=False)
+    for path, page in (("/", _start_page(store.on)), ("/docs", _page(PAGE / "docs.html"))):
+        app.add_route(path, page, include_in_schema=False)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
     app.state.route_names = RouteNames([*app.routes, *(route for router in routers for route in router.routes)])
     return app
 
 
-def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, layout: str) -> None:
-    refusals = errors.responses(400, 401, 413, 415, 422, 429, 500, 503, 504)
+def _closing(store: Profiles, lifespan: Lifespan[Any] | None) -> Lifespan[Any]:
+    """Return a lifespan at whose end the store is closed."""
+
+    @contextlib.asynccontextmanager
+    async def closing(app: ASGIApp) -> AsyncIterator[None]:
+        async with lifespan(app) if lifespan else contextlib.nullcontext():
+            yield
+        store.close()
+
+    return closing
+
+
+def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, store: Profiles, layout: str) -> None:
+    refusals = errors.responses(400, 401, 404, 413, 415, 422, 429, 500, 501, 503, 504)
 
     @app.post(
         "/v1/next-words",
@@ -120,7 +137,7 @@ def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, layout: str) -> None
     async def next_words(request: NextWordsRequest) -> Response:
         """Answers one text with `NextWordsResponse`, and a list of texts with `NextWordsResults`."""
         history = window(request.history, HISTORY_BLOCK)
-        options = request.model_dump(exclude={"text", "history"})
+        options = request.model_dump(exclude={"text", "history"}) | {"profile": store.key(request.profile)}
         options["layout"] = request.layout or layout
         if isinstance(request.text, str):
             question = NextWordsQuestion(window(request.text, TEXT_BLOCK), history, **options)
@@ -142,7 +159,7 @@ def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, layout: str) -> None
     async def next_letters(request: NextLettersRequest) -> Response:
         """Gives the probability of each letter, for keyboards that are scanned, used with the eyes, or light up."""
         text, history = window(request.text, TEXT_BLOCK), window(request.history, HISTORY_BLOCK)
-        question = NextLettersQuestion(text, history, request.partial)
+        question = NextLettersQuestion(text, history, request.partial, store.key(request.profile))
         count_as(question.cost)
         return _json(await dispatcher.ask(question))
 
@@ -156,7 +173,7 @@ def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, layout: str) -> None
     )
     async def score(request: ScoreRequest) -> Response:
         """Gives the probability of each word, for choosing among candidates of speech or handwriting recognition."""
-        question = ScoreQuestion(request.text)
+        question = ScoreQuestion(request.text, store.key(request.profile))
         count_as(question.cost)
         return _json(await dispatcher.ask(question))
 
@@ -181,7 +198,20 @@ def _json(content: bytes) -> Response:
     return Response(content, media_type="application/json")
 
 
-def _page(file: Path) -> Callable[[Request], Awaitable[FileResponse]]:
+def _start_page(keeps_profiles: bool) -> Callable[[Request], Awaitable[Response]]:
+    """Return the page; it is marked if it can use profiles."""
+    file = PAGE / "index.html"
+    if not keeps_profiles:
+        return _page(file)
+    content = file.read_text(encoding="utf-8").replace("<html ", "<html data-profiles ", 1)
+
+    async def page(request: Request) -> HTMLResponse:
+        return HTMLResponse(content)
+
+    return page
+
+
+def _page(file: Path) -> Callable[[Request], Awaitable[Response]]:
     async def page(request: Request) -> FileResponse:
         return FileResponse(file)
 

@@ -34,10 +34,13 @@ class CompletionText:
         prompt: one of its prompts.
         index: the number of this text among all texts of the request.
         seed: together with the index, decides which tokens are drawn.
+        profile: the key of the person's profile, or "".
     """
 
-    def __init__(self, ask: Ask, request: CompletionRequest, prompt: str, index: int, seed: int):
+    def __init__(self, ask: Ask, request: CompletionRequest, prompt: str, index: int, seed: int,
+                 profile: str = ""):
         self._ask, self._request, self._prompt, self._index = ask, request, prompt, index
+        self._profile = profile
         self._id, self._window, self._seed = uuid.uuid4().hex, window(prompt, TEXT_BLOCK), seed
         self._max_tokens = cast(int, request.max_tokens)
         self._written: list[str] = []
@@ -67,7 +70,7 @@ class CompletionText:
             count = min(1, count)  # so that the reader sees the first word soon
         question = WriteQuestion(
             self._id, self._window, count, self._written, seed=self._seed, row=self._index, top=request.logprobs,
-            temperature=cast(float, request.temperature), top_p=cast(float, request.top_p),
+            temperature=cast(float, request.temperature), top_p=cast(float, request.top_p), profile=self._profile,
         )
         answer = WrittenTokens.from_json(await self._ask(question))
         self.prompt_tokens = answer.prompt_tokens
@@ -83,7 +86,8 @@ class CompletionText:
     async def _rate(self) -> None:
         self._text = ""
         while True:
-            question = RateQuestion(self._prompt, len(self._tokens), self._request.logprobs or 0, self._id)
+            question = RateQuestion(self._prompt, len(self._tokens), self._request.logprobs or 0, self._id,
+                                    self._profile)
             answer = RatedTokens.from_json(await self._ask(question))
             if answer.prompt_tokens > CONTEXT_LIMIT:
                 limit = f"with echo and logprobs it may have {CONTEXT_LIMIT:,}"

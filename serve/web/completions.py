@@ -16,11 +16,13 @@ from nextword.serve.engine.client_presence import restart_clock
 from nextword.serve.engine.dispatcher import AnyDispatcher
 from nextword.serve.engine.faults import NoAnswer
 from nextword.serve.openai_schemas import Choice, Completion, CompletionRequest, ServedModel, ServedModels, Usage
+from nextword.serve.profiles.store import ProfileKey
 from nextword.serve.questions import ScoreQuestion
 from nextword.serve.schemas import SCORE_LIMIT
 from nextword.serve.web.completion_text import Ask, CompletionText
 from nextword.serve.web.errors import Fault, as_fault, responses
 from nextword.serve.web.middleware.rate_limit import count_as
+from nextword.serve.web.profiles import Profiles
 
 WORK_LIMIT = 64_000  # tokens that all texts of a request may have
 COUNTED_TOKENS = 16  # to be written, for which a request counts as one in the limit of the rate
@@ -42,10 +44,10 @@ class _AnyName(Convertor[str]):
 register_url_convertor("any", _AnyName())
 
 
-def build_router(dispatcher: AnyDispatcher) -> APIRouter:
+def build_router(dispatcher: AnyDispatcher, profiles: Profiles) -> APIRouter:
     """Return the routes."""
     router = APIRouter(tags=["like OpenAI's"])
-    _add_completions(router, dispatcher)
+    _add_completions(router, dispatcher, profiles)
     _add_models(router, dispatcher)
     return router
 
@@ -55,7 +57,7 @@ def _no_such_model(name: str) -> Fault:
     return Fault(404, message, code="model_not_found", param="model")
 
 
-def _add_completions(router: APIRouter, dispatcher: AnyDispatcher) -> None:
+def _add_completions(router: APIRouter, dispatcher: AnyDispatcher, profiles: Profiles) -> None:
     streamed = {"content": {"text/event-stream": {}}, "description": "The texts; with `stream`, events with one "
                 "`Completion` each and at last `data: [DONE]`"}
 
@@ -65,7 +67,7 @@ def _add_completions(router: APIRouter, dispatcher: AnyDispatcher) -> None:
         operation_id="completions",
         summary="Continue a text",
         response_model=Completion,
-        responses={200: streamed, **responses(400, 401, 404, 413, 415, 429, 500, 503, 504, openai=True)},
+        responses={200: streamed, **responses(400, 401, 404, 413, 415, 429, 500, 501, 503, 504, openai=True)},
     )
     async def completions(question: CompletionRequest, request: Request) -> Response:
         if question.model not in (None, dispatcher.model):
@@ -74,7 +76,7 @@ def _add_completions(router: APIRouter, dispatcher: AnyDispatcher) -> None:
             raise Fault(422, f"prompts × n × max_tokens is {tokens:,}; a request may ask for {WORK_LIMIT:,} tokens",
                         "max_tokens")
         count_as(_cost(question))
-        texts = _Texts(dispatcher.ask, question, dispatcher.model)
+        texts = _Texts(dispatcher.ask, question, dispatcher.model, profiles.key(question.profile))
         if question.stream:
             events = _events(request, texts, await texts.grow())  # an error here can still set the status
             headers = {"Cache-Control": "no-store"}
@@ -118,10 +120,11 @@ def _add_models(router: APIRouter, dispatcher: AnyDispatcher) -> None:
 class _Texts:
     """The texts of a request. A few of them grow at a time."""
 
-    def __init__(self, ask: Ask, request: CompletionRequest, model: str):
+    def __init__(self, ask: Ask, request: CompletionRequest, model: str, profile: ProfileKey):
         seed = request.seed if request.seed is not None else random.getrandbits(63)
         prompts = [prompt for prompt in request.prompts for _ in range(request.n or 1)]
-        self._texts = [CompletionText(ask, request, prompt, index, seed) for index, prompt in enumerate(prompts)]
+        self._texts = [CompletionText(ask, request, prompt, index, seed, profile)
+                       for index, prompt in enumerate(prompts)]
         self._n = request.n or 1
         self._common = {"id": f"cmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
         self.with_usage = bool(request.stream_options and request.stream_options.include_usage)

@@ -19,6 +19,7 @@ from nextword.serve.openai_schemas import (
     OpenAIErrorDetail,
     OpenAIErrorResponse,
 )
+from nextword.serve.profiles.faults import StoreFault
 from nextword.serve.schemas import TAGS, TEXT_LIMIT, ErrorDetail, ErrorResponse
 
 OPENAI_PATHS = ("/v1/completions", "/v1/models")
@@ -35,9 +36,10 @@ class _Status(NamedTuple):
 STATUSES = {
     400: _Status("invalid_json", description="The body is not JSON"),
     401: _Status("invalid_api_key", description="The API key is missing or wrong"),
-    404: _Status("not_found"),
+    404: _Status("not_found", description="There is no such profile, text or address"),
     405: _Status("method_not_allowed"),
     408: _Status("too_slow"),
+    409: _Status("conflict", description="The profile has too many characters, or another text of this id"),
     413: _Status("too_large", description="The body is too large"),
     415: _Status("unsupported_media_type", description="The body is not declared as JSON, or compressed"),
     421: _Status("unknown_host"),
@@ -46,9 +48,11 @@ STATUSES = {
                  description="More requests than the rate allows; try again after `Retry-After` seconds"),
     431: _Status("too_large"),
     500: _Status("internal_error", "server_error", "The service failed; this is a fault of its own"),
+    501: _Status("no_profiles", "server_error", "This service keeps no profiles"),
     503: _Status("unavailable", "service_unavailable",
                  "No worker is ready, or too many requests wait; try again after `Retry-After` seconds"),
     504: _Status("deadline_passed", "timeout", "No answer within the deadline"),
+    507: _Status("store_full", "server_error", "There are too many profiles, or the disk is full"),
 }
 _OPENAI_DESCRIPTIONS = {400: "A field is wrong, or the body is not JSON", 404: "There is no such model"}
 _OPENAI_FIELDS = {
@@ -141,6 +145,9 @@ def as_fault(error: Exception, request: Request) -> Fault:
         return _invalid(error.errors()[0], error.body, request)
     if isinstance(error, HTTPException):
         return _http_fault(error, request)
+    if isinstance(error, StoreFault):
+        retry = {"Retry-After": "1"} if error.status == 503 else None
+        return Fault(error.status, str(error), error.where, retry, param=error.where, kind=error.kind)
     if isinstance(error, Unavailable):
         return Fault(503, f"{error}; try again in a second", headers={"Retry-After": "1"})
     if isinstance(error, DeadlinePassed):

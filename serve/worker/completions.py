@@ -20,6 +20,7 @@ from nextword.lm.spacing import BREAK, Spacing
 from nextword.lm.vocabulary import EOS, UNK_ID
 from nextword.serve.questions import RatedTokens, RateQuestion, WriteQuestion, WrittenTokens
 from nextword.serve.schemas import CONTEXT_LIMIT
+from nextword.serve.worker.profiles import Profiles
 from nextword.serve.worker.state_cache import StateCache
 
 WRITE_LIMIT = 8  # tokens written for one question
@@ -68,10 +69,11 @@ class Completions:
     Args:
         model: the language model.
         states: its state cache.
+        profiles: the profiles of the worker.
     """
 
-    def __init__(self, model: Model, states: StateCache):
-        self._model, self._states = model, states
+    def __init__(self, model: Model, states: StateCache, profiles: Profiles | None = None):
+        self._model, self._states, self._profiles = model, states, profiles or Profiles(None)
         self._words = model.vocabulary.words
         self._ids = {word: i for i, word in enumerate(self._words)}
         self._texts: OrderedDict[str, _TextInProgress] = OrderedDict()
@@ -89,7 +91,8 @@ class Completions:
         for step in range(max(counts, default=0)):
             active = [place for place, count in enumerate(counts) if count > step]
             self._read_written([texts[place] for place in active])
-            distributions = self._model.predict([texts[place].context for place in active])
+            distributions = self._model.predict([texts[place].context for place in active], None,
+                                                [self._profiles.get(questions[place].profile) for place in active])
             for place, distribution in zip(active, distributions):
                 self._add_token(questions[place], texts[place], distribution, answers[place])
         for question, text in zip(questions, texts):
@@ -158,7 +161,8 @@ class Completions:
         part = slice(question.first, question.first + RATE_LIMIT)
         if not contexts[part]:
             return answer
-        distributions = self._model.predict(contexts[part])
+        profile = self._profiles.get(question.profile)
+        distributions = self._model.predict(contexts[part], None, [profile] * len(contexts[part]))
         for distribution, text, word, i in zip(distributions, texts[part], spellings[part], ids[part]):
             unknown = distribution.unknown.get(word, 0.0) if i == UNK_ID else 0.0
             logprob = float((distribution.log_probs[i].exp() + unknown).log())

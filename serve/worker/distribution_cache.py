@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 
 from nextword.lm.context import Context, Distribution
 from nextword.lm.model import Model
+from nextword.lm.profile import Profile
 
 
 class DistributionCache:
@@ -25,7 +26,8 @@ class DistributionCache:
         self.bytes = 0
 
     def predict(
-        self, keys: Sequence[Hashable], contexts: Sequence[Context], histories: Sequence[Context]
+        self, keys: Sequence[Hashable], contexts: Sequence[Context], histories: Sequence[Profile | None],
+        profiles: Sequence[Profile | None],
     ) -> list[Distribution]:
         """Return the result of `Model.predict`. Distributions with a key that the cache has are not computed again.
 
@@ -34,7 +36,9 @@ class DistributionCache:
         places = {key: place for place, key in enumerate(keys) if key not in self._entries}
         cached = {key: self._entries[key] for key in keys if key not in places}
         if places:
-            new = self._model.predict([contexts[p] for p in places.values()], [histories[p] for p in places.values()])
+            rows = places.values()
+            new = self._model.predict([contexts[row] for row in rows], [histories[row] for row in rows],
+                                      [profiles[row] for row in rows])
             cached.update(zip(places, new))
         for key in dict.fromkeys(keys):
             self._keep(key, cached[key])

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterable
 
 from nextword.serve.engine.frames import READ_SIZE, FrameReader, Kind, frame, unpack
+from nextword.serve.profiles.faults import StoreFault
 from nextword.serve.questions import Counts, Question
 
 
@@ -62,11 +63,16 @@ class Inbox:
                 self._link.sendall(frame(Kind.SIGN_OF_LIFE))
 
     def answer(self, results: Iterable[tuple[int, bytes | Exception]], counts: Counts) -> None:
-        """Send the counts, and then the results; an exception as a result means that the worker failed."""
+        """Send the counts, and then the results.
+
+        A StoreFault as a result refuses the question; another exception means that the worker failed.
+        """
         frames = [frame(Kind.COUNTS, content=counts.to_json())]
         for number, result in results:
             self._questions.pop(number, None)
-            if isinstance(result, Exception):
+            if isinstance(result, StoreFault):
+                frames.append(frame(Kind.REFUSED, number, type(result).__name__.encode()))
+            elif isinstance(result, Exception):
                 frames.append(frame(Kind.FAILED, number))
             else:
                 frames.append(frame(Kind.ANSWER, number, result))

@@ -17,10 +17,12 @@ from nextword.lm import malloc
 from nextword.lm.bundle import Bundle, BundleError, open_bundle
 from nextword.serve import logs
 from nextword.serve.engine.memory_file import SpawnedValue
+from nextword.serve.profiles.opening import open_store
 from nextword.serve.questions import (
     Counts,
     NextLettersQuestion,
     NextWordsQuestion,
+    OwnWordsQuestion,
     Question,
     RateQuestion,
     ScoreQuestion,
@@ -30,6 +32,7 @@ from nextword.serve.worker.loop import DrainingLoop
 
 if TYPE_CHECKING:
     from nextword.lm.model import Model
+    from nextword.serve.worker.profiles import Profiles
     from nextword.serve.worker.state_cache import StateCache
 
 logger = logging.getLogger("litserve.serve")
@@ -60,16 +63,17 @@ class NextWordsAPI(LitAPI):
         cache_bytes: the most memory for the states of recent texts, in each worker; their distributions take up to a
             quarter more.
         blocklist: words never suggested unprompted, as `lm.load` takes them.
+        profiles: the address of the store of profiles; None: there is none.
 
     Attributes:
         model: the model's name.
     """
 
     def __init__(self, bundle: Bundle | Path | None = None, cache_bytes: int = 48_000_000,
-                 blocklist: Sequence[str] | None = None):
+                 blocklist: Sequence[str] | None = None, profiles: str | None = None):
         super().__init__(max_batch_size=BATCH_LIMIT, loop=DrainingLoop(), api_path="/v1/next-words")
         self._set_bundle(bundle if isinstance(bundle, Bundle) else open_bundle(bundle))
-        self._cache_bytes, self._blocklist = cache_bytes, blocklist
+        self._cache_bytes, self._blocklist, self._store = cache_bytes, blocklist, profiles
 
     def _set_bundle(self, bundle: Bundle) -> None:
         self._bundle, self._path, self.model = SpawnedValue(bundle), bundle.path, bundle.name
@@ -89,6 +93,7 @@ class NextWordsAPI(LitAPI):
         import torch
 
         from nextword.lm import load
+        from nextword.serve.worker.profiles import Profiles
         from nextword.serve.worker.state_cache import StateCache
 
         torch.set_num_threads(1)  # each worker is one thread: with more, the workers would slow each other down
@@ -99,7 +104,8 @@ class NextWordsAPI(LitAPI):
             sys.exit(2)
         del self._bundle
         self._states = StateCache(model, self._cache_bytes)
-        self._operations = _operations(model, self._states, self._cache_bytes // 4)
+        self._profiles = Profiles(open_store(self._store, writes=False) if self._store else None)
+        self._operations = _operations(model, self._states, self._cache_bytes // 4, self._profiles)
         model.next_words("A word", partial="wrod")
         malloc.give_back()  # the memory that only the loading needed
         self._answers = self._idle_seconds = 0
@@ -136,13 +142,16 @@ class NextWordsAPI(LitAPI):
                 yield group
 
     def predict(self, questions: Sequence[Question]) -> list[bytes | Exception]:
-        """Answer questions of one type. If the model fails at a question, the exception is its answer."""
+        """Answer questions of one type. If the model or the store fails at a question, the exception is its answer."""
         self._batch = questions[0].operation, len(questions)
         self._idle_seconds = 0
         self._answers += len(questions)
         if self._answers >= TRIM_ANSWERS:
             self._give_back_memory()
-        return self._answer(self._operations[type(questions[0])], list(questions))
+        faults = self._profiles.update(question.profile for question in questions)
+        possible = [question for question in questions if question.profile not in faults]
+        answers = iter(self._answer(self._operations[type(questions[0])], possible) if possible else [])
+        return [faults.get(question.profile) or next(answers) for question in questions]
 
     def counts(self) -> Counts:
         """Return the counts of the last `predict`."""
@@ -160,18 +169,23 @@ class NextWordsAPI(LitAPI):
             return [error]
 
 
-def _operations(model: Model, states: StateCache, distribution_bytes: int) -> dict[type, Operation]:
+def _operations(
+    model: Model, states: StateCache, distribution_bytes: int, profiles: Profiles
+) -> dict[type, Operation]:
     from nextword.serve.worker.completions import Completions
     from nextword.serve.worker.next_letters import NextLetters
     from nextword.serve.worker.next_words import NextWords
+    from nextword.serve.worker.profiles import OwnWords
     from nextword.serve.worker.score import score
 
-    next_words, next_letters = NextWords(model, states, distribution_bytes), NextLetters(model, states)
-    completions = Completions(model, states)
+    next_words = NextWords(model, states, distribution_bytes, profiles)
+    next_letters = NextLetters(model, next_words.distributions)
+    completions = Completions(model, states, profiles)
+    own_words = OwnWords(model, profiles)
 
     def scores(questions: list[ScoreQuestion]) -> list[bytes]:
-        return [json.dumps(score(model, question.text), ensure_ascii=False, allow_nan=False).encode()
-                for question in questions]
+        scored = [score(model, question.text, profiles.get(question.profile)) for question in questions]
+        return [json.dumps(fields, ensure_ascii=False, allow_nan=False).encode() for fields in scored]
 
     def written(questions: list[WriteQuestion]) -> list[bytes]:
         return [answer.to_json() for answer in completions.write(questions)]
@@ -179,12 +193,16 @@ def _operations(model: Model, states: StateCache, distribution_bytes: int) -> di
     def rated(questions: list[RateQuestion]) -> list[bytes]:
         return [completions.rate(question).to_json() for question in questions]
 
+    def listed(questions: list[OwnWordsQuestion]) -> list[bytes]:
+        return [own_words.answer(question) for question in questions]
+
     return {
         NextWordsQuestion: Operation(next_words.answer, next_words.cost),
         NextLettersQuestion: Operation(next_letters.answer, next_letters.cost),
         ScoreQuestion: Operation(scores, lambda question: len(question.text)),
         WriteQuestion: Operation(written, completions.cost),
         RateQuestion: Operation(rated, lambda question: len(question.prompt)),
+        OwnWordsQuestion: Operation(listed, lambda question: profiles.cost(question.profile)),
     }
 
 

@@ -30,7 +30,7 @@ def disks(
     bundle: Path | None, folder: Path, sizes: tuple[int, ...] = KILOBYTES, places: tuple[str, ...] = PLACES
 ) -> Iterator[Promise]:
     """Train on small disks of each size, then give them room; train and serve on read-only and full disks."""
-    if reason := _no_mount(folder):
+    if reason := no_mount(folder):
         yield Promise(PROMISE, "small and read-only disks", None, reason)
         return
     text = corpus(folder)
@@ -47,7 +47,7 @@ def _fill(text: Path, folder: Path, name: str, sizes: tuple[int, ...], known: se
     faults: list[str] = []
     full = 0
     for size in sizes:
-        with _disk(folder / "disk", f"size={size}k") as disk:
+        with small_disk(folder / "disk", f"size={size}k") as disk:
             place = _place(name, disk, folder, f"small-{size}")
             status, errors = _train(text, *place)
             full += bool(status)
@@ -68,7 +68,7 @@ def _fill(text: Path, folder: Path, name: str, sizes: tuple[int, ...], known: se
 def _read_only(text: Path, folder: Path, name: str, known: set[str]) -> Promise:
     """Train where the disk of the run or of the cache is read-only, then go on where it is not."""
     faults: list[str] = []
-    with _disk(folder / "disk", "size=64m") as disk:
+    with small_disk(folder / "disk", "size=64m") as disk:
         place = _place(name, disk, folder, "read-only")
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         status, errors = _train(text, *place)
@@ -94,7 +94,7 @@ def serve_read_only(bundle: Path | None, folder: Path) -> Promise:
     """Start the service where it can write no temporary file."""
     promise = "Without a disk to write to the service runs, or says why not in one line"
     attack = "all temporary folders read-only"
-    if reason := _no_mount(folder):
+    if reason := no_mount(folder):
         return Promise(promise, attack, None, reason)
     # In a namespace of its own, whose temporary folders cannot be written to.
     shell = "for d in /var/tmp /dev/shm /tmp; do mount --bind $d $d && mount -o remount,bind,ro $d; done; "
@@ -138,10 +138,10 @@ def serve_until_full(bundle: Path | None, folder: Path) -> Promise:
     """Fill the disk of its temporary files while the service runs, then kill its worker."""
     promise = "A disk that gets full while it serves does not matter"
     attack = "all temporary space filled, the worker killed"
-    if reason := _no_mount(folder):
+    if reason := no_mount(folder):
         return Promise(promise, attack, None, reason)
     (folder / "tmp").mkdir(exist_ok=True)
-    with _disk(folder / "tmp", "size=4m") as disk, serving(folder, bundle) as service:
+    with small_disk(folder / "tmp", "size=4m") as disk, serving(folder, bundle) as service:
         with contextlib.suppress(OSError), (disk / "filled").open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(4096))
@@ -189,7 +189,7 @@ def _unsound(out: Path, known: set[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _disk(place: Path, options: str) -> Iterator[Path]:
+def small_disk(place: Path, options: str) -> Iterator[Path]:
     """Mount a tmpfs during the block."""
     place.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=True, capture_output=True)
@@ -199,10 +199,10 @@ def _disk(place: Path, options: str) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def _no_mount(folder: Path) -> str | None:
+def no_mount(folder: Path) -> str | None:
     """Return the reason why no tmpfs can be mounted here, or None."""
     try:
-        with _disk(folder / "disk", "size=1m"):
+        with small_disk(folder / "disk", "size=1m"):
             return None
     except (OSError, subprocess.CalledProcessError) as error:
         return f"no tmpfs can be mounted here, which needs root: {getattr(error, 'stderr', None) or error}"

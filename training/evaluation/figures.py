@@ -12,6 +12,7 @@ from torch import Tensor
 from nextword.lm.context import CachedTokens, Context, Distribution
 from nextword.lm.continuous_cache import as_keys, mixed
 from nextword.lm.model import Model, padded
+from nextword.lm.profile import Profile
 from nextword.lm.vocabulary import UNK_ID
 from nextword.lm.words import has_letter
 from nextword.training.evaluation.cache_tuning import mixed_log_probs, token_log_probs
@@ -159,7 +160,7 @@ def evaluate(model: Model, texts: Sequence[Text], sample: int = SAMPLE, cache: b
     slip_counts = Slips(model) if slips else None
     chosen = np.sort(np.random.default_rng(0).choice(count, min(sample, count), replace=False))
     starts = np.cumsum([0, *(text.length for text in texts)])
-    read_histories = _histories(model, histories) if histories is not None else None
+    learnt = [_profile(model, history) for history in histories] if histories is not None else None
     loss: dict[str, list[Tensor]] = {way: [] for way in ways if way != "history"}
     with work_progress(count + POSITION * len(chosen), "evaluating", show) as progress:
         for number, outputs, log_probs in _outputs(model, texts, progress):
@@ -170,7 +171,7 @@ def evaluate(model: Model, texts: Sequence[Text], sample: int = SAMPLE, cache: b
             if unigram is not None:
                 loss["unigram"].append(unigram[targets])
             places = chosen[(chosen >= starts[number]) & (chosen < starts[number + 1])] - starts[number]
-            history = read_histories[number] if read_histories else None
+            history = learnt[number] if learnt else None
             for place, distributions in _distributions(model, ways, text, outputs, places, history):
                 if unigram is not None:
                     distributions["unigram"] = Distribution(unigram, {})
@@ -231,7 +232,7 @@ def _outputs_of_rows(model: Model, rows: list[Tensor]) -> list[tuple[Tensor, Ten
 
 
 def _distributions(model: Model, ways: Sequence[str], text: Text, outputs: Tensor, places: np.ndarray,
-                   history: Context | None) -> Iterator[tuple[int, dict[str, Distribution]]]:
+                   history: Profile | None) -> Iterator[tuple[int, dict[str, Distribution]]]:
     """For each of these places of a text: the place, and the distribution of each method there."""
     tokens, keys, size = text.ids[1:], as_keys(outputs), model.cache.size
     without_cache = replace(model.cache, weight=0.0)
@@ -241,14 +242,18 @@ def _distributions(model: Model, ways: Sequence[str], text: Text, outputs: Tenso
             spellings = {at - first: word for at, word in text.unknown.items() if first <= at < place}
             cached = CachedTokens(keys[first:place], tokens[first:place])
             context = Context(NO_STATE, outputs[place], keys[place], cached, spellings, place)
-            yield place, {way: mixed(probabilities, context, history if way == "history" else None,
-                                     without_cache if way == "network" else model.cache, UNK_ID)
-                          for way in ways if way != "unigram"}
+            distributions = {}
+            for way in ways:
+                if way != "unigram":
+                    settings = without_cache if way == "network" else model.cache
+                    distribution = mixed(probabilities, context, settings, UNK_ID)
+                    person = [history] if way == "history" and history is not None else []
+                    distributions[way] = model.personal.mixed(distribution, context, person)
+            yield place, distributions
 
 
-def _histories(model: Model, histories: Sequence[Text]) -> list[Context]:
-    contexts: list[Context] = []
-    for start in range(0, len(histories), ROWS):
-        part = [(text.ids[1:].tolist(), text.unknown) for text in histories[start : start + ROWS]]
-        contexts += model.read([model.start] * len(part), part)
-    return contexts
+def _profile(model: Model, text: Text) -> Profile:
+    """A profile that has learnt a text."""
+    profile, words = Profile(), model.vocabulary.words
+    profile.learn_tokens([text.unknown.get(place, words[token]) for place, token in enumerate(text.ids[1:].tolist())])
+    return profile

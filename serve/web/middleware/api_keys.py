@@ -5,6 +5,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Iterable
+from contextvars import ContextVar
 from hashlib import sha256
 
 from starlette.datastructures import Headers
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from nextword.serve.web.errors import Fault
 
 OPEN_PATHS = {"/health"}  # so that programs without a key can check the service
+_owner: ContextVar[str] = ContextVar("owner", default="")
 _HINT = "send one as `Authorization: Bearer KEY` or as `X-API-Key: KEY`"
 
 
@@ -36,6 +38,7 @@ class APIKeys:
         # All digests are compared, each in constant time, so that the time reveals nothing about any key.
         if any([hmac.compare_digest(digest, accepted) for accepted in self._digests]):  # noqa: C419
             scope["key"] = digest.hex()[:8]
+            _owner.set(sha256(b"owner of profiles" + digest).hexdigest()[:32])
             return await self.app(scope, receive, send)
         challenge = 'Basic realm="Nextword: the API key is the password", charset="UTF-8"'
         if "text/html" not in headers.get("accept", ""):
@@ -43,6 +46,14 @@ class APIKeys:
         message = f"this API key is not known; {_HINT}" if key else f"an API key is needed; {_HINT}"
         fault = Fault(401, message, headers={"WWW-Authenticate": challenge})
         await fault.response(scope["path"])(scope, receive, send)
+
+
+def owner() -> str:
+    """Return who makes the current request: a digest of its API key, which does not reveal it; "" without keys.
+
+    It is the digest of a digest, so what identifies a key in the log is not the beginning of it.
+    """
+    return _owner.get()
 
 
 def _key_in(headers: Headers) -> str:

@@ -1,5 +1,7 @@
 // Suggestions for the word at the caret. Each change asks for new ones; a click or a key inserts one.
 
+import { profile } from "./profile.js";
+
 const COUNT = 5;
 const MAX_WORDS = 4; // in a suggestion
 const BLOCK = 20_000; // characters; the last one to two blocks of a long text are sent, more than the service reads
@@ -108,11 +110,11 @@ async function ask(again = false) {
   clearTimeout(timers.compare);
   try {
     const own = recent(history.value);
-    const answer = await question(split(written), controller.signal, own);
+    const answer = await question(split(written), controller.signal, own, profile.name);
     if (number !== sequence) return;
     show(answer, written, performance.now() - started);
     if (pressed) return choose(pressed);
-    if (own.trim()) timers.compare = setTimeout(() => compare(answer, written), COMPARE_AFTER);
+    if (own.trim() || profile.name) timers.compare = setTimeout(() => compare(answer, written), COMPARE_AFTER);
   } catch (error) {
     if (number === sequence) fail(error);
   }
@@ -125,17 +127,21 @@ async function compare(answer, written) {
   if (usual && !signal.aborted) mark(answer, usual);
 }
 
-async function question({ text, partial }, signal, history) {
+async function question({ text, partial }, signal, history, own) {
   if (partial.length > 100) return { words: [] };
   const k = COUNT + (partial ? 1 : 0); // one more, because a completely typed word may be a suggestion
   const response = await fetch("v1/next-words", {
     method: "POST",
     headers: { "content-type": "application/json", "x-session": SESSION },
-    body: JSON.stringify({ text, partial, history, k, max_words: MAX_WORDS, emoji: emoji.checked }),
+    body: JSON.stringify({ text, partial, history, profile: own, k, max_words: MAX_WORDS, emoji: emoji.checked }),
     signal,
   });
   const answer = await response.json();
   if (response.ok) return answer;
+  if (own && answer.error.type === "no_such_profile") {
+    profile.lost();
+    return question({ text, partial }, signal, history);
+  }
   throw Object.assign(new Error(answer.error.message), { refused: response.status < 500 });
 }
 
@@ -313,7 +319,10 @@ function onKey(event) {
 
 text.addEventListener("keydown", onKey);
 text.addEventListener("beforeinput", closeUp);
-text.addEventListener("input", () => ask());
+text.addEventListener("input", () => {
+  profile.written(text.value);
+  ask();
+});
 document.addEventListener("selectionchange", () => document.activeElement === text && ask());
 words.addEventListener("pointerdown", (event) => event.preventDefault()); // the text keeps the focus, a phone its keyboard
 words.addEventListener("click", (event) => {
@@ -354,4 +363,5 @@ emoji.addEventListener("change", () => {
   localStorage.setItem("emoji", emoji.checked ? "on" : "off");
   ask(true);
 });
+profile.start(() => ask(true));
 ask();

@@ -1,0 +1,57 @@
+"""Forgotten words: their digests are kept, and no text that has them. It needs only Python.
+
+A digest tells whether a word is a forgotten one, and does not tell which word was forgotten. Who has the digests can
+still guess words and compare them.
+"""
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Collection
+
+from nextword.lm.words import key, words_in
+
+GAP = "\ufffc"  # stands in a text for a word that was forgotten: no phrase goes over it
+
+
+@functools.lru_cache(100_000)
+def digest(word: str) -> str:
+    """A digest of a word's key (`words.key`), from which the word cannot be read."""
+    return hashlib.blake2b(key(word).encode(), digest_size=8, person=b"nextword").hexdigest()
+
+
+def parts(word: str) -> set[str]:
+    """The keys of a word, of the word without a genitive ending, and of its parts between hyphens."""
+    own = key(word)
+    bare = own.removesuffix("'s")
+    return {own, bare, own.removesuffix("'"), *bare.split("-")}
+
+
+def concerns(spelling: str, word: str) -> bool:
+    """True if a token is the word, its genitive, or the word joined to others by hyphens."""
+    return key(word) in parts(spelling)
+
+
+def without_word(text: str, word: str) -> tuple[str, int]:
+    """A text with GAP in place of each token that the word concerns, and the number of these places."""
+    return _cut(text, lambda spelling: concerns(spelling, word))
+
+
+def without_forgotten(text: str, digests: Collection[str]) -> str:
+    """A text with GAP in place of each token that a word with one of these digests concerns."""
+    if not digests:
+        return text
+    return _cut(text, lambda spelling: any(digest(part) in digests for part in parts(spelling)))[0]
+
+
+def _cut(text: str, gone: Callable[[str], bool]) -> tuple[str, int]:
+    known: dict[str, bool] = {}
+    pieces, end, count = [], 0, 0
+    for match in words_in(text):
+        word = match[0]
+        if word not in known:
+            known[word] = gone(word)
+        if known[word]:
+            pieces += [text[end : match.start()], GAP]
+            end, count = match.end(), count + 1
+    return "".join([*pieces, text[end:]]), count

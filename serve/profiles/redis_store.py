@@ -1,0 +1,386 @@
+"""Profiles in redis, where several services share them.
+
+Each profile is one hash, so it changes and goes as a whole:
+
+    born, created, changed, version, removals, characters, words    as in `store`
+    taught           JSON: word → occurrences that it counts for
+    forgotten        digests, separated by spaces
+    text:VERSION     a text as JSON; VERSION is the profile's version with which it came
+    id:ID            the VERSION of the text with this id
+
+A sorted set has all profiles by their last use. A change reads the profile, and is done only if the profile is still
+the same then (WATCH and MULTI); otherwise it is tried again. How safe an acknowledged change is depends on redis:
+with `appendonly yes` and `appendfsync always` it is on the disk.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Any, ClassVar, TypeVar
+
+from nextword.lm.forgetting import digest, without_forgotten, without_word
+from nextword.lm.words import key as word_key
+from nextword.serve.logs import logger
+from nextword.serve.profiles.faults import (
+    NoProfile,
+    NoText,
+    StoreDamaged,
+    StoreFull,
+    StoreUnavailable,
+    TextTaken,
+)
+from nextword.serve.profiles.store import (
+    DEFAULT,
+    SHORTEST,
+    TAUGHT,
+    Content,
+    LearnedText,
+    Limits,
+    ProfileKey,
+    ProfileStore,
+    Reading,
+    State,
+    Summary,
+    now,
+)
+
+PREFIX = "{nextword}:"  # the braces keep all keys on one node of a cluster
+PROFILES = f"{PREFIX}profiles"  # the sorted set
+TIMEOUT = 0.5  # seconds to connect, and to wait for each answer
+PAUSE = 2.0  # seconds after a timeout in which redis is not asked: a worker that waits answers nobody
+READ_TOGETHER = 1_000  # fields
+STATE = ("born", "version", "removals")
+TEXT, ID = "text:", "id:"
+
+Hash = dict[str, str]
+Result = TypeVar("Result")
+
+
+class RedisStore(ProfileStore):
+    """The store in redis. Threads may share it; a process that forks must not have used it.
+
+    Args:
+        address: such as redis://host:6379/0, with rediss:// for TLS, or unix://.
+        limits: the most that is kept.
+
+    Raises:
+        StoreUnavailable: the address cannot be used, or the `redis` package is missing.
+    """
+
+    def __init__(self, address: str, limits: Limits = DEFAULT):
+        super().__init__(limits)
+        try:
+            import redis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
+        except ImportError:
+            raise StoreUnavailable("profiles in redis need a package: pip install 'nextword[redis]'") from None
+        self._redis = redis
+        try:
+            self._client: Any = redis.Redis.from_url(
+                address, decode_responses=True, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT,
+                retry=Retry(NoBackoff(), 1), health_check_interval=10,
+            )
+        except ValueError as error:
+            raise StoreUnavailable(f"--profiles is no address of redis: {error}") from None
+        self._asked_again = 0.0  # by time.monotonic(), when redis may be asked after a timeout
+
+    def check(self) -> None:
+        """Warn in the log if redis cannot be reached, or would lose what it has acknowledged."""
+        try:
+            with self._faults():
+                self._client.ping()
+        except StoreUnavailable as fault:
+            logger.warning("redis cannot be reached now, and profiles neither: %s", fault.__cause__)
+            return
+        try:
+            safe = [self._client.config_get(name).get(name) for name in ("appendonly", "appendfsync")]
+        except self._redis.RedisError:
+            return  # a hosted redis does not tell
+        if safe != ["yes", "always"]:
+            logger.warning("redis may lose profiles that it has saved: set appendonly yes and appendfsync always")
+
+    def learn(self, key: ProfileKey, text: LearnedText) -> LearnedText:
+        def change(pipe: Any, name: str) -> LearnedText:
+            header = _Header.of(pipe, name)
+            if header and (number := pipe.hget(name, ID + text.id)):
+                same = _text(pipe.hget(name, TEXT + number))
+                if same.text != without_forgotten(text.text, header.forgotten):
+                    raise TextTaken
+                pipe.multi()
+                return same
+            header = header or self._made(pipe)
+            new = text.replaced(without_forgotten(text.text, header.forgotten))
+            self.check_size(header.characters + new.characters)
+            header.change(new.characters, new.words, removes=False)
+            pipe.multi()
+            self._save(pipe, key, header, {TEXT + str(header.version): _json(new), ID + new.id: str(header.version)})
+            return new
+
+        return self._change(key, change)
+
+    def undo(self, key: ProfileKey, id: str) -> None:
+        def change(pipe: Any, name: str) -> None:
+            header = _Header.required(pipe, name)
+            number = pipe.hget(name, ID + id)
+            if not number:
+                raise NoText
+            text = _text(pipe.hget(name, TEXT + number))
+            header.change(-text.characters, -text.words)
+            pipe.multi()
+            pipe.hdel(name, TEXT + number, ID + id)
+            self._save(pipe, key, header)
+
+        self._change(key, change)
+
+    def teach(self, key: ProfileKey, word: str) -> None:
+        def change(pipe: Any, name: str) -> None:
+            header = _Header.of(pipe, name) or self._made(pipe)
+            self.check_size(header.characters + SHORTEST)
+            lost = header.drop_taught(word) + (digest(word) in header.forgotten)
+            header.forgotten.discard(digest(word))
+            header.taught[word] = TAUGHT
+            header.change(SHORTEST - SHORTEST * lost)
+            pipe.multi()
+            self._save(pipe, key, header)
+
+        self._change(key, change)
+
+    def forget(self, key: ProfileKey, word: str) -> int:
+        def change(pipe: Any, name: str) -> int:
+            header = _Header.required(pipe, name)
+            new, growth, words, count = {}, 0, 0, 0
+            for field, content in pipe.hgetall(name).items():
+                if field.startswith(TEXT):
+                    text = _text(content)
+                    rest, places = without_word(text.text, word)
+                    if places:
+                        cut = text.replaced(rest)
+                        new[field] = _json(cut)
+                        growth += cut.characters - text.characters
+                        words += cut.words - text.words
+                        count += places
+            growth += SHORTEST * ((digest(word) not in header.forgotten) - header.drop_taught(word))
+            header.forgotten.add(digest(word))
+            header.change(growth, words)
+            pipe.multi()
+            self._save(pipe, key, header, new)
+            return count
+
+        return self._change(key, change)
+
+    def load(self, key: ProfileKey, content: Content) -> Summary:
+        content = content.without_forgotten()
+        self.check_size(content.characters)
+        numbered = list(enumerate(content.texts, 1))
+        fields = {TEXT + str(number): _json(text) for number, text in numbered}
+        fields.update((ID + text.id, str(number)) for number, text in numbered)
+        count, words = len(content.texts), sum(text.words for text in content.texts)
+        header = _Header(token_hex(8), content.created, now(), count, count, content.characters, words, content.taught,
+                         content.forgotten)
+
+        def change(pipe: Any, name: str) -> None:
+            if not pipe.exists(name):
+                self._make_room(pipe)
+            pipe.multi()
+            pipe.delete(name)
+            self._save(pipe, key, header, fields)
+
+        self._change(key, change)
+        return header.summary(count)
+
+    def delete(self, key: ProfileKey) -> None:
+        def change(pipe: Any, name: str) -> None:
+            _Header.required(pipe, name)
+            pipe.multi()
+            pipe.delete(name)
+            pipe.zrem(PROFILES, key)
+
+        self._change(key, change)
+
+    def summary(self, key: ProfileKey) -> Summary:
+        with self._faults():
+            fields = self._client.hlen(PREFIX + key)
+            header = _Header.required(self._client, PREFIX + key)
+        return header.summary((fields - len(_Header.NAMES)) // 2)
+
+    def content(self, key: ProfileKey) -> Content:
+        with self._faults():
+            fields: Hash = self._client.hgetall(PREFIX + key)
+        return _content(fields)
+
+    def touch(self, key: ProfileKey) -> None:
+        with self._faults():
+            self._client.zadd(PROFILES, {key: time.time()}, xx=True)
+
+    def read(self, key: ProfileKey, known: State | None) -> Reading | None:
+        with self._faults():
+            state = _state(self._client.hmget(PREFIX + key, STATE))
+            if state == known:
+                return None
+            if known and known.born == state.born and state.removals <= known.version:
+                names = [f"{TEXT}{number}" for number in range(known.version + 1, state.version + 1)]
+                texts: list[str | None] = []
+                for start in range(0, len(names), READ_TOGETHER):
+                    texts += self._client.hmget(PREFIX + key, names[start : start + READ_TOGETHER])
+                if None not in texts:  # else something was removed meanwhile
+                    new = [_text(text) for text in texts]
+                    return Reading(state, Content(0, 0, new), whole=False)
+            fields: Hash = self._client.hgetall(PREFIX + key)
+        return Reading(_state([fields.get(name) for name in STATE]), _content(fields), whole=True)
+
+    def close(self) -> None:
+        self._client.close()
+
+    # ---- Transactions
+
+    def _change(self, key: ProfileKey, change: Callable[[Any, str], Result]) -> Result:
+        """Do a change as one transaction, again and again until nobody else changes the profile meanwhile.
+
+        change: reads by the pipeline, calls its `multi`, and adds the commands that change something.
+        """
+        name = PREFIX + key
+        with self._faults(), self._client.pipeline() as pipe:
+            while True:
+                try:
+                    pipe.watch(name)
+                    result = change(pipe, name)
+                    pipe.execute()
+                    return result
+                except self._redis.WatchError:
+                    continue
+
+    def _made(self, pipe: Any) -> _Header:
+        self._make_room(pipe)
+        return _Header(token_hex(8), now(), now(), 0, 0, 0, 0, {}, set())
+
+    def _make_room(self, pipe: Any) -> None:
+        """Drop old profiles so that there may be one more. Raises StoreFull."""
+        pipe.watch(PROFILES)
+        count = pipe.zcard(PROFILES)
+        if self.limits.drop and count >= self.limits.profiles:
+            old = self._client.zrange(PROFILES, 0, count - self.limits.profiles)
+            self._client.delete(*(PREFIX + key for key in old))
+            self._client.zrem(PROFILES, *old)
+            raise self._redis.WatchError  # the set has changed: once more
+        self.check_count(count + 1)
+
+    @staticmethod
+    def _save(pipe: Any, key: ProfileKey, header: _Header, fields: Hash | None = None) -> None:
+        pipe.hset(PREFIX + key, mapping={**header.fields(), **(fields or {})})
+        pipe.zadd(PROFILES, {key: time.time()})
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Raise the errors of redis as StoreFaults. After a timeout, refuse at once for PAUSE seconds."""
+        if time.monotonic() < self._asked_again:
+            raise StoreUnavailable
+        try:
+            yield
+        except self._redis.TimeoutError as error:
+            self._asked_again = time.monotonic() + PAUSE
+            raise StoreUnavailable from error
+        except self._redis.OutOfMemoryError as error:
+            raise StoreFull("profiles cannot be saved, because redis is full: the operator must make room") from error
+        except self._redis.RedisError as error:
+            text = str(error)
+            if text.startswith("MISCONF") or "No space" in text:
+                raise StoreFull from error
+            raise StoreUnavailable from error
+
+
+@dataclass
+class _Header:
+    """The fields of a profile beside its texts."""
+
+    NAMES: ClassVar = ("born", "created", "changed", "version", "removals", "characters", "words", "taught",
+                       "forgotten")
+
+    born: str
+    created: int
+    changed: int
+    version: int
+    removals: int
+    characters: int
+    words: int
+    taught: dict[str, int]
+    forgotten: set[str]
+
+    @classmethod
+    def of(cls, client: Any, name: str) -> _Header | None:
+        values = client.hmget(name, cls.NAMES)
+        return None if values[0] is None else cls.parsed(values)
+
+    @classmethod
+    def required(cls, client: Any, name: str) -> _Header:
+        if header := cls.of(client, name):
+            return header
+        raise NoProfile
+
+    @classmethod
+    def parsed(cls, values: Sequence[str]) -> _Header:
+        """Return the header of these fields, in the order of NAMES. Raises StoreDamaged."""
+        try:
+            born, *numbers, taught, forgotten = values
+            return cls(born, *map(int, numbers), json.loads(taught), set(forgotten.split()))  # type: ignore[call-arg, arg-type]
+        except (AttributeError, TypeError, ValueError):
+            raise StoreDamaged from None
+
+    def change(self, characters: int, words: int = 0, removes: bool = True) -> None:
+        """Note a change of the profile, which grew by so many characters and words."""
+        self.version += 1
+        self.changed = now()
+        self.characters += characters
+        self.words += words
+        if removes:
+            self.removals = self.version
+
+    def drop_taught(self, word: str) -> int:
+        """Remove a taught word in each letter case; return the number of spellings that there were."""
+        same = [other for other in self.taught if word_key(other) == word_key(word)]
+        for other in same:
+            del self.taught[other]
+        return len(same)
+
+    def fields(self) -> Hash:
+        values = {name: str(getattr(self, name)) for name in self.NAMES}
+        return {**values, "taught": json.dumps(self.taught), "forgotten": " ".join(sorted(self.forgotten))}
+
+    def summary(self, texts: int) -> Summary:
+        return Summary(self.created, self.changed, texts, self.words, self.characters, len(self.taught),
+                       len(self.forgotten))
+
+
+def _json(text: LearnedText) -> str:
+    return json.dumps([text.id, text.text, text.learned, text.words], ensure_ascii=False)
+
+
+def _text(content: str | None) -> LearnedText:
+    try:
+        id, text, learned, words = json.loads(content or "")
+    except ValueError:
+        raise StoreDamaged from None
+    return LearnedText(id, text, learned, words)
+
+
+def _state(values: list[str | None]) -> State:
+    born, version, removals = values
+    if born is None:
+        raise NoProfile
+    try:
+        return State(born, int(version or ""), int(removals or ""))
+    except ValueError:
+        raise StoreDamaged from None
+
+
+def _content(fields: Hash) -> Content:
+    if "born" not in fields:
+        raise NoProfile
+    header = _Header.parsed([fields.get(name, "") for name in _Header.NAMES])
+    numbers = sorted(int(name.removeprefix(TEXT)) for name in fields if name.startswith(TEXT))
+    texts = [_text(fields[TEXT + str(number)]) for number in numbers]
+    return Content(header.created, header.changed, texts, header.taught, header.forgotten)

@@ -1,0 +1,198 @@
+"""The store of profiles, as the HTTP process and the workers use it.
+
+A profile is what one person has taught: texts, each with an id; words that were taught alone; and the digests of
+forgotten words (`lm.forgetting`). Counts and models are made of it by the workers, so a new bundle needs no conversion.
+
+The HTTP process writes. A method that has returned has saved its change for good: the process, and the machine, may
+die at once. A worker compares `state` at each question, and reads what is new.
+"""
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from secrets import token_hex
+from typing import NamedTuple
+
+from nextword.lm.forgetting import without_forgotten
+from nextword.lm.words import words_in
+from nextword.serve.profiles.faults import ProfileFull, StoreFull
+
+SHORTEST = 50  # characters that a text counts as, at least; and that a taught or forgotten word counts as
+TAUGHT = 3  # occurrences that a taught word counts for
+
+ProfileKey = str  # the digest of the owner's API key, a slash, and the name of the profile
+
+
+class Limits(NamedTuple):
+    """The most that is kept.
+
+    profiles    in all
+    characters  of the texts of one profile
+    drop        at the limit of profiles, drop the least recently used one in place of refusing a new one
+    """
+
+    profiles: int = 10_000
+    characters: int = 1_000_000
+    drop: bool = False
+
+
+DEFAULT = Limits()
+
+
+class State(NamedTuple):
+    """The state of a profile, for a comparison with an earlier one.
+
+    born      differs between two profiles of one name, one deleted before the other
+    version   grows by one with each change
+    removals  the version of the last change other than a new text
+    """
+
+    born: str
+    version: int
+    removals: int
+
+
+@dataclass(slots=True)
+class LearnedText:
+    """A text of a profile. learned: seconds since 1970. words: the number of its words."""
+
+    id: str
+    text: str
+    learned: int
+    words: int
+
+    @classmethod
+    def of(cls, text: str, id: str | None = None, learned: int | None = None) -> LearnedText:
+        """Return a text that is learned now, with a new id unless one is given."""
+        return cls(id or token_hex(8), text, now() if learned is None else learned, count_words(text))
+
+    @property
+    def characters(self) -> int:
+        """The characters that it counts as."""
+        return max(SHORTEST, len(self.text))
+
+    def replaced(self, text: str) -> LearnedText:
+        """Return it with another text."""
+        if text == self.text:
+            return self
+        return LearnedText(self.id, text, self.learned, count_words(text))
+
+
+@dataclass(slots=True)
+class Content:
+    """A whole profile. taught: word → occurrences that it counts for. forgotten: digests."""
+
+    created: int
+    changed: int
+    texts: list[LearnedText] = field(default_factory=list)
+    taught: dict[str, int] = field(default_factory=dict)
+    forgotten: set[str] = field(default_factory=set)
+
+    def without_forgotten(self) -> Content:
+        """Return it with texts that have no forgotten word."""
+        texts = [text.replaced(without_forgotten(text.text, self.forgotten)) for text in self.texts]
+        return Content(self.created, self.changed, texts, self.taught, self.forgotten)
+
+    @property
+    def characters(self) -> int:
+        return sum(text.characters for text in self.texts) + SHORTEST * (len(self.taught) + len(self.forgotten))
+
+
+@dataclass(slots=True)
+class Summary:
+    """The size and the dates of a profile; dates are seconds since 1970."""
+
+    created: int
+    changed: int
+    texts: int
+    words: int
+    characters: int
+    taught: int
+    forgotten: int
+
+
+class Reading(NamedTuple):
+    """A profile as a worker reads it: all of it, or only the texts that are newer than a state."""
+
+    state: State
+    content: Content
+    whole: bool
+
+
+class ProfileStore(ABC):
+    """The methods raise `StoreFault`s. A method that changes a profile makes it where its docstring says so."""
+
+    def __init__(self, limits: Limits):
+        self.limits = limits
+
+    @abstractmethod
+    def check(self) -> None:
+        """Prepare the store at the start of the service. Raises StoreFault if it cannot be used."""
+
+    @abstractmethod
+    def learn(self, key: ProfileKey, text: LearnedText) -> LearnedText:
+        """Save a text without its forgotten words, and return it. Makes the profile.
+
+        The same text with the same id is saved once. Raises TextTaken if another text has this id.
+        """
+
+    @abstractmethod
+    def undo(self, key: ProfileKey, id: str) -> None:
+        """Remove a text. Raises NoText."""
+
+    @abstractmethod
+    def teach(self, key: ProfileKey, word: str) -> None:
+        """Save a word that is suggested from now on. It is no forgotten word any more. Makes the profile."""
+
+    @abstractmethod
+    def forget(self, key: ProfileKey, word: str) -> int:
+        """Cut a word out of all texts, keep its digest, and return the number of places where it was."""
+
+    @abstractmethod
+    def load(self, key: ProfileKey, content: Content) -> Summary:
+        """Put a whole profile in the place of what there is. Makes the profile."""
+
+    @abstractmethod
+    def delete(self, key: ProfileKey) -> None:
+        """Remove all of a profile."""
+
+    @abstractmethod
+    def summary(self, key: ProfileKey) -> Summary:
+        """Return the size and the dates of a profile."""
+
+    @abstractmethod
+    def content(self, key: ProfileKey) -> Content:
+        """Return all of a profile."""
+
+    @abstractmethod
+    def touch(self, key: ProfileKey) -> None:
+        """Note that a profile was used now."""
+
+    @abstractmethod
+    def read(self, key: ProfileKey, known: State | None) -> Reading | None:
+        """Return what is new since a state; None if nothing is."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connections."""
+
+    def check_size(self, characters: int) -> None:
+        """Raise ProfileFull if a profile may not have so many characters."""
+        if characters > self.limits.characters:
+            raise ProfileFull(f"the profile would have {characters:,} characters, and it may have "
+                              f"{self.limits.characters:,}; take texts back, or delete it")
+
+    def check_count(self, profiles: int) -> None:
+        """Raise StoreFull if there may not be so many profiles."""
+        if profiles > self.limits.profiles:
+            raise StoreFull(f"this service keeps {self.limits.profiles:,} profiles, and has as many")
+
+
+def now() -> int:
+    """Return the seconds since 1970."""
+    return int(time.time())
+
+
+def count_words(text: str) -> int:
+    return sum(1 for _ in words_in(text))

@@ -1,0 +1,142 @@
+"""The profiles of persons in a worker, as the model needs them. The store has what they are made of.
+
+Before each batch, a worker asks the store for the state of the batch's profiles, and reads what is new. So every worker
+knows what was learned as soon as the change was acknowledged.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+from nextword.lm.forgetting import digest, parts, without_forgotten
+from nextword.lm.model import Model
+from nextword.lm.profile import Profile
+from nextword.lm.words import key as word_key
+from nextword.serve.profiles.faults import NoStore, StoreFault
+from nextword.serve.profiles.store import Content, ProfileKey, ProfileStore, Reading, State
+from nextword.serve.questions import OwnWordsQuestion
+
+KEPT_CHARACTERS = 4_000_000  # of all built profiles, which take about ten bytes a character
+BUILDING = 5_000  # characters that can be read in the time of building a profile of ordinary size
+
+
+@dataclass
+class _Built:
+    profile: Profile
+    state: State
+    texts: dict[str, str] = field(default_factory=dict)  # by their ids
+    characters: int = 0
+
+
+class Profiles:
+    """The profiles that were asked for lately; the least recently used ones are dropped first.
+
+    Args:
+        store: where they are read from; None: the service keeps none.
+        limit: the most characters of all of them.
+    """
+
+    def __init__(self, store: ProfileStore | None, limit: int = KEPT_CHARACTERS):
+        self._store, self._limit = store, limit
+        self._built: OrderedDict[ProfileKey, _Built] = OrderedDict()
+
+    def cost(self, key: ProfileKey) -> int:
+        """Return the characters that can be read in the time of building a profile, about."""
+        return BUILDING if key and key not in self._built else 0
+
+    def get(self, key: ProfileKey) -> Profile | None:
+        """Return a profile as the last `update` has read it; None for no key."""
+        return self._built[key].profile if key else None
+
+    def update(self, keys: Iterable[ProfileKey]) -> dict[ProfileKey, StoreFault]:
+        """Bring profiles to the state of the store; return the faults of those for which this is not possible."""
+        faults: dict[ProfileKey, StoreFault] = {}
+        keys = {key for key in keys if key}
+        for key in keys:
+            try:
+                self._update(key)
+            except StoreFault as fault:
+                self._built.pop(key, None)
+                faults[key] = fault
+        while sum(built.characters for built in self._built.values()) > self._limit:
+            oldest = next(iter(self._built))
+            if oldest in keys:  # the batch needs it
+                break
+            del self._built[oldest]
+        return faults
+
+    def _update(self, key: ProfileKey) -> None:
+        if self._store is None:
+            raise NoStore
+        built = self._built.get(key)
+        reading = self._store.read(key, built.state if built else None)
+        if reading is not None:
+            self._built[key] = built = _changed(built, reading)
+        self._built.move_to_end(key)
+
+
+def _changed(built: _Built | None, reading: Reading) -> _Built:
+    """Return a built profile in its new state; it is built anew where that takes less time."""
+    texts = {text.id: text.text for text in reading.content.texts}
+    gone: dict[str, str] = {}
+    if built and reading.whole:
+        _forget(built, reading.content.forgotten - built.profile.forgotten, texts)
+        gone = {id: text for id, text in built.texts.items() if texts.get(id) != text}
+    if built is None or 3 * sum(map(len, gone.values())) > built.characters:
+        built, gone = _Built(Profile(), reading.state), {}
+    for id, text in gone.items():
+        built.profile.unlearn(text)
+        del built.texts[id]
+    for id, text in texts.items():
+        if id not in built.texts:
+            built.profile.learn(text)
+            built.texts[id] = text
+    built.state = reading.state
+    built.characters = sum(map(len, built.texts.values()))
+    if reading.whole:
+        _decide(built.profile, reading.content)
+    return built
+
+
+def _forget(built: _Built, digests: set[str], texts: dict[str, str]) -> None:
+    """Forget the words with these digests, in a profile and in those of its texts that have changed."""
+    if not digests:
+        return
+    for word in {part for spelling in built.profile.spellings for part in parts(spelling)}:
+        if digest(word) in digests:
+            built.profile.forget(word)
+    built.texts = {id: text if text == texts.get(id) else without_forgotten(text, digests)
+                   for id, text in built.texts.items()}
+
+
+def _decide(profile: Profile, content: Content) -> None:
+    """Replace the decisions of a profile."""
+    profile.taught, profile.forgotten = {}, set()
+    for word, count in content.taught.items():
+        with contextlib.suppress(ValueError):  # it is no single word
+            profile.teach(word, count)
+    profile.forgotten = set(content.forgotten)
+    profile.changed()
+
+
+class OwnWords:
+    """Answers questions for the words of profiles.
+
+    Args:
+        model: words that its vocabulary has are left out, unless they were taught.
+        profiles: the profiles of the worker.
+    """
+
+    def __init__(self, model: Model, profiles: Profiles):
+        self._known = {word_key(word) for word in model.vocabulary.words}
+        self._profiles = profiles
+
+    def answer(self, question: OwnWordsQuestion) -> bytes:
+        profile = self._profiles.get(question.profile)
+        assert profile is not None
+        known = self._known - {word_key(word) for word in profile.taught}
+        words = [asdict(word) for word in profile.words(known)]
+        return json.dumps({"words": words}, ensure_ascii=False).encode()
