@@ -182,6 +182,8 @@ class PersonalWords:
         for view in self._views if typed else ():
             for token in view.beginning(typed):
                 spelling = view.spelling(token)
+                if any(other.profile.hides(key(spelling)) for other in self._views):
+                    continue
                 count = view.own_counts[token] - self._settings.discount_own
                 words[spelling] = words.get(spelling, 0.0) + count * self._share
         return words
