@@ -64,7 +64,7 @@ class Model:
         self.cache = CacheSettings(**described.cache.present()) if described.cache else CacheSettings()
         self._ranking = Ranking(vocabulary, read_blocklist() if blocklist is None else blocklist,
                                 described.names_of_few_documents, described.stock_names, described.half_words)
-        self.personal = Personal(vocabulary)
+        self.personal = Personal(vocabulary, self._ranking.has_held_back)
         self._history = lru_cache(HISTORIES)(profile_of)
         start = program.read(torch.tensor([[EOS_ID]]), torch.tensor([1]), program.initial_state(1))
         output = program.output(start)
@@ -140,8 +140,9 @@ class Model:
         """
         probabilities = self.program.probabilities(torch.stack([context.output for context in contexts]))
         nobody = [None] * len(contexts)
-        people = zip(histories or nobody, profiles or nobody)
-        return [self.personal.mixed(mixed(row, context, self.cache, UNK_ID), context, list(filter(None, person)))
+        people = [[text for text in person if text is not None]
+                  for person in zip(profiles or nobody, histories or nobody)]
+        return [self.personal.mixed(mixed(row, context, self.cache, UNK_ID), context, person)
                 for row, context, person in zip(probabilities, contexts, people)]
 
     def rank(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,

@@ -90,7 +90,7 @@ class Ranking:
         for token in range(EOS_ID + 1, len(keys)):
             if self._words[token] in held_back:
                 self._held_back.setdefault(number[keys[token]], []).append(token)
-        self._has_held_back = numpy.isin(self._group, list(self._held_back))  # for each token: its word has such tokens
+        self.has_held_back = numpy.isin(self._group, list(self._held_back))  # for each token: its word has such tokens
         halves = set(half_words)
         whole = numpy.array([word not in halves for word in self._words])
         is_word = whole * numpy.array(vocabulary.is_word(), numpy.float32)
@@ -222,7 +222,7 @@ class Ranking:
             counts[allowed] = self._allowed[kinds][allowed]
         if distribution.seen is not None:
             tokens = distribution.seen.numpy()
-            words = set(self._group[tokens[self._has_held_back[tokens]]].tolist())
+            words = set(self._group[tokens[self.has_held_back[tokens]]].tolist())
             names = [token for word in words for token in self._held_back[word]]
             if names:
                 counts = counts.copy()
