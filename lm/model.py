@@ -32,7 +32,9 @@ def load(bundle: str | os.PathLike[str] | Bundle | None = None, *, blocklist: Co
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     try:
         vocabulary = Vocabulary.from_json(bundle.content[TOKENIZER].decode())
-        return Model(bundle, vocabulary, torchscript.load(bundle.content[MODEL]), blocklist)
+        program = torchscript.load(bundle.content[MODEL])
+        torchscript.keep_frequent(program)
+        return Model(bundle, vocabulary, program, blocklist)
     except Exception as error:  # `tokenizers` raises plain Exceptions, torch several kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BundleError(f"{bundle.path} cannot be loaded: {reason}") from error
