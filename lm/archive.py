@@ -107,6 +107,7 @@ class _Archive:
                 case "BINPUT" | "LONG_BINPUT":
                     memo[argument] = stack[-1]
                 case "BINGET" | "LONG_BINGET":
+                    _check(isinstance(memo[argument], (str, _Global)), "data.pkl uses a module or a tensor twice")
                     stack.append(memo[argument])
                 case "MARK":
                     marks.append(len(stack))

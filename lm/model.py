@@ -31,7 +31,8 @@ def load(bundle: str | os.PathLike[str] | Bundle | None = None, *, blocklist: Co
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     try:
         vocabulary = Vocabulary.from_json(bundle.content[TOKENIZER].decode())
-        return Model(bundle, vocabulary, torchscript.load(bundle.content[MODEL]), blocklist)
+        program = torchscript.load(bundle.content[MODEL], bundle.description.architecture)
+        return Model(bundle, vocabulary, program, blocklist)
     except Exception as error:  # `tokenizers` raises plain Exceptions, torch several kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BundleError(f"{bundle.path} cannot be loaded: {reason}") from error
@@ -70,9 +71,11 @@ class Model:
         keys = as_keys(output)
         nothing = CachedTokens(keys[:0], torch.zeros(0, dtype=torch.long))
         self.start = Context(start[0], output[0], keys[0], nothing, {}, 0)
-        width = program.log_probs(output).shape[1]
-        if width != len(vocabulary):
-            raise ValueError(f"the network has {width:,} tokens and the tokenizer {len(vocabulary):,}")
+        log_probs = program.log_probs(output)[0]
+        if len(log_probs) != len(vocabulary):
+            raise ValueError(f"the network has {len(log_probs):,} tokens and the tokenizer {len(vocabulary):,}")
+        if not log_probs.isfinite().all():
+            raise ValueError("the network gives no probabilities: its weights are too large")
 
     def next_words(self, text: str = "", k: int = 5, *, partial: str = "", history: str = "",
                    profile: Profile | None = None, punctuation: bool = False, emoji: bool = False,

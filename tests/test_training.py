@@ -239,6 +239,21 @@ def test_adapting_adds_the_texts_words_and_keeps_the_lists(tmp_path, tiny_bundle
     assert "Gained on text that was not trained on: perplexity" in said and "too little to tell" in said
 
 
+def test_a_start_whose_files_contradict_each_other_is_refused(tmp_path, tiny_bundle, corpus_file, capsys):
+    bundle = open_bundle(tiny_bundle)
+    tokenizer = json.loads(bundle.content["tokenizer.json"])
+    model, metadata = bundle.content["model.pt"], {**bundle.metadata}
+    del metadata["architecture"]
+    write_bundle(tmp_path / "bare", model, json.dumps(tokenizer), metadata)
+    tokenizer["model"]["vocab"]["Zorblax"] = len(tokenizer["model"]["vocab"])
+    write_bundle(tmp_path / "more", model, json.dumps(tokenizer), metadata)
+    for start, said in (("bare", "another architecture than the recipe's: it is not described"),
+                        ("more", "cannot be loaded: the network has")):
+        arguments = ["--hidden-size", "8", "--start-from", str(tmp_path / start)]
+        assert main(command(corpus_file, tmp_path / f"{start}-run", *arguments)[3:]) == 2
+        assert said in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_diverged_training_is_not_published(tmp_path, corpus_file, capsys):
     out = tmp_path / "run"
     for _ in range(2):
