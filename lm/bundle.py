@@ -121,7 +121,7 @@ class Description(Part):
         except ValidationError as error:
             first = error.errors()[0]
             place = "".join(filter(str.isprintable, ".".join(map(str, first["loc"]))))[:100]
-            raise ValueError(f"{place or 'all of it'}: {first['msg']}") from None
+            raise ValueError(f"{place or 'all of it'}: {first['msg'][:200]}") from None
 
 
 @dataclass(frozen=True)
