@@ -32,7 +32,7 @@ def load(bundle: str | os.PathLike[str] | Bundle | None = None, *, blocklist: Co
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     try:
         vocabulary = Vocabulary.from_json(bundle.content[TOKENIZER].decode())
-        program = torchscript.load(bundle.content[MODEL])
+        program = torchscript.load(bundle.content[MODEL], bundle.description.architecture)
         torchscript.keep_frequent(program)
         return Model(bundle, vocabulary, program, blocklist)
     except Exception as error:  # `tokenizers` raises plain Exceptions, torch several kinds
@@ -73,9 +73,11 @@ class Model:
         keys = as_keys(output)
         nothing = CachedTokens(keys[:0], torch.zeros(0, dtype=torch.long))
         self.start = Context(start[0], output[0], keys[0], nothing, {}, 0)
-        width = program.log_probs(output).shape[1]
-        if width != len(vocabulary):
-            raise ValueError(f"the network has {width:,} tokens and the tokenizer {len(vocabulary):,}")
+        log_probs = program.log_probs(output)[0]
+        if len(log_probs) != len(vocabulary):
+            raise ValueError(f"the network has {len(log_probs):,} tokens and the tokenizer {len(vocabulary):,}")
+        if not log_probs.isfinite().all():
+            raise ValueError("the network gives no probabilities: its weights are too large")
 
     def next_words(self, text: str = "", k: int = 5, *, partial: str = "", history: str = "",
                    profile: Profile | None = None, punctuation: bool = False, emoji: bool = False,

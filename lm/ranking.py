@@ -40,6 +40,7 @@ RESPELLED = 0.01  # share of its probability that counts for a spelling without 
 CAPITALISED = 0.9  # capitalised words with this share of all words' probability give every suggestion a capital
 PROMPTED = 3  # typed letters after which a blocked word is suggested
 STOCK = 0.25  # share of its probability that counts for a stock name
+MOST_SPELLINGS = 64  # of one word; the table of all spellings is as wide as the most that a word has
 ROWS = 32  # rows in which `_likely` arranges the probabilities
 
 
@@ -74,6 +75,9 @@ class Ranking:
         for token in range(EOS_ID + 1, len(keys)):
             self._spellings[number[keys[token]]].append(token)
         self._most_spellings = max(map(len, self._spellings), default=1)
+        if self._most_spellings > MOST_SPELLINGS:
+            raise ValueError(f"a word of the vocabulary has {self._most_spellings:,} spellings; at most "
+                             f"{MOST_SPELLINGS} are accepted")
         # Rows of equal length, filled up with <unk>, whose probability does not count.
         self._tokens = numpy.zeros((len(self._keys), self._most_spellings), int)
         for row, tokens in zip(self._tokens, self._spellings):

@@ -387,14 +387,18 @@ def save(module: torch.jit.ScriptModule) -> bytes:
 
 
 @torch.no_grad()
-def load(archive: bytes) -> torch.jit.ScriptModule:
+def load(archive: bytes, described: Architecture | None = None) -> torch.jit.ScriptModule:
     """This project's program with the weights of an archive. The archive's own program is never read.
 
-    Raises ValueError if `save` does not write such an archive: see lm.archive.
+    Raises ValueError if `save` does not write such an archive (see lm.archive), or if its architecture is not the
+    described one.
     """
     root = read_archive(archive)
     try:
-        return _compiled(_architecture(root), lambda place, *shape: _linear(_module_at(root, place), place, *shape))
+        architecture = _architecture(root)
+        if described not in (None, architecture):
+            raise ValueError(f"the description has another architecture than the weights, {architecture.to_dict()}")
+        return _compiled(architecture, lambda place, *shape: _linear(_module_at(root, place), place, *shape))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise ValueError(f"model.pt does not hold the weights of a network ({reason})") from error

@@ -252,6 +252,21 @@ def test_figures_of_a_text_with_unknown_words_are_not_praised(tmp_path, capsys):
     assert re.search(r"words, \d\d% are not in the vocabulary; .* so they are left out\.$", last)
 
 
+def test_a_start_whose_files_contradict_each_other_is_refused(tmp_path, tiny_bundle, corpus_file, capsys):
+    bundle = open_bundle(tiny_bundle)
+    tokenizer = json.loads(bundle.content["tokenizer.json"])
+    model, metadata = bundle.content["model.pt"], {**bundle.metadata}
+    del metadata["architecture"]
+    write_bundle(tmp_path / "bare", model, json.dumps(tokenizer), metadata)
+    tokenizer["model"]["vocab"]["Zorblax"] = len(tokenizer["model"]["vocab"])
+    write_bundle(tmp_path / "more", model, json.dumps(tokenizer), metadata)
+    for start, said in (("bare", "another architecture than the recipe's: it is not described"),
+                        ("more", "cannot be loaded: the network has")):
+        arguments = ["--hidden-size", "8", "--start-from", str(tmp_path / start)]
+        assert main(command(corpus_file, tmp_path / f"{start}-run", *arguments)[3:]) == 2
+        assert said in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_diverged_training_is_not_published(tmp_path, corpus_file, capsys):
     out = tmp_path / "run"
     for _ in range(2):

@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from nextword.lm import load, torchscript
 from nextword.lm.architecture import Architecture
-from nextword.lm.bundle import Bundle, open_bundle
+from nextword.lm.bundle import Bundle, BundleError, open_bundle
 from nextword.lm.command import Parser, Run
 from nextword.lm.network import Network
 from nextword.lm.vocabulary import EOS_ID, Vocabulary
@@ -100,7 +100,10 @@ def _words(texts: Sequence[str]) -> list[str]:
 @torch.inference_mode()
 def pool(bundle: Bundle, texts: Sequence[str]) -> list[Tensor]:
     """For each text, the mean, the maximum and the last of the language model's output vectors, (3 · width,)."""
-    model, network = load(bundle), Network(Architecture(**bundle.metadata["architecture"])).eval()
+    model, architecture = load(bundle), bundle.description.architecture
+    if not architecture:
+        raise BundleError(f"{bundle.path} does not say which architecture its network has")
+    network = Network(architecture).eval()
     network.load_state_dict(torchscript.weights(model.program))
     dtype = choose_precision("auto", torch.device("cpu")).dtype
     ids = [torch.tensor([EOS_ID, *row]) for row in model.vocabulary.encode_many(list(texts))]
