@@ -64,7 +64,6 @@ class Candidates:
         weights = weights[places] * self._shares[int(typed != letters)][places]
         return self._numbers[places], weights.astype(numpy.float32)
 
-
     def _with_two_slips(self, letters: str, keyboard: Keyboard) -> dict[str, float]:
         """The beginnings that may be meant, each with its weight, if there are two slips with a letter between them."""
         found: dict[str, float] = {}
