@@ -1,9 +1,11 @@
 """The stores of profiles, at their interface: a file of SQLite, and a real redis where one is installed."""
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -209,6 +211,22 @@ def test_forgetting_leaves_nothing_in_the_files(tmp_path: Path) -> None:
     store.load("o/2", Content(0, 0))
     assert places(b"called") == places(b"o/0") == 0
     assert {oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()} == {"0o600"}
+
+
+def test_nothing_is_forgotten_while_the_log_still_has_it(tmp_path: Path) -> None:
+    """A process that reads keeps the log from being emptied: what it may have is not told to be forgotten."""
+    file = tmp_path / "profiles.sqlite"
+    with contextlib.closing(open_store(str(file))) as store, contextlib.closing(sqlite3.connect(file)) as reader:
+        store.check()
+        store.learn(KEY, LearnedText.of("We met Zofia.", "one"))
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM texts").fetchall()
+        with pytest.raises(faults.StoreUnavailable, match="log .* still has it"):
+            store.undo(KEY, "one")
+        reader.execute("COMMIT")
+        with pytest.raises(faults.NoText):
+            store.undo(KEY, "one")
+        assert not any(b"Zofia" in part.read_bytes() for part in tmp_path.iterdir())
 
 
 def test_a_file_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
