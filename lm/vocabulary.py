@@ -28,6 +28,7 @@ from nextword.lm.words import (
     DASHES,
     EMOJI_PATTERN,
     JOINERS,
+    LONGEST_WORD,
     NOT_IN_WORDS,
     STRAIGHTENED,
     has_letter,
@@ -38,7 +39,6 @@ from nextword.lm.words import (
 
 UNK, EOS = "<unk>", "<eos>"
 UNK_ID, EOS_ID = 0, 1
-LONGEST_WORD = 500  # characters: time and memory for a word may grow with the square of its length
 # `_rules` of earlier versions, whose bundles can be loaded. When the rules change, add the digest of the old ones.
 FORMER_RULES = {
     "149abc51f2aaddc69a825647fb4f98f0e5368cf3a0a4f6a117aa3a97db64f975",
@@ -174,10 +174,7 @@ class Vocabulary:
         return self.encode_with_unknown(text)[0]
 
     def encode_with_unknown(self, text: str) -> tuple[list[int], dict[int, str]]:
-        """The result of `encode`, and place → spelling for the words that the vocabulary lacks.
-
-        The spelling of a word of more than LONGEST_WORD characters is left out.
-        """
+        """The result of `encode`, and place → spelling for the words that the vocabulary lacks."""
         ids: list[int] = []
         unknown: dict[int, str] = {}
         for line, ended in self.lines(text):
@@ -185,7 +182,7 @@ class Vocabulary:
             spans = _whole(line, encoding.offsets) if UNK_ID in encoding.ids else []
             for place, (i, span) in enumerate(zip(encoding.ids, spans)):
                 spelling = line[slice(*span)] if i == UNK_ID else UNK
-                if spelling != UNK and len(spelling) <= LONGEST_WORD:  # pretokenized text has <unk>
+                if spelling != UNK:  # which pretokenized text has
                     unknown[len(ids) + place] = spelling
             ids += encoding.ids + [EOS_ID] * ended
         return ids, unknown

@@ -24,6 +24,7 @@ from nextword.lm.architecture import LARGEST
 from nextword.lm.archive import read_archive
 from nextword.lm.bundle import DESCRIPTION, ENGLISH, MODEL, MOST_BYTES, TOKENIZER, open_bundle, seal, write_bundle
 from nextword.lm.network import Architecture, Network
+from nextword.lm.profile import profile_of
 from nextword.lm.ranking import Ranking
 from nextword.lm.vocabulary import Vocabulary
 
@@ -411,6 +412,8 @@ def test_a_very_long_word_is_not_kept(bundle):
     text = "the " + "e\u0301\u0316" * 100 + " " + "e\u0301\u0316" * 200
     (context,) = model.extend([model.start], [text])
     assert context.length == 3 and [len(word) for word in context.unknown.values()] == [300]
+    profile = profile_of(text)
+    assert profile is not None and max(map(len, profile.spellings)) < 500
 
 
 def test_writing_a_bundle_removes_its_own_leftovers_alone(tmp_path):
