@@ -14,7 +14,7 @@ from nextword.lm.words import key, words_in
 GAP = "\ufffc"  # stands in a text for a word that was forgotten: no phrase goes over it
 
 
-@functools.lru_cache(100_000)
+@functools.lru_cache(10_000)
 def digest(word: str) -> str:
     """A digest of a word's key (`words.key`), from which the word cannot be read."""
     return hashlib.blake2b(key(word).encode(), digest_size=8, person=b"nextword").hexdigest()
