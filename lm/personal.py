@@ -268,7 +268,7 @@ class Personal:
 
     @functools.cached_property
     def tokens_of_digest(self) -> dict[str, list[int]]:
-        """Digest of a forgotten word → the tokens of the vocabulary that it concerns. It is made on first use: 60 ms."""
+        """Digest of a forgotten word → the tokens of the vocabulary that it concerns. Made on first use, in 60 ms."""
         tokens: dict[str, list[int]] = defaultdict(list)
         for word, same in self.tokens_of_key.items():
             for part in parts(word):
