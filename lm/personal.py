@@ -26,6 +26,7 @@ training/README.md.
 """
 from __future__ import annotations
 
+import functools
 import weakref
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
@@ -40,6 +41,7 @@ import torch
 
 from nextword.lm.candidates import Candidates
 from nextword.lm.context import Context, Distribution
+from nextword.lm.forgetting import digest, parts
 from nextword.lm.keyboards import Keyboard
 from nextword.lm.profile import Profile
 from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
@@ -156,8 +158,8 @@ class ProfileView:
             self.key_counts[own_key] += count
         self.frequent = self.beginning("")
         self.allowed = frozenset(map(key, profile.taught))
-        self.hidden = [token for word, tokens in personal.tokens_of_key.items() for token in tokens
-                       if profile.hides(word)] if profile.blocked or profile.forgotten else []
+        self.hidden = [token for word in profile.blocked for token in personal.tokens_of_key.get(word, [])]
+        self.hidden += [token for one in profile.forgotten for token in personal.tokens_of_digest.get(one, [])]
 
     def source(self, last: Sequence[str]) -> Source:
         """The text as a source. last: the keys of the last words, the last one first."""
@@ -285,6 +287,15 @@ class Personal:
         for token in range(EOS_ID + 1, len(keys)):
             self.tokens_of_key.setdefault(keys[token], []).append(token)
         self._views: weakref.WeakKeyDictionary[Profile, ProfileView] = weakref.WeakKeyDictionary()
+
+    @functools.cached_property
+    def tokens_of_digest(self) -> dict[str, list[int]]:
+        """Digest of a forgotten word → the tokens of the vocabulary that it concerns. Made on first use, in 60 ms."""
+        tokens: dict[str, list[int]] = defaultdict(list)
+        for word, same in self.tokens_of_key.items():
+            for part in parts(word):
+                tokens[digest(part)] += same
+        return dict(tokens)
 
     def mixed(self, distribution: Distribution, context: Context, profiles: Sequence[Profile]) -> Distribution:
         """The distribution after `context` mixed with the model of the person. The given one is not used afterwards.
