@@ -300,6 +300,13 @@ def test_pipes(tmp_path):
     assert len(set(found)) == 1
 
 
+def test_a_pipe_is_not_for_several_processes(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setenv("WORLD_SIZE", "2")  # torchrun sets it
+    with pytest.raises(CorpusError, match="pipe is a pipe, which only one process can read; write its text to a file"):
+        load_corpus(str(tmp_path / "pipe"))
+
+
 PACKED = {
     "a.txt": bytes, "a.txt.gz": gzip.compress, "a.txt.bz2": bz2.compress, "a.txt.xz": lzma.compress, "no-ending": bytes,
     "gzip.txt": gzip.compress, "plain.gz": bytes,  # the content decides

@@ -2,6 +2,7 @@
 import json
 import os
 import platform
+import shlex
 import shutil
 import signal
 import subprocess
@@ -85,7 +86,7 @@ def wait_for(condition, process):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, corpus_file):
     """A short run that was never stopped."""
-    out = tmp_path_factory.mktemp("runs") / "whole"
+    out = tmp_path_factory.mktemp("runs") / "mein Lauf"
     run = subprocess.run(command(corpus_file, out), capture_output=True, text=True, env=environment("1"))
     assert run.returncode == 0, run.stderr
     return out, run
@@ -93,7 +94,8 @@ def finished(tmp_path_factory, corpus_file):
 
 def test_a_run_leaves_a_bundle_metrics_and_plots(finished):
     out, run = finished
-    assert run.stdout.startswith(f"{out / 'bundle'}")
+    path, command_line = run.stdout.rstrip(")\n").split("  (")
+    assert path == str(out / "bundle") and shlex.split(command_line) == ["make", "serve", f"BUNDLE={path}"]
     for name in ("loss.png", "perplexity.png", "accuracy.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
