@@ -21,9 +21,10 @@ from nextword.training import precision
 from nextword.training.__main__ import main
 from nextword.training.loss import cross_entropy, sample_candidates
 from nextword.training.recipe import Recipe, RecipeError, load_recipe, recipe_names
+from nextword.training.schedule import Schedule, learning_rate
 from nextword.training.stopping import Stopping, has_diverged
 from nextword.training.tokens import encode_split, word_counts
-from nextword.training.trainer import learning_rate
+from nextword.training.trainer import Trainer
 from nextword.training.windows import Windows
 from tests.conftest import TINY
 
@@ -254,6 +255,35 @@ def test_evaluations_and_threads_may_change_when_a_run_goes_on(tmp_path, finishe
     assert main(command(corpus_file, out, *changed)[3:]) == 0
 
 
+def test_a_run_gets_more_epochs(tmp_path, finished, corpus_file, monkeypatch, capsys):
+    whole, stopped = (shutil.copytree(finished[0], tmp_path / name) for name in ("whole", "stopped"))
+    longer = ["--epochs", "1.5", "--checkpoint-every", "5"]
+    assert main(command(corpus_file, whole, *longer)[3:]) == 0
+    said = capsys.readouterr().err
+    rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    first = next(number for number, row in enumerate(rows) if row["epoch"] > 1)
+    rates = [row["learning_rate"] for row in rows]
+    assert rates[first] > 5 * rates[first - 1] and rates[-1] < rates[first]
+    assert f"The training has now {rows[-1]['step']:,} steps in all, before" in said and "moves from 0.00022 to" in said
+    assert "all 1.5 epochs done" in said and rows[-1]["epoch"] == pytest.approx(1.5, abs=0.02)
+
+    train_step = Trainer.train_step
+
+    def stop_at_step_48(trainer, *window):
+        if trainer.step == 48:
+            raise KeyboardInterrupt
+        return train_step(trainer, *window)
+
+    monkeypatch.setattr(Trainer, "train_step", stop_at_step_48)
+    assert main(command(corpus_file, stopped, *longer)[3:]) == 130
+    monkeypatch.undo()
+    assert main(command(corpus_file, stopped, *longer)[3:]) == 0
+    assert same(weights(stopped), weights(whole)) and "has now" in capsys.readouterr().err
+    assert main(command(corpus_file, finished[0], "--epochs", "0.5")[3:]) == 2
+    assert "mein Lauf: 1 epochs are done already, more than the 0.5 of this training" in capsys.readouterr().err
+    assert json.loads((finished[0] / "recipe.json").read_text())["epochs"] == 1
+
+
 def test_a_cell_that_cannot_grow_is_refused(tmp_path, corpus_file, capsys):
     gru = ["--cell", "gru", "--hidden-size", "10", "--epochs", "0.1"]
     assert main(command(corpus_file, tmp_path / "first", *gru)[3:]) == 0
@@ -336,6 +366,17 @@ def test_the_rate_rises_and_falls():
     rates = [learning_rate(recipe, step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == 1.0 and rates.index(1.0) == 9
     assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_the_rate_moves_to_that_of_a_longer_training():
+    recipe = Recipe(learning_rate=1.0, warmup=0.1, final_rate=0.1)
+    schedule = Schedule(recipe, 100)
+    schedule.change(100, 200)
+    rates = [schedule.rate(step) for step in range(200)]
+    assert rates[:100] == [learning_rate(recipe, step, 100) for step in range(100)]
+    assert rates[119:] == [learning_rate(recipe, step, 200) for step in range(119, 200)]
+    assert rates[99:120] == sorted(rates[99:120]) and rates[100] < 0.14
+    assert [Schedule(recipe, 0, schedule.lengths).rate(step) for step in range(200)] == rates
 
 
 def test_stopping_says_why():

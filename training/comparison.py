@@ -136,7 +136,7 @@ class _Model:
         return lambda: trainer.train_step(*next(windows))
 
     def measure(self) -> None:
-        _, weights = RunFolder(self.out / "full").best()
+        weights = RunFolder(self.out / "full").best().weights
         network, remembering = self.network(self.recipe), self.network(self.recipe, memory=max(CONTEXTS))
         network.load_state_dict(weights)
         remembering.load_state_dict(weights)

@@ -26,7 +26,7 @@ from nextword.training.progress import Progress
 from nextword.training.recipe import Recipe
 from nextword.training.run_folder import CHOSEN_PRECISION, RunError, RunFolder
 from nextword.training.stopping import Stopping, has_diverged
-from nextword.training.trainer import Trainer, TrainingData, build_network, learning_rate
+from nextword.training.trainer import Trainer, TrainingData, build_network
 from nextword.training.warm_start import Start, choose_vocabulary
 
 
@@ -49,7 +49,9 @@ def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = ALONE,
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     folder = RunFolder(out)
-    processes.once(lambda: folder.claim(recipe.to_dict()))
+    settings = recipe.to_dict()
+    epochs = settings.pop("epochs")  # saved when it is certain that the run has not done more of them
+    processes.once(lambda: folder.claim(settings))
     start = Start(recipe.start_from) if recipe.start_from else None
     vocabulary = processes.once(lambda: choose_vocabulary(recipe, corpus, start))
     data = TrainingData.load(recipe, corpus, vocabulary, processes)
@@ -64,6 +66,7 @@ def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = ALONE,
         trainer.begin_with(lambda network: start.load_into(network, vocabulary, data.counts))
     run = _Run(folder, trainer, Stopping(recipe.patience))
     run.resume()
+    processes.once(lambda: folder.claim({"epochs": epochs}))
     malloc.keep_freed()  # only now, because the memory for reading the corpus is not needed again
     return run.train_to_end()
 
@@ -128,14 +131,14 @@ class _Run:
         row: dict[str, Any] = {
             "step": trainer.step, "epoch": trainer.step / trainer.data.windows.steps, "tokens": trainer.tokens,
             "seconds": round(self.seconds, 1),
-            "learning_rate": learning_rate(trainer.recipe, trainer.step - 1, trainer.steps),
+            "learning_rate": trainer.schedule.rate(trainer.step - 1),
             "loss": sum(self.losses) / len(self.losses), **trainer.measure()}
         self.folder.add_evaluation(row)
         if has_diverged(row["train"]["loss"], len(trainer.data.counts)) or not math.isfinite(row["validation"]["loss"]):
             raise self._diverged(row["train"]["loss"])
         better = self.stopping.update(row["validation"]["loss"])
         if better:
-            self.folder.write_best(trainer.step, trainer.kept.state_dict())
+            self.folder.write_best(trainer.step, trainer.kept.state_dict(), row["validation"])
         validation = row["validation"]
         return (f"step {trainer.step}  epoch {row['epoch']:.2f}  loss {row['loss']:.3f}  validation perplexity "
                 f"{validation['perplexity']:.2f}  top-1 {validation['top1']:.1%}  top-3 {validation['top3']:.1%}"
@@ -154,12 +157,22 @@ class _Run:
             {**state, "seconds": self.seconds, "losses": self.losses, "stopping": stopping}))
 
     def resume(self) -> None:
-        """Continue from the last checkpoint, if there is one."""
+        """Continue from the last checkpoint, if there is one.
+
+        If the length of the training has changed, evaluations without a better loss are counted anew: the learning
+        rate may rise, and then the loss rises at first.
+        """
         saved = self.trainer.processes.once(self.folder.checkpoint)
         if saved is not None:
-            self.trainer.load_state_dict(saved)
+            try:
+                self.trainer.load_state_dict(saved)
+            except ValueError as error:
+                raise RunError(f"{self.folder.path}: {error}") from None
             self.seconds, self.losses = saved["seconds"], saved["losses"]
             self.stopping.best, self.stopping.since, _ = saved["stopping"]
+            if self.trainer.schedule.lengths[-1][0] == self.trainer.step:
+                self.stopping.since = 0
+                print(self.trainer.schedule.last_change(), file=sys.stderr)
         self.trainer.processes.once(lambda: self.folder.drop_evaluations_after(self.trainer.step))
 
 

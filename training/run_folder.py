@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +27,14 @@ CHOSEN_PRECISION = "chosen_precision"  # a key of recipe.json
 
 class RunError(ValueError):
     """The folder has another run, or the run cannot continue."""
+
+
+class Best(NamedTuple):
+    """Weights after a number of steps, and their figures on validation text (see nextword.training.measure)."""
+
+    step: int
+    weights: dict[str, Tensor]
+    validation: dict[str, float]
 
 
 class RunFolder:
@@ -95,13 +103,16 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
 
-    def best(self) -> tuple[int, dict[str, Tensor]]:
-        """The step and the weights with the best validation perplexity."""
+    def best(self) -> Best:
+        """The weights with the best validation perplexity."""
         saved = torch.load(self._best, map_location="cpu", weights_only=True)
-        return saved["step"], saved["network"]
+        validation = saved.get("validation")
+        if validation is None:  # a run of version 0.1.0
+            validation = next(row["validation"] for row in self.evaluations() if row["step"] == saved["step"])
+        return Best(saved["step"], saved["network"], validation)
 
-    def write_best(self, step: int, weights: Mapping[str, Tensor]) -> None:
-        _save(self._best, {"step": step, "network": weights})
+    def write_best(self, step: int, weights: Mapping[str, Tensor], validation: Mapping[str, float]) -> None:
+        _save(self._best, {"step": step, "network": weights, "validation": dict(validation)})
 
     def checkpoint(self) -> dict[str, Any] | None:
         if not self._checkpoint.exists():

@@ -68,7 +68,7 @@ class Start:
     def _weights(self) -> dict[str, Tensor]:
         """The weights by their names in nextword.lm.network.Network."""
         if self._run:
-            return self._run.best()[1]
+            return self._run.best().weights
         assert self.bundle
         return torchscript.weights(torchscript.load(self.bundle.content[MODEL]))
 
