@@ -50,6 +50,8 @@ COMMANDS = {
                          "train an LSTM, or a linear layer on a language model, to judge film reviews"),
     "recall": Command("nextword.training.recall:command", "train", "matplotlib",
                       "measure how far RNN, GRU, LSTM and a Transformer carry a symbol"),
+    "runs": Command("nextword.training.runs:command", "train", "datasets",
+                    "compare runs: settings that differ, best figures, minutes"),
     "ngram": Command("nextword.training.evaluation.ngram:command", "train", "datasets",
                      "print a corpus as token numbers, the text from which KenLM estimates an n-gram"),
     "publish": Command("nextword.training.publish:command", "train", "datasets",

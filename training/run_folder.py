@@ -53,7 +53,7 @@ class RunFolder:
         Settings that are marked as free in Recipe may change when a run continues. Raises RunError if others differ.
         """
         self.path.mkdir(0o700, parents=True, exist_ok=True)  # words and weights tell of the text
-        saved = self._saved_settings()
+        saved = self.settings()
         earlier = {**Recipe().to_dict(), **saved} if saved else {}  # a setting newer than the run has its default
         changed = [f"{name} {earlier[name]!r} is now {value!r}" if name != "text" else "the corpus's text has changed"
                    for name, value in settings.items()
@@ -71,14 +71,15 @@ class RunFolder:
 
     def recipe(self) -> Recipe:
         """The recipe of the run; settings newer than the run have their defaults."""
-        return Recipe(**{name: value for name, value in self._saved_settings().items() if name in Recipe.model_fields})
+        return Recipe(**{name: value for name, value in self.settings().items() if name in Recipe.model_fields})
 
-    def _saved_settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """The content of recipe.json; {} if there is none."""
         return json.loads(self._recipe.read_text(encoding="utf-8")) if self._recipe.exists() else {}
 
     def chosen_precision(self) -> str | None:
         """The type of the run's matrix products, "float32" or "bfloat16"; None before it is chosen."""
-        return self._saved_settings().get(CHOSEN_PRECISION)
+        return self.settings().get(CHOSEN_PRECISION)
 
     def vocabulary(self) -> Vocabulary:
         return Vocabulary.from_file(self._tokenizer)
