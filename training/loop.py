@@ -19,6 +19,7 @@ import torch
 
 from nextword.lm import malloc
 from nextword.lm.network import Network
+from nextword.training import tensorboard
 from nextword.training.corpora import Corpus
 from nextword.training.distributed import ALONE, Processes
 from nextword.training.precision import choose_precision
@@ -67,6 +68,8 @@ def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = ALONE,
     run = _Run(folder, trainer, Stopping(recipe.patience))
     run.resume()
     processes.once(lambda: folder.claim({"epochs": epochs}))
+    if not processes.rank and (writer := tensorboard.event_writer(out)):
+        run.events = tensorboard.Events(writer, folder.evaluations(), run.seconds)
     malloc.keep_freed()  # only now, because the memory for reading the corpus is not needed again
     return run.train_to_end()
 
@@ -88,6 +91,7 @@ class _Run:
 
     seconds     time of the training so far
     losses      losses of the steps since the last evaluation
+    events      also gets the figures of each evaluation
     """
 
     folder: RunFolder
@@ -95,6 +99,7 @@ class _Run:
     stopping: Stopping
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
+    events: tensorboard.Events | None = None
 
     def train_to_end(self) -> dict:
         trainer, processes, recipe = self.trainer, self.trainer.processes, self.trainer.recipe
@@ -134,6 +139,8 @@ class _Run:
             "learning_rate": trainer.schedule.rate(trainer.step - 1),
             "loss": sum(self.losses) / len(self.losses), **trainer.measure()}
         self.folder.add_evaluation(row)
+        if self.events:
+            self.events.write(row)
         if has_diverged(row["train"]["loss"], len(trainer.data.counts)) or not math.isfinite(row["validation"]["loss"]):
             raise self._diverged(row["train"]["loss"])
         better = self.stopping.update(row["validation"]["loss"])

@@ -25,8 +25,9 @@ class Entry(NamedTuple):
         if "text" in settings:
             settings["text"] = str(settings["text"])[:6]  # enough of a checksum to tell texts apart
         differences = ", ".join(f"{name} {value}" for name, value in settings.items())
-        return [self.name, f"{validation['perplexity']:.2f}", *(f"{validation[name]:.1%}" for name in ("top1", "top3")),
-                f"{self.last['epoch']:.2f} of {self.settings['epochs']:g}", f"{self.last['seconds'] / 60:.1f}", differences]
+        epochs = f"{self.last['epoch']:.2f} of {self.settings['epochs']:g}"
+        return [self.name, f"{validation['perplexity']:.2f}", f"{validation['top1']:.1%}", f"{validation['top3']:.1%}",
+                epochs, f"{self.last['seconds'] / 60:.1f}", differences]
 
 
 def read_run(folder: Path) -> Entry:
