@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -493,14 +492,32 @@ def test_changed_text_is_noticed(tmp_path):
 
 def test_precision_is_found_out(monkeypatch):
     cpu, choose = torch.device("cpu"), precision.choose_precision
-    assert choose("float32", cpu) == torch.float32
-    assert choose("bfloat16", cpu) == torch.bfloat16
-    flags = Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
-    has_it = "avx512_bf16" in flags or "amx_bf16" in flags
+    assert choose("float32", cpu).dtype == torch.float32
+    assert choose("bfloat16", cpu).dtype == torch.bfloat16
+    monkeypatch.setattr(precision, "_has_bfloat16", lambda: True)
     for seconds, faster in ((0.5, torch.bfloat16), (1.5, torch.float32)):  # of bfloat16's products; float32's take 1
         times = {torch.bfloat16: seconds, torch.float32: 1.0}
         monkeypatch.setattr(precision, "_seconds", times.__getitem__)
-        assert choose("auto", cpu) == (faster if has_it else torch.float32)
+        assert choose("auto", cpu) == (faster, "the faster type in a trial")
+    monkeypatch.setattr(precision, "_has_bfloat16", lambda: False)
+    assert choose("auto", cpu) == (torch.float32, "as this processor has no instructions for bfloat16")
+
+
+@pytest.mark.parametrize("noisy_trials, said", [(1, "in a trial"), (9, "in 4 trials; they ran beside other work")])
+def test_a_noisy_trial_of_precision_is_repeated(monkeypatch, noisy_trials, said):
+    calls = []
+
+    def seconds(dtype):
+        calls.append(dtype)
+        trial, call = divmod(len(calls) - 1, 2 * precision.ROUNDS)
+        disturbed = trial < noisy_trials and call > 3  # other work began after the first two rounds
+        return (2.0 if dtype == torch.bfloat16 else 3.0) * (5 if disturbed else 1)
+
+    monkeypatch.setattr(precision, "_has_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "_seconds", seconds)
+    choice = precision.choose_precision("auto", torch.device("cpu"))
+    assert choice.dtype == torch.bfloat16 and said in choice.reason
+    assert len(calls) == 2 * precision.ROUNDS * min(noisy_trials + 1, precision.TRIALS)
 
 
 def test_a_run_is_not_for_other_users(tiny_run):

@@ -78,10 +78,10 @@ def _chosen_precision(recipe: Recipe, folder: RunFolder, processes: Processes) -
     """The name of the type of the run's matrix products. The first start of a run chooses it for all processes."""
     chosen = folder.chosen_precision()
     if chosen is None:
-        chosen = str(choose_precision(recipe.precision, processes.device())).removeprefix("torch.")
+        choice = choose_precision(recipe.precision, processes.device())
+        chosen = str(choice.dtype).removeprefix("torch.")
         folder.claim({CHOSEN_PRECISION: chosen})
-        print(f"Matrix products in {chosen}" + (", the faster type in a trial" if recipe.precision == "auto" else ""),
-              file=sys.stderr)
+        print(f"Matrix products in {chosen}, {choice.reason}", file=sys.stderr)
     return chosen
 
 

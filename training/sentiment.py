@@ -102,7 +102,7 @@ def pool(bundle: Bundle, texts: Sequence[str]) -> list[Tensor]:
     """For each text, the mean, the maximum and the last of the language model's output vectors, (3 · width,)."""
     model, network = load(bundle), Network(Architecture(**bundle.metadata["architecture"])).eval()
     network.load_state_dict(torchscript.weights(model.program))
-    dtype = choose_precision("auto", torch.device("cpu"))
+    dtype = choose_precision("auto", torch.device("cpu")).dtype
     ids = [torch.tensor([EOS_ID, *row]) for row in model.vocabulary.encode_many(list(texts))]
     pooled: dict[int, Tensor] = {}
     bar = tqdm(total=len(ids), unit="review", file=sys.stderr, disable=not sys.stderr.isatty())
@@ -145,7 +145,7 @@ def train(model: nn.Module, rows: dict[str, list[Tensor]], labels: dict[str, lis
     """
     targets = torch.tensor(labels["train"], dtype=torch.float32)
     optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], 1e-3)
-    dtype = choose_precision("auto", torch.device("cpu"))
+    dtype = choose_precision("auto", torch.device("cpu")).dtype
     figures: list[dict] = []
     torch.manual_seed(seed)
     for epoch in range(1, epochs + 1):

@@ -92,7 +92,7 @@ class Trainer:
         """dtype: the type of the matrix products; None: the recipe's `precision` chooses it on this machine."""
         self.recipe, self.data, self.processes = recipe, data, processes
         self.device = processes.device()
-        self.dtype = dtype or choose_precision(recipe.precision, self.device)
+        self.dtype = dtype or choose_precision(recipe.precision, self.device).dtype
         torch.manual_seed(recipe.seed)
         self.network: Any = build(recipe, len(data.counts)).to(self.device)
         with torch.no_grad():  # the untrained network predicts each word with its share of the text
