@@ -792,3 +792,4 @@ def test_training_says_that_text_has_no_spaces(tmp_path, capsys):
     main(["train", "--corpus", str(tmp_path / "chinese.txt"), "--out", str(tmp_path / "run"), *TINY, "--epochs", "1"])
     lines = capsys.readouterr().err.splitlines()
     assert sum("told by spaces" in line for line in lines) == 1
+    assert "left out. Put spaces between the words of the text first." in lines[-1] and "perplexity 1" not in lines[-1]

@@ -2,6 +2,7 @@
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import signal
@@ -239,6 +240,16 @@ def test_adapting_adds_the_texts_words_and_keeps_the_lists(tmp_path, tiny_bundle
     said = capsys.readouterr().err
     assert "before: start, with cache" in said and "Suggestions before and after" in said
     assert "Gained on text that was not trained on: perplexity" in said and "too little to tell" in said
+
+
+def test_figures_of_a_text_with_unknown_words_are_not_praised(tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"Word{i}x went, and other{i}y came." for i in range(400)))
+    assert main(["train", "--corpus", str(text), "--out", str(tmp_path / "run"), *TINY, "--epochs", "1",
+                 "--vocabulary-size", "6"]) == 0
+    *_, evaluation, last = capsys.readouterr().err.splitlines()
+    assert "unknown words" in evaluation
+    assert re.search(r"words, \d\d% are not in the vocabulary; .* so they are left out\.$", last)
 
 
 def test_a_diverged_training_is_not_published(tmp_path, corpus_file, capsys):

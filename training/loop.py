@@ -19,6 +19,7 @@ import torch
 
 from nextword.lm import malloc
 from nextword.lm.network import Network
+from nextword.lm.vocabulary import UNK_ID
 from nextword.training import tensorboard
 from nextword.training.corpora import Corpus
 from nextword.training.distributed import ALONE, Processes
@@ -29,6 +30,8 @@ from nextword.training.run_folder import CHOSEN_PRECISION, RunError, RunFolder
 from nextword.training.stopping import Stopping, has_diverged
 from nextword.training.trainer import Trainer, TrainingData, build_network
 from nextword.training.warm_start import Start, choose_vocabulary
+
+UNKNOWN = 0.15  # a larger share of unknown words is said beside the figures, because they are easy to predict
 
 
 class Interrupted(Exception):
@@ -147,9 +150,10 @@ class _Run:
         if better:
             self.folder.write_best(trainer.step, trainer.kept.state_dict(), row["validation"])
         validation = row["validation"]
+        unknown = float((trainer.data.excerpts["validation"].tokens == UNK_ID).mean())
         return (f"step {trainer.step}  epoch {row['epoch']:.2f}  loss {row['loss']:.3f}  validation perplexity "
                 f"{validation['perplexity']:.2f}  top-1 {validation['top1']:.1%}  top-3 {validation['top3']:.1%}"
-                f"{'  (best)' if better else ''}")
+                f"{f', with {unknown:.0%} unknown words' if unknown > UNKNOWN else ''}{'  (best)' if better else ''}")
 
     def _diverged(self, loss: float) -> RunError:
         even = math.log(len(self.trainer.data.counts))

@@ -61,6 +61,6 @@ class Schedule:
         if first == steps:
             return f"{line}; all of them are done"
         transition = self._transition(len(self.lengths) - 1)
-        return (f"{line}. In {transition:,} steps from step {first:,} on, the learning rate moves from "
+        return (f"{line}. Within {transition:,} step{'s' * (transition > 1)} the learning rate moves from "
                 f"{self.rate(first - 1):.2g} to {self.rate(first + transition - 1):.2g}, then it follows the curve of "
                 "a training of that length")
