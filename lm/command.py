@@ -135,6 +135,13 @@ def run(name: str, arguments: Sequence[str]) -> int:
         return 130
 
 
+def positive(text: str) -> int:
+    """The type of an option whose value is a whole number from 1 on."""
+    if not re.fullmatch(r"[0-9][0-9_]*", text) or (value := int(text.replace("_", ""))) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    return value
+
+
 def _did_you_mean(name: str, names: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, 1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -177,7 +177,10 @@ class Trainer:
         if self.average:
             self.average.update_parameters(network)
         self.optimizer.zero_grad(set_to_none=True)
-        self._state.copy_(state.detach())
+        if self._state.shape == state.shape:
+            self._state.copy_(state.detach())  # in place, for the CUDA graph
+        else:
+            self._state = state.detach()  # a Transformer's state grows
         return loss.detach()
 
     def _set_rate(self, rate: float) -> None:
