@@ -21,6 +21,7 @@ from nextword.serve.questions import NextLettersQuestion, NextWordsQuestion, Sco
 from nextword.serve.schemas import (
     HISTORY_BLOCK,
     TEXT_BLOCK,
+    Layout,
     NextLettersRequest,
     NextLettersResponse,
     NextWordsRequest,
@@ -123,7 +124,7 @@ def _closing(store: Profiles, lifespan: Lifespan[Any] | None) -> Lifespan[Any]:
     return closing
 
 
-def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, store: Profiles, layout: str) -> None:
+def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, store: Profiles, layout: Layout) -> None:
     refusals = errors.responses(400, 401, 404, 413, 415, 422, 429, 500, 501, 503, 504)
 
     @app.post(
