@@ -30,14 +30,17 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, islice
 from typing import NamedTuple
 
 import numpy
 import torch
 
+from nextword.lm.candidates import Candidates
 from nextword.lm.context import Context, Distribution
 from nextword.lm.forgetting import digest
+from nextword.lm.keyboards import Keyboard
 from nextword.lm.profile import Profile
 from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
 from nextword.lm.words import key, straight
@@ -155,6 +158,15 @@ class ProfileView:
         return [token for _, token in self._sorted[first:last]]
 
 
+    @cached_property
+    def _candidates(self) -> Candidates:
+        return Candidates([word for word, _ in self._sorted])
+
+    def near(self, typed: str, keyboard: Keyboard) -> list[int]:
+        """The words outside the vocabulary that may be meant by typed letters with a slip."""
+        return [self._sorted[number][1] for number in self._candidates.find(typed, keyboard)[0].tolist()]
+
+
 class PersonalWords:
     """What a `Distribution` tells of the person's words that the vocabulary lacks, beside its `unknown`.
 
@@ -178,9 +190,20 @@ class PersonalWords:
 
     def beginning(self, typed: str) -> dict[str, float]:
         """Spelling → probability of the words whose keys begin with these letters, if they do not follow the context."""
+        return self._probabilities([view.beginning(typed) for view in self._views] if typed else [])
+
+    def near(self, typed: str, keyboard: Keyboard) -> dict[str, float]:
+        """The same for the words that may be meant by typed letters with a slip."""
+        return self._probabilities([view.near(typed, keyboard) for view in self._views])
+
+    def hides(self, word: str) -> bool:
+        """True if no answer may have the word with this key."""
+        return any(view.profile.hides(word) for view in self._views)
+
+    def _probabilities(self, tokens_of_views: Sequence[Sequence[int]]) -> dict[str, float]:
         words: dict[str, float] = {}
-        for view in self._views if typed else ():
-            for token in view.beginning(typed):
+        for view, tokens in zip(self._views, tokens_of_views):
+            for token in tokens:
                 spelling = view.spelling(token)
                 count = view.own_counts[token] - self._settings.discount_own
                 words[spelling] = words.get(spelling, 0.0) + count * self._share

@@ -32,6 +32,7 @@ from pydantic import (
 )
 
 from nextword.lm.blocklist import OWN
+from nextword.lm.keyboards import QWERTY
 from nextword.serve.profiles.store import Limits
 
 if sys.version_info >= (3, 11):
@@ -84,6 +85,9 @@ class Settings(BaseModel):
     trusted_proxies: Annotated[tuple[str, ...], Parts] = Field(
         (), description="addresses or networks of the proxies whose X-Forwarded-For is believed, separated by commas, "
         "such as 127.0.0.1 or 10.0.0.0/8")
+    layout: Literal["qwerty", "qwertz", "azerty", "dvorak"] = Field(
+        QWERTY, description="keyboard on which requests are typed, unless they name another: qwerty, qwertz, azerty or "
+        "dvorak")
     api_keys: Annotated[tuple[SecretStr, ...], Parts] = Field((), exclude=True, description="keys, separated by commas")
     api_keys_file: Path | None = Field(None, description="file with one API key a line; # begins a comment")
     rate_limit: str | None = Field(

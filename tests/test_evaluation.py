@@ -255,9 +255,13 @@ def test_the_command(tiny_bundle, corpus_file, capsys):
     assert figures["oov_rate"] == 0 and figures["tokens"] > figures["words"] > 50
     assert figures["top1"] < figures["top3"] < figures["top5"] and figures["word_top1"] < figures["word_top5"]
     assert {"perplexity", "keystroke_savings", "unknown", "long"} <= figures["cache"].keys()
+    slips = figures["slips"]
+    assert slips["kept_1"] == 1 and slips["savings"] >= slips["savings_wrong_keys"] > 0.3
+    for source in ("channel", "other"):
+        assert slips[source]["whole_3"] >= slips[source]["whole_1"] > 0.7 and slips[source]["harmed_0.9"] < 0.1
     assert main([*command, "--tokens", "200", "--sample", "20", "--history"]) == 0
     table = capsys.readouterr().out
-    assert "history" in table and "±" in table
+    assert "history" in table and "±" in table and "slips, channel" in table
     for options in (["--dynamic"], ["--run", str(tiny_bundle)], ["--tokens", "0"], ["--corpus", "no-such-corpus"]):
         assert main([*command, *options]) == 2
         error = capsys.readouterr().err

@@ -31,6 +31,8 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
         f"positions at which accuracy and savings are measured; 0: only perplexity (default: {SAMPLE:,})"))
     parser.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True, help=(
         "measure with the continuous cache too (default)"))
+    parser.add_argument("--slips", action=argparse.BooleanOptionalAction, default=True, help=(
+        "measure how slips of the finger are corrected too, at the positions of the sample (default)"))
     parser.add_argument("--history", action="store_true", help=(
         "measure the second half of each text, also with its first half as the writer's history"))
     parser.add_argument("--dynamic", action="store_true", help=(
@@ -56,7 +58,8 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
         if arguments.history:
             pairs = [pair for pair in map(halves, texts) if pair]
             histories, texts = [first for first, _ in pairs], [second for _, second in pairs]
-        figures = evaluate(model, texts, arguments.sample, arguments.cache, histories)
+        figures = evaluate(model, texts, arguments.sample, arguments.cache, histories,
+                           slips=arguments.slips and arguments.sample > 0)
         result = {"model": model.name, "corpus": corpus.name, "split": arguments.split, **figures}
         if adapted and arguments.dynamic:
             dynamic = adapted.dynamic_log_probs(texts, arguments.cache)
@@ -93,9 +96,19 @@ def _readable(result: dict) -> str:
     for name, figures in rows:
         cells = [_cell(figures, column) for column in COLUMNS]
         lines.append(f"{name:>16}" + "".join(f"{cell:>16}" for cell in cells) + f"{figures.get('words', ''):>10}")
+    if "slips" in result:
+        lines += ["", *_readable_slips(result["slips"])]
     lines += ["", *(f"{key.removesuffix('_definition').replace('_', ' ')}: {text}." for key, text in result.items()
                     if key.endswith("_definition"))]
     return "\n".join(lines)
+
+
+def _readable_slips(figures: dict) -> list[str]:
+    """The figures for slips: a line for each source of slips, and one for typing."""
+    rows = {f"slips, {name}": row for name, row in figures.items() if isinstance(row, dict)}
+    rows["typing"] = {name: value for name, value in figures.items() if isinstance(value, float)}
+    return [f"{name:>16}   " + "   ".join(f"{figure.replace('_', ' ')} {value:.1%}" for figure, value in row.items())
+            for name, row in rows.items()] + [f"slips: {figures['definition']}."]
 
 
 def _cell(figures: dict, column: str) -> str:

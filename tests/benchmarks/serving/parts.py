@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks.serving.parts`: the time of an answer inside a worker, by part.
 
-For one question and for many at once, in this process, without HTTP: processor time, as nothing waits. The questions are
-typing sessions: each text is one word longer than the last. Between two key strokes of one person, other programs use
+For one question and for many at once, in this process, without HTTP; processor time, as nothing waits. The questions
+are typing sessions: each text is one word longer than the last. Between two key strokes of one person, other programs use
 the processor's cache. So a column has the times after other memory was touched. Further rows have other questions.
 """
 
