@@ -26,17 +26,22 @@ training/README.md.
 """
 from __future__ import annotations
 
+import functools
 import weakref
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 
 import numpy
 import torch
 
+from nextword.lm.candidates import Candidates
 from nextword.lm.context import Context, Distribution
+from nextword.lm.forgetting import digest, parts
+from nextword.lm.keyboards import Keyboard
 from nextword.lm.profile import Profile
 from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
 from nextword.lm.words import key, straight
@@ -130,8 +135,8 @@ class ProfileView:
         self.allowed = frozenset(map(key, profile.taught))
         self.hides = bool(profile.blocked or profile.forgotten)
         self.empty = not self.hides and not len(used)
-        self.hidden = [token for word, tokens in personal.tokens_of_key.items() for token in tokens
-                       if profile.hides(word)] if self.hides else []
+        self.hidden = [token for word in profile.blocked for token in personal.tokens_of_key.get(word, [])]
+        self.hidden += [token for one in profile.forgotten for token in personal.tokens_of_digest.get(one, [])]
 
     def following(self, last: Sequence[str]) -> tuple[numpy.ndarray, numpy.ndarray]:
         """The token after each occurrence of the last word of the text, and how many of its last words are before it.
@@ -158,6 +163,14 @@ class ProfileView:
         first, last = bisect_left(self._own_keys, typed), bisect_left(self._own_keys, typed + LAST)
         counts = self._own_counts[first:last]
         return self._own[first:last][numpy.argsort(-counts, kind="stable")[:most]].tolist()
+
+    @cached_property
+    def _candidates(self) -> Candidates:
+        return Candidates(self._own_keys)
+
+    def near(self, typed: str, keyboard: Keyboard) -> list[int]:
+        """The words outside the vocabulary that may be meant by typed letters with a slip."""
+        return self._own[self._candidates.find(typed, keyboard)[0]].tolist()
 
 
 def _joined(parts: list[numpy.ndarray]) -> numpy.ndarray:
@@ -187,11 +200,22 @@ class PersonalWords:
 
     def beginning(self, typed: str) -> dict[str, float]:
         """Spelling → probability, without step 3, of the words of the views whose keys begin with these letters."""
+        return self._probabilities([view.beginning(typed) for view in self._views] if typed else [])
+
+    def near(self, typed: str, keyboard: Keyboard) -> dict[str, float]:
+        """The same for the words that may be meant by typed letters with a slip."""
+        return self._probabilities([view.near(typed, keyboard) for view in self._views])
+
+    def hides(self, word: str) -> bool:
+        """True if no answer may have the word with this key."""
+        return any(view.profile.hides(word) for view in self._views)
+
+    def _probabilities(self, tokens_of_views: Sequence[Sequence[int]]) -> dict[str, float]:
         words: dict[str, float] = {}
-        for view in self._views if typed else ():
-            for token in view.beginning(typed):
+        for view, tokens in zip(self._views, tokens_of_views):
+            for token in tokens:
                 spelling = view.spelling(token)
-                if any(other.hides and other.profile.hides(key(spelling)) for other in self._views):
+                if self.hides(key(spelling)):
                     continue
                 count = view.own_counts[token] - self._settings.discount_own
                 words[spelling] = words.get(spelling, 0.0) + count * self._of_each
@@ -222,6 +246,15 @@ class Personal:
         for token in range(EOS_ID + 1, len(keys)):
             self.tokens_of_key.setdefault(keys[token], []).append(token)
         self._views: weakref.WeakKeyDictionary[Profile, ProfileView] = weakref.WeakKeyDictionary()
+
+    @functools.cached_property
+    def tokens_of_digest(self) -> dict[str, list[int]]:
+        """Digest of a forgotten word → the tokens of the vocabulary that it concerns. Made on first use, in 60 ms."""
+        tokens: dict[str, list[int]] = defaultdict(list)
+        for word, same in self.tokens_of_key.items():
+            for part in parts(word):
+                tokens[digest(part)] += same
+        return dict(tokens)
 
     def mixed(self, distribution: Distribution, context: Context, profiles: Sequence[Profile]) -> Distribution:
         """The distribution after `context` mixed with the model of the person. The given one is not used afterwards.
