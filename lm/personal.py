@@ -169,8 +169,9 @@ class ProfileView:
         return Candidates(self._own_keys)
 
     def near(self, typed: str, keyboard: Keyboard) -> list[int]:
-        """The words outside the vocabulary that may be meant by typed letters with a slip."""
-        return self._own[self._candidates.find(typed, keyboard)[0]].tolist()
+        """The most frequent words outside the vocabulary that may be meant by typed letters with a slip."""
+        near = self._candidates.find(typed, keyboard)[0]
+        return self._own[near[numpy.argsort(-self._own_counts[near], kind="stable")[:PROMPTED]]].tolist()
 
 
 def _joined(parts: list[numpy.ndarray]) -> numpy.ndarray:
