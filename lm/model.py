@@ -32,7 +32,9 @@ def load(bundle: str | os.PathLike[str] | Bundle | None = None, *, blocklist: Co
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     try:
         vocabulary = Vocabulary.from_json(bundle.content[TOKENIZER].decode())
-        return Model(bundle, vocabulary, torchscript.load(bundle.content[MODEL]), blocklist)
+        program = torchscript.load(bundle.content[MODEL], bundle.description.architecture)
+        torchscript.keep_frequent(program)
+        return Model(bundle, vocabulary, program, blocklist)
     except Exception as error:  # `tokenizers` raises plain Exceptions, torch several kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BundleError(f"{bundle.path} cannot be loaded: {reason}") from error
@@ -64,16 +66,18 @@ class Model:
         self.cache = CacheSettings(**described.cache.present()) if described.cache else CacheSettings()
         self._ranking = Ranking(vocabulary, read_blocklist() if blocklist is None else blocklist,
                                 described.names_of_few_documents, described.stock_names, described.half_words)
-        self.personal = Personal(vocabulary)
+        self.personal = Personal(vocabulary, self._ranking.has_held_back)
         self._history = lru_cache(HISTORIES)(profile_of)
         start = program.read(torch.tensor([[EOS_ID]]), torch.tensor([1]), program.initial_state(1))
         output = program.output(start)
         keys = as_keys(output)
         nothing = CachedTokens(keys[:0], torch.zeros(0, dtype=torch.long))
         self.start = Context(start[0], output[0], keys[0], nothing, {}, 0)
-        width = program.log_probs(output).shape[1]
-        if width != len(vocabulary):
-            raise ValueError(f"the network has {width:,} tokens and the tokenizer {len(vocabulary):,}")
+        log_probs = program.log_probs(output)[0]
+        if len(log_probs) != len(vocabulary):
+            raise ValueError(f"the network has {len(log_probs):,} tokens and the tokenizer {len(vocabulary):,}")
+        if not log_probs.isfinite().all():
+            raise ValueError("the network gives no probabilities: its weights are too large")
 
     def next_words(self, text: str = "", k: int = 5, *, partial: str = "", history: str = "",
                    profile: Profile | None = None, punctuation: bool = False, emoji: bool = False,
@@ -140,8 +144,9 @@ class Model:
         """
         probabilities = self.program.probabilities(torch.stack([context.output for context in contexts]))
         nobody = [None] * len(contexts)
-        people = zip(histories or nobody, profiles or nobody)
-        return [self.personal.mixed(mixed(row, context, self.cache, UNK_ID), context, list(filter(None, person)))
+        people = [[text for text in person if text is not None]
+                  for person in zip(profiles or nobody, histories or nobody)]
+        return [self.personal.mixed(mixed(row, context, self.cache, UNK_ID), context, person)
                 for row, context, person in zip(probabilities, contexts, people)]
 
     def rank(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,

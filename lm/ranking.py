@@ -40,6 +40,7 @@ RESPELLED = 0.01  # share of its probability that counts for a spelling without 
 CAPITALISED = 0.9  # capitalised words with this share of all words' probability give every suggestion a capital
 PROMPTED = 3  # typed letters after which a blocked word is suggested
 STOCK = 0.25  # share of its probability that counts for a stock name
+MOST_SPELLINGS = 64  # of one word; the table of all spellings is as wide as the most that a word has
 ROWS = 32  # rows in which `_likely` arranges the probabilities
 
 
@@ -74,6 +75,9 @@ class Ranking:
         for token in range(EOS_ID + 1, len(keys)):
             self._spellings[number[keys[token]]].append(token)
         self._most_spellings = max(map(len, self._spellings), default=1)
+        if self._most_spellings > MOST_SPELLINGS:
+            raise ValueError(f"a word of the vocabulary has {self._most_spellings:,} spellings; at most "
+                             f"{MOST_SPELLINGS} are accepted")
         # Rows of equal length, filled up with <unk>, whose probability does not count.
         self._tokens = numpy.zeros((len(self._keys), self._most_spellings), int)
         for row, tokens in zip(self._tokens, self._spellings):
@@ -90,7 +94,7 @@ class Ranking:
         for token in range(EOS_ID + 1, len(keys)):
             if self._words[token] in held_back:
                 self._held_back.setdefault(number[keys[token]], []).append(token)
-        self._has_held_back = numpy.isin(self._group, list(self._held_back))  # for each token: its word has such tokens
+        self.has_held_back = numpy.isin(self._group, list(self._held_back))  # for each token: its word has such tokens
         halves = set(half_words)
         whole = numpy.array([word not in halves for word in self._words])
         is_word = whole * numpy.array(vocabulary.is_word(), numpy.float32)
@@ -222,7 +226,7 @@ class Ranking:
             counts[allowed] = self._allowed[kinds][allowed]
         if distribution.seen is not None:
             tokens = distribution.seen.numpy()
-            words = set(self._group[tokens[self._has_held_back[tokens]]].tolist())
+            words = set(self._group[tokens[self.has_held_back[tokens]]].tolist())
             names = [token for word in words for token in self._held_back[word]]
             if names:
                 counts = counts.copy()

@@ -2,6 +2,7 @@
 import json
 import math
 import random
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -227,6 +228,12 @@ def test_the_command_tunes_a_run_on_validation_text_once(tiny_run, corpus_file, 
     assert "Tuning" not in output.err and settings.read_bytes() == kept
     assert "dynamic" in output.out and "dynamic + cache" not in output.out
     settings.unlink()
+
+
+def test_progress_is_printed_off_a_terminal_too(tiny_bundle, corpus_file, capsys, monkeypatch):
+    monkeypatch.setattr("nextword.training.progress.WORK_SECONDS", 0.0)
+    assert main(["evaluate", "--bundle", str(tiny_bundle), "--corpus", str(corpus_file), "--sample", "5"]) == 0
+    assert re.search(r"^evaluating: \d+% done, 0:00:\d\d left$", capsys.readouterr().err, re.MULTILINE)
 
 
 def test_an_ngram_is_measured_on_the_same_tokens(tiny_model, tiny_bundle, corpus_file, tmp_path, capfd):

@@ -1,9 +1,11 @@
 """The stores of profiles, at their interface: a file of SQLite, and a real redis where one is installed."""
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -19,6 +21,7 @@ from nextword.serve.profiles.opening import open_store
 from nextword.serve.profiles.store import Content, LearnedText, Limits, ProfileStore
 from nextword.serve.worker.profiles import Profiles
 from tests.harness.redis import Redis, find_redis
+from tests.harness.waiting import wait_until
 
 Open = Callable[..., ProfileStore]
 KEY = "owner/me"
@@ -209,6 +212,45 @@ def test_forgetting_leaves_nothing_in_the_files(tmp_path: Path) -> None:
     store.load("o/2", Content(0, 0))
     assert places(b"called") == places(b"o/0") == 0
     assert {oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()} == {"0o600"}
+
+
+@pytest.mark.skipif(not find_redis(), reason="redis-server or the package redis is not installed")
+def test_redis_rewrites_its_file_after_a_removal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nextword.serve.profiles.redis_store.REWRITE_AFTER", 0.1)
+    with Redis(tmp_path) as server:
+        store = open_store(server.address)
+
+        def places(word: bytes) -> int:
+            count = 0
+            for file in tmp_path.rglob("*.*"):
+                with contextlib.suppress(OSError):  # the socket, and files that redis has just removed
+                    count += file.read_bytes().lower().count(word)
+            return count
+
+        store.learn(KEY, LearnedText.of("I called Kowalczyk."))
+        assert places(b"kowalczyk") == 1
+        store.forget(KEY, "Kowalczyk")
+        wait_until(lambda: places(b"kowalczyk") == 0, "the new file")
+        assert places(b"called") == 1
+        store.delete(KEY)
+        store.close()  # which does not wait for the time
+        wait_until(lambda: places(b"called") == 0, "the new file")
+
+
+def test_nothing_is_forgotten_while_the_log_still_has_it(tmp_path: Path) -> None:
+    """A process that reads keeps the log from being emptied: what it may have is not told to be forgotten."""
+    file = tmp_path / "profiles.sqlite"
+    with contextlib.closing(open_store(str(file))) as store, contextlib.closing(sqlite3.connect(file)) as reader:
+        store.check()
+        store.learn(KEY, LearnedText.of("We met Zofia.", "one"))
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM texts").fetchall()
+        with pytest.raises(faults.StoreUnavailable, match="log .* still has it"):
+            store.undo(KEY, "one")
+        reader.execute("COMMIT")
+        with pytest.raises(faults.NoText):
+            store.undo(KEY, "one")
+        assert not any(b"Zofia" in part.read_bytes() for part in tmp_path.iterdir())
 
 
 def test_a_file_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:

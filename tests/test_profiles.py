@@ -431,7 +431,7 @@ def test_the_client_teaches_and_asks(server: Server) -> None:
         me.learn(TEXT)
         assert client.next_words("We met Zofia", partial="Ko", profile=me).words[0].word == "Kowalczyk"
         assert client.next_words_each(["We met Zofia"], partial="Ko", profile="client")[0].words[0].word == "Kowalczyk"
-        assert client.score("Zofia", profile=me).logprob > client.score("Zofia").logprob
+        assert client.score(TEXT, profile=me).logprob > client.score(TEXT).logprob
         assert client.complete("We met Zofia", profile=me, max_tokens=1, temperature=0).choices[0].text == " Kowalczyk"
         assert [*client.stream("We met Zofia", profile=me, max_tokens=1, temperature=0)] == [" Kowalczyk"]
         assert [word.word for word in me.words().words][:2] == ["Kowalczyk", "Zofia"]

@@ -10,12 +10,14 @@ Each profile is one hash, so it changes and goes as a whole:
 
 A sorted set has all profiles by their last use. A change reads the profile, and is done only if the profile is still
 the same then (WATCH and MULTI); otherwise it is tried again. How safe an acknowledged change is depends on redis:
-with `appendonly yes` and `appendfsync always` it is on the disk.
+with `appendonly yes` and `appendfsync always` it is on the disk. redis' append-only file still has what was removed,
+until redis rewrites it; after a removal it is asked to.
 """
 from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -52,6 +54,7 @@ PREFIX = "{nextword}:"  # the braces keep all keys on one node of a cluster
 PROFILES = f"{PREFIX}profiles"  # the sorted set
 TIMEOUT = 0.5  # seconds to connect, and to wait for each answer
 PAUSE = 2.0  # seconds after a timeout in which redis is not asked: a worker that waits answers nobody
+REWRITE_AFTER = 600.0  # seconds after a removal; a rewrite reads all of redis' memory
 READ_TOGETHER = 1_000  # fields
 STATE = ("born", "version", "removals")
 TEXT, ID = "text:", "id:"
@@ -87,6 +90,8 @@ class RedisStore(ProfileStore):
             )
         except ValueError as error:
             raise StoreUnavailable(f"--profiles is no address of redis: {error}") from None
+        self._lock = threading.Lock()
+        self._rewriting: threading.Timer | None = None
         self._asked_again = 0.0  # by time.monotonic(), when redis may be asked after a timeout
 
     def check(self) -> None:
@@ -136,6 +141,7 @@ class RedisStore(ProfileStore):
             self._save(pipe, key, header)
 
         self._change(key, change)
+        self._rewrite_later()
 
     def teach(self, key: ProfileKey, word: str) -> None:
         def change(pipe: Any, name: str) -> None:
@@ -171,7 +177,9 @@ class RedisStore(ProfileStore):
             self._save(pipe, key, header, new)
             return count
 
-        return self._change(key, change)
+        count = self._change(key, change)
+        self._rewrite_later()
+        return count
 
     def load(self, key: ProfileKey, content: Content) -> Summary:
         content = content.without_forgotten()
@@ -191,6 +199,7 @@ class RedisStore(ProfileStore):
             self._save(pipe, key, header, fields)
 
         self._change(key, change)
+        self._rewrite_later()
         return header.summary(count)
 
     def delete(self, key: ProfileKey) -> None:
@@ -201,6 +210,7 @@ class RedisStore(ProfileStore):
             pipe.zrem(PROFILES, key)
 
         self._change(key, change)
+        self._rewrite_later()
 
     def summary(self, key: ProfileKey) -> Summary:
         with self._faults():
@@ -234,6 +244,9 @@ class RedisStore(ProfileStore):
         return Reading(_state([fields.get(name) for name in STATE]), _content(fields), whole=True)
 
     def close(self) -> None:
+        if self._rewriting:
+            self._rewriting.cancel()
+            self._rewrite(again=False)
         self._client.close()
 
     # ---- Transactions
@@ -253,6 +266,23 @@ class RedisStore(ProfileStore):
                     return result
                 except self._redis.WatchError:
                     continue
+
+    def _rewrite_later(self) -> None:
+        """Have redis rewrite its append-only file once for all removals of some time."""
+        with self._lock:
+            if self._rewriting is None:
+                self._rewriting = threading.Timer(REWRITE_AFTER, self._rewrite)
+                self._rewriting.daemon = True
+                self._rewriting.start()
+
+    def _rewrite(self, again: bool = True) -> None:
+        with self._lock:
+            self._rewriting = None
+        try:
+            self._client.bgrewriteaof()
+        except self._redis.RedisError as error:  # a hosted redis may refuse it for ever
+            if again and ("progress" in str(error) or not isinstance(error, self._redis.ResponseError)):
+                self._rewrite_later()
 
     def _made(self, pipe: Any) -> _Header:
         self._make_room(pipe)

@@ -43,6 +43,7 @@ PENDING_LIMIT = 100  # calls of the store that wait
 LEARNED_CHARACTERS = 2_000  # for which a text counts as one request in the limit of the rate
 WHOLE = 5  # requests that a change of a whole profile counts as
 TOUCH_SECONDS = 3_600  # between two notes that a profile is in use
+TOUCHED_LIMIT = 100_000  # profiles whose last note is remembered
 
 Result = TypeVar("Result")
 Name = Annotated[str, Path(pattern=PROFILE_NAME, description="The name of the profile", examples=["me"])]
@@ -83,6 +84,8 @@ class Profiles:
             return ""
         key, store = f"{owner()}/{name}", self.store
         if self._drops and time.monotonic() - self._touched.get(key, -TOUCH_SECONDS) >= TOUCH_SECONDS:
+            if len(self._touched) > TOUCHED_LIMIT:
+                self._touched.clear()
             self._touched[key] = time.monotonic()
             self._threads.submit(store.touch, key)
         return key

@@ -67,7 +67,6 @@ class Distributions:
         for part in (entries[first : first + TOGETHER] for first in range(0, len(entries), TOGETHER)):
             histories = self._histories.get([question.history for question, _ in part])
             profiles = [self._profiles.get(question.profile) for question, _ in part]
-            keys = [(text_key(question.text.rstrip(BLANKS)), history and history.version, profile and profile.version)
-                    for (question, _), history, profile in zip(part, histories, profiles)]
-            distributions = self._distributions.predict(keys, [context for _, context in part], histories, profiles)
+            texts = [text_key(question.text.rstrip(BLANKS)) for question, _ in part]
+            distributions = self._distributions.predict(texts, [context for _, context in part], histories, profiles)
             yield from map(Predicted, *zip(*part), histories, profiles, distributions)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from nextword.lm import malloc
+from nextword.lm.command import positive
 from nextword.lm.model import load
 from nextword.training.corpora import load_corpus
 from nextword.training.evaluation.adapted_run import AdaptedRun
@@ -25,7 +27,7 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
         "text"))
     parser.add_argument("--corpus", required=True, help="a corpus, as in training: a name, a hub id, a folder, a file")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help="default: test")
-    parser.add_argument("--tokens", type=_positive, help=(
+    parser.add_argument("--tokens", type=positive, help=(
         "approximate number of tokens, from random documents of the split (default: all tokens)"))
     parser.add_argument("--sample", type=int, default=SAMPLE, help=(
         f"positions at which accuracy and savings are measured; 0: only perplexity (default: {SAMPLE:,})"))
@@ -39,7 +41,7 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
         "measure dynamic evaluation too (needs --run): the weights learn from the text while it is read"))
     parser.add_argument("--tune", action="store_true", help=(
         "choose the settings of cache and dynamic evaluation again, on validation text; the run's folder keeps them"))
-    parser.add_argument("--tune-tokens", type=_positive, default=20_000, help="default: 20000")
+    parser.add_argument("--tune-tokens", type=positive, default=20_000, help="default: 20000")
     parser.add_argument("--ngram", type=Path, help="a KenLM model to compare with (see training/evaluation/ngram.py)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -48,6 +50,7 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
             parser.error("--run and --bundle exclude each other")
         if arguments.dynamic and not arguments.folder:
             parser.error("--dynamic needs --run: a bundle's weights do not learn")
+        malloc.keep_freed()  # else a third of the time goes to getting the same memory again and again
         adapted = AdaptedRun(arguments.folder) if arguments.folder else None
         model = adapted.model if adapted else load(arguments.bundle)
         corpus = load_corpus(arguments.corpus, pretokenized=model.vocabulary.pretokenized)
@@ -70,12 +73,6 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
         print(json.dumps(result, indent=1) if arguments.json else _readable(result))
 
     return run
-
-
-def _positive(text: str) -> int:
-    if (value := int(text.replace("_", ""))) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: it must be at least 1")
-    return value
 
 
 COLUMNS = ("perplexity", "top1", "top3", "top5", "word_top1", "word_top3", "word_top5", "keystroke_savings")
