@@ -4,6 +4,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 CELLS = ("rnn", "gru", "lstm")
+# A model may come from a stranger. Each token of a text takes memory for each of these sizes, each layer takes time.
+LARGEST = {"vocabulary_size": 1_000_000, "embedding_size": 16_384, "hidden_size": 16_384, "layers": 64}
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ class Architecture:
     def __post_init__(self) -> None:
         if self.cell not in CELLS:
             raise ValueError(f"cell is {self.cell!r}; accepted: {', '.join(CELLS)}")
-        for name in ("vocabulary_size", "embedding_size", "hidden_size", "layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name, largest in LARGEST.items():
+            if not 1 <= getattr(self, name) <= largest:
+                raise ValueError(f"{name} is {getattr(self, name):,}; it must be from 1 to {largest:,}")
         if self.projection_size and self.cell != "lstm":
             raise ValueError(f"projection_size is for the lstm cell; the cell is {self.cell!r}")
         if not 0 <= self.projection_size < self.hidden_size:

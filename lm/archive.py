@@ -18,7 +18,7 @@ import zipfile
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-MOST_MEMBERS = 10_000
+MOST_MEMBERS = 1_000  # an export of 64 layers has about 600; `zipfile` may take 15 ms for each
 LARGEST_PICKLE = 500_000  # bytes: about 1,000 recurrent layers
 
 _TYPES = {"CharStorage": ("int8", 1), "FloatStorage": ("float32", 4)}  # a storage → type of its numbers, their bytes
@@ -107,6 +107,7 @@ class _Archive:
                 case "BINPUT" | "LONG_BINPUT":
                     memo[argument] = stack[-1]
                 case "BINGET" | "LONG_BINGET":
+                    _check(isinstance(memo[argument], (str, _Global)), "data.pkl uses a module or a tensor twice")
                     stack.append(memo[argument])
                 case "MARK":
                     marks.append(len(stack))

@@ -73,9 +73,9 @@ class Training(Part):
 class CacheNumbers(Part):
     """Fields of `lm.continuous_cache.CacheSettings`; a missing field has its default."""
 
-    theta: float | None = Field(None, ge=0, allow_inf_nan=False)
+    theta: float | None = Field(None, ge=0, le=1_000)
     weight: float | None = Field(None, ge=0, le=1)
-    size: int | None = Field(None, ge=0)
+    size: int | None = Field(None, ge=0, le=100_000)
 
     def present(self) -> dict[str, Any]:
         return self.model_dump(include={"theta", "weight", "size"}, exclude_none=True)
@@ -121,7 +121,7 @@ class Description(Part):
         except ValidationError as error:
             first = error.errors()[0]
             place = "".join(filter(str.isprintable, ".".join(map(str, first["loc"]))))[:100]
-            raise ValueError(f"{place or 'all of it'}: {first['msg']}") from None
+            raise ValueError(f"{place or 'all of it'}: {first['msg'][:200]}") from None
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ COMMANDS = {
                          "train an LSTM, or a linear layer on a language model, to judge film reviews"),
     "recall": Command("nextword.training.recall:command", "train", "matplotlib",
                       "measure how far RNN, GRU, LSTM and a Transformer carry a symbol"),
+    "runs": Command("nextword.training.runs:command", "train", "datasets",
+                    "compare runs: settings that differ, best figures, minutes"),
     "ngram": Command("nextword.training.evaluation.ngram:command", "train", "datasets",
                      "print a corpus as token numbers, the text from which KenLM estimates an n-gram"),
     "publish": Command("nextword.training.publish:command", "train", "datasets",
@@ -131,6 +133,13 @@ def run(name: str, arguments: Sequence[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def positive(text: str) -> int:
+    """The type of an option whose value is a whole number from 1 on."""
+    if not re.fullmatch(r"[0-9][0-9_]*", text) or (value := int(text.replace("_", ""))) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    return value
 
 
 def _did_you_mean(name: str, names: Iterable[str]) -> str:

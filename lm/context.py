@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from nextword.lm.words import LONGEST_WORD
+
 if TYPE_CHECKING:
     from nextword.lm.personal import PersonalWords
 
@@ -108,7 +110,8 @@ class Context(NamedTuple):
 
         outputs: the output vectors (m, D) after the tokens. keys: the keys (m, D) of these vectors.
         state: the state (S,) after the last token.
-        spellings: place among the new tokens → spelling, for words that the vocabulary lacks.
+        spellings: place among the new tokens → spelling, for words that the vocabulary lacks. Longer ones than
+            LONGEST_WORD are not kept.
         """
         if not len(tokens):
             return self
@@ -116,7 +119,8 @@ class Context(NamedTuple):
         cached = self.cached.then(before, tokens, size)
         shift = len(self.cached)
         drop = shift + len(tokens) - len(cached)
-        unknown = {**self.unknown, **{place + shift: word for place, word in spellings.items()}}
+        new = {place + shift: word for place, word in spellings.items() if len(word) <= LONGEST_WORD}
+        unknown = {**self.unknown, **new}
         unknown = {place - drop: word for place, word in unknown.items() if place >= drop}
         return Context(state, outputs[-1].clone(), keys[-1].clone(), cached, unknown, self.length + len(tokens))
 

@@ -12,12 +12,19 @@ from collections.abc import Callable, Collection
 from nextword.lm.words import key, words_in
 
 GAP = "\ufffc"  # stands in a text for a word that was forgotten: no phrase goes over it
+CACHED = 50  # characters of the longest word whose digest is kept in memory
 
 
-@functools.lru_cache(10_000)
 def digest(word: str) -> str:
     """A digest of a word's key (`words.key`), from which the word cannot be read."""
+    return _cached_digest(word) if len(word) <= CACHED else _digest(word)
+
+
+def _digest(word: str) -> str:
     return hashlib.blake2b(key(word).encode(), digest_size=8, person=b"nextword").hexdigest()
+
+
+_cached_digest = functools.lru_cache(100_000)(_digest)
 
 
 def parts(word: str) -> set[str]:

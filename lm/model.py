@@ -14,6 +14,7 @@ from nextword.lm.blocklist import read_blocklist
 from nextword.lm.bundle import MODEL, TOKENIZER, Bundle, BundleError, open_bundle
 from nextword.lm.context import CachedTokens, Context, Distribution
 from nextword.lm.continuous_cache import CacheSettings, as_keys, mixed
+from nextword.lm.keyboards import QWERTY, Keyboard, Layout, keyboard
 from nextword.lm.personal import Personal
 from nextword.lm.profile import Profile, profile_of
 from nextword.lm.ranking import Ranking, Word
@@ -31,7 +32,9 @@ def load(bundle: str | os.PathLike[str] | Bundle | None = None, *, blocklist: Co
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     try:
         vocabulary = Vocabulary.from_json(bundle.content[TOKENIZER].decode())
-        return Model(bundle, vocabulary, torchscript.load(bundle.content[MODEL]), blocklist)
+        program = torchscript.load(bundle.content[MODEL], bundle.description.architecture)
+        torchscript.keep_frequent(program)
+        return Model(bundle, vocabulary, program, blocklist)
     except Exception as error:  # `tokenizers` raises plain Exceptions, torch several kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BundleError(f"{bundle.path} cannot be loaded: {reason}") from error
@@ -70,27 +73,32 @@ class Model:
         keys = as_keys(output)
         nothing = CachedTokens(keys[:0], torch.zeros(0, dtype=torch.long))
         self.start = Context(start[0], output[0], keys[0], nothing, {}, 0)
-        width = program.log_probs(output).shape[1]
-        if width != len(vocabulary):
-            raise ValueError(f"the network has {width:,} tokens and the tokenizer {len(vocabulary):,}")
+        log_probs = program.log_probs(output)[0]
+        if len(log_probs) != len(vocabulary):
+            raise ValueError(f"the network has {len(log_probs):,} tokens and the tokenizer {len(vocabulary):,}")
+        if not log_probs.isfinite().all():
+            raise ValueError("the network gives no probabilities: its weights are too large")
 
     def next_words(self, text: str = "", k: int = 5, *, partial: str = "", history: str = "",
                    profile: Profile | None = None, punctuation: bool = False, emoji: bool = False,
-                   exclude: Collection[str] = ()) -> list[Word]:
+                   exclude: Collection[str] = (), typos: bool = True, layout: Layout = QWERTY) -> list[Word]:
         """The k likeliest next words of a text, best first.
 
         text: whole words. Blanks at its end are ignored; a line break ends a paragraph.
-        partial: the typed beginning of the next word; see `Ranking.best`.
+        partial: the typed beginning of the next word, slips of the finger included; see `Ranking.best`.
         history: earlier text of the same person. Its words become likelier, also names that the vocabulary lacks.
         profile: what is kept of the same person: all earlier text, and decisions about single words.
         punctuation, emoji: suggest punctuation marks and numbers, or emoji, too. exclude: words that are not suggested.
-        Raises ValueError if k is less than 1.
+        typos: False: only words that begin with `partial` to the letter. layout: of the keyboard; see lm.keyboards.
+        Raises ValueError if k is less than 1, or if there is no such layout.
         """
         if k < 1:
             raise ValueError(f"k is {k}; it must be at least 1")
+        typed_on = keyboard(layout) if typos else None
         context = self.extend([self.start], [text])
         distribution = self.predict(context, [self._history(history)], [profile])[0]
-        return self.rank(distribution, k, partial=partial, punctuation=punctuation, emoji=emoji, exclude=exclude)
+        return self.rank(distribution, k, partial=partial, punctuation=punctuation, emoji=emoji, exclude=exclude,
+                         keyboard=typed_on)
 
     def extend(self, contexts: Sequence[Context], texts: Sequence[str], limit: int | None = None) -> list[Context]:
         """Read one text after each context, and return the new contexts. `start` is the context of the empty text.
@@ -142,10 +150,24 @@ class Model:
                 for row, context, person in zip(probabilities, contexts, people)]
 
     def rank(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
-             emoji: bool = False, exclude: Collection[str] = ()) -> list[Word]:
+             emoji: bool = False, exclude: Collection[str] = (), keyboard: Keyboard | None = None) -> list[Word]:
         """The k best words of a distribution: see `Ranking.best`."""
         return self._ranking.best(distribution, k, partial=partial, punctuation=punctuation, emoji=emoji,
-                                  exclude=exclude)
+                                  exclude=exclude, keyboard=keyboard)
+
+    def next_letters(self, text: str = "", *, partial: str = "", history: str = "", profile: Profile | None = None
+                     ) -> dict[str, float]:
+        """The probability of each letter that may follow `partial` after a text; "" is the end of the word.
+
+        For keyboards that are scanned or used with the eyes. text, history, profile: as in `next_words`. `partial` is
+        taken to the letter. See `Ranking.next_letters`.
+        """
+        context = self.extend([self.start], [text])
+        return self.rank_letters(self.predict(context, [self._history(history)], [profile])[0], partial)
+
+    def rank_letters(self, distribution: Distribution, partial: str) -> dict[str, float]:
+        """The probabilities of the next letter of a distribution: see `Ranking.next_letters`."""
+        return self._ranking.next_letters(distribution, partial)
 
     @torch.inference_mode()
     def score(self, text: str) -> list[Scored]:

@@ -32,14 +32,17 @@ from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
 
 import numpy
 import torch
 
+from nextword.lm.candidates import Candidates
 from nextword.lm.context import Context, Distribution
 from nextword.lm.forgetting import digest, parts
+from nextword.lm.keyboards import Keyboard
 from nextword.lm.profile import Profile
 from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
 from nextword.lm.words import key, straight
@@ -175,6 +178,14 @@ class ProfileView:
         counts = self._own_counts[first:last]
         return self._own[first:last][numpy.argsort(-counts, kind="stable")[:FREQUENT]].tolist()
 
+    @cached_property
+    def _candidates(self) -> Candidates:
+        return Candidates(self._own_keys)
+
+    def near(self, typed: str, keyboard: Keyboard) -> list[int]:
+        """The words outside the vocabulary that may be meant by typed letters with a slip."""
+        return self._own[self._candidates.find(typed, keyboard)[0]].tolist()
+
 
 class _Tokens:
     """The tokens of one question: those of the vocabulary (V,), then the words of each view, then new words.
@@ -231,11 +242,22 @@ class PersonalWords:
 
     def beginning(self, typed: str) -> dict[str, float]:
         """Spelling → probability, without step 3, of the words of the views whose keys begin with these letters."""
+        return self._probabilities([view.beginning(typed) for view in self._views] if typed else [])
+
+    def near(self, typed: str, keyboard: Keyboard) -> dict[str, float]:
+        """The same for the words that may be meant by typed letters with a slip."""
+        return self._probabilities([view.near(typed, keyboard) for view in self._views])
+
+    def hides(self, word: str) -> bool:
+        """True if no answer may have the word with this key."""
+        return any(view.profile.hides(word) for view in self._views)
+
+    def _probabilities(self, tokens_of_views: Sequence[Sequence[int]]) -> dict[str, float]:
         words: dict[str, float] = {}
-        for view in self._views if typed else ():
-            for token in view.beginning(typed):
+        for view, tokens in zip(self._views, tokens_of_views):
+            for token in tokens:
                 spelling = view.spelling(token)
-                if any(other.profile.hides(key(spelling)) for other in self._views):
+                if self.hides(key(spelling)):
                     continue
                 count = view.own_counts[token] - self._settings.discount_own
                 words[spelling] = words.get(spelling, 0.0) + count * self._of_each

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from nextword.lm.context import Context
 from nextword.lm.model import Model
 from nextword.lm.profile import Profile
-from nextword.lm.ranking import Word
+from nextword.lm.suggestion import TYPED, Word
 from nextword.lm.words import has_letter
 
 SURE = 0.5
@@ -20,11 +20,13 @@ def lengthened(model: Model, words: Sequence[Word], context: Context, history: P
                max_words: int, exclude: Collection[str] = (), profile: Profile | None = None) -> list[Word]:
     """Lengthen suggestions to phrases of at most `max_words` words; best first.
 
-    words: the result of `Model.rank` for `context`. Punctuation marks, numbers and emoji stay as they are.
+    words: the result of `Model.rank` for `context`. Punctuation marks, numbers, emoji and words that are offered only
+        because they are typed stay as they are.
     history, exclude, profile: as in `Model.predict` and `Model.rank`.
     """
     phrases = list(words)
-    growing = {place: context for place, word in enumerate(phrases) if has_letter(word.word)}
+    growing = {place: context for place, word in enumerate(phrases)
+               if has_letter(word.word) and word.kind != TYPED}
     last = {place: phrases[place] for place in growing}
     for _ in range(max_words - 1):
         if not growing:
@@ -38,9 +40,9 @@ def lengthened(model: Model, words: Sequence[Word], context: Context, history: P
         last = {place: word for place, (_, word) in sure.items()}
         for place, word in last.items():
             phrases[place] = _joined(phrases[place], word)
-    return sorted(phrases, key=lambda phrase: -phrase.probability)
+    return sorted(phrases, key=lambda phrase: -phrase.share)
 
 
 def _joined(phrase: Word, word: Word) -> Word:
     return Word(f"{phrase.word} {word.word}", phrase.probability * word.probability, phrase.logprob + word.logprob,
-                phrase.share * word.probability)
+                phrase.share * word.probability, phrase.kind, phrase.confidence)

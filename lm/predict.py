@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nextword.lm.blocklist import read_blocklist
+from nextword.lm.keyboards import LAYOUTS, QWERTY
+from nextword.lm.suggestion import CORRECTION, TYPED, Word
 
 if TYPE_CHECKING:
     from nextword.lm.profile_file import SavedProfile
-    from nextword.lm.ranking import Word
 
 
 def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], None]:
     parser.add_argument("text", nargs="?", help="the text so far (default: standard input; at a terminal, lines)")
     parser.add_argument("-k", type=int, default=5, help="number of words (default: 5)")
     parser.add_argument("--partial", default="", help="typed beginning of the next word")
+    parser.add_argument("--typos", action=argparse.BooleanOptionalAction, default=True, help=(
+        "suggest what was meant where --partial has a slip of the finger (default)"))
+    parser.add_argument("--layout", default=QWERTY, choices=LAYOUTS, help=(
+        f"keyboard, whose neighbouring keys are likely slips (default: {QWERTY})"))
     parser.add_argument("--punctuation", action="store_true", help="suggest punctuation and numbers too")
     parser.add_argument("--emoji", action="store_true", help="suggest emoji too")
     parser.add_argument("--profile", metavar="FILE", type=Path,
@@ -59,7 +64,7 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
 
         def suggest(text: str, partial: str) -> list[Word]:
             return model.next_words(text, options.k, partial=partial, profile=profile, punctuation=options.punctuation,
-                                    emoji=options.emoji)
+                                    emoji=options.emoji, typos=options.typos, layout=options.layout)
 
         def learn(line: str) -> None:
             if saved and profile is not None:
@@ -76,9 +81,15 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
             return
         width = max((len(word.word) for word in words), default=0)
         for word in words:
-            print(f"{word.word:{width}}  {word.probability:7.2%}  {word.logprob:8.4f}")
+            print(f"{word.word:{width}}  {word.probability:7.2%}  {word.logprob:8.4f}{_remark(word)}")
 
     return run
+
+
+def _remark(word: Word) -> str:
+    if word.kind == CORRECTION:
+        return f"  corrected, {word.confidence:.0%} sure"
+    return "  as typed" if word.kind == TYPED else ""
 
 
 def _changed_profile(options: argparse.Namespace) -> SavedProfile:

@@ -21,11 +21,11 @@ import numpy
 
 from nextword.lm.forgetting import GAP, concerns, digest, parts
 from nextword.lm.vocabulary import EOS, Vocabulary
-from nextword.lm.words import has_letter, key, straight, visible
+from nextword.lm.words import LONGEST_WORD, has_letter, key, straight, visible
 
 END, FORGOTTEN = -1, -2  # in place of tokens: the limits of a text; a forgotten word
 # Characters other than ASCII, with what is between the spaces beside them, and the space before them
-_NOT_ASCII = re.compile(r"\s?[^ \t\r\f\v]*[^\x00-\x7f][^ \t\r\f\v]*", re.ASCII)
+_NOT_ASCII = re.compile(r"(?:\s|(?<![^ \t\r\f\v]))[^ \t\r\f\v]*[^\x00-\x7f][^ \t\r\f\v]*", re.ASCII)
 _ASCII_TOKEN = re.compile(r"\w+(?:['-]\w+)*|[^\s\w]", re.ASCII)
 _ASCII_DASH = re.compile(r"(?<!-)-{2,3}(?!-)|(?<=\s)-(?=\s|$)", re.ASCII)  # see words.DASHES
 _versions = itertools.count()
@@ -148,10 +148,10 @@ class Profile:
         return similar[0]
 
     def _numbered(self, tokens: Sequence[str], new: bool = True) -> list[int]:
-        """The numbers of tokens. new: True: number new tokens; False: they are FORGOTTEN."""
+        """The numbers of tokens. new: True: number new tokens; False: they are FORGOTTEN, as very long words are."""
         numbers = []
         for spelling in tokens:
-            if spelling == GAP:
+            if spelling == GAP or len(spelling) > LONGEST_WORD:
                 numbers.append(FORGOTTEN)
                 continue
             number = self._numbers.get(spelling)

@@ -18,14 +18,20 @@ from __future__ import annotations
 import functools
 import math
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Set
 from itertools import product, starmap
 from typing import NamedTuple
 
 import numpy
 
+from nextword.lm.channel import SHORTEST
 from nextword.lm.context import Distribution
+from nextword.lm.corrections import Corrections
+from nextword.lm.keyboards import Keyboard
 from nextword.lm.personal import PersonalWords
+from nextword.lm.suggestion import COMPLETION, NEXT, TYPED, all_capitals
+from nextword.lm.suggestion import Word as Word
 from nextword.lm.vocabulary import EOS_ID, Vocabulary
 from nextword.lm.words import has_letter, is_emoji, key, straight, visible
 
@@ -34,22 +40,8 @@ RESPELLED = 0.01  # share of its probability that counts for a spelling without 
 CAPITALISED = 0.9  # capitalised words with this share of all words' probability give every suggestion a capital
 PROMPTED = 3  # typed letters after which a blocked word is suggested
 STOCK = 0.25  # share of its probability that counts for a stock name
+MOST_SPELLINGS = 64  # of one word; the table of all spellings is as wide as the most that a word has
 ROWS = 32  # rows in which `_likely` arranges the probabilities
-
-
-class Word(NamedTuple):
-    """A suggestion.
-
-    probability: of the word given the context, in [0, 1].
-    logprob: the natural logarithm of `probability`.
-    share: `probability` divided by the probability of all words that can be suggested after the typed letters. The
-        shares of all those words sum to 1.
-    """
-
-    word: str
-    probability: float
-    logprob: float
-    share: float
 
 
 class Kinds(NamedTuple):
@@ -83,6 +75,9 @@ class Ranking:
         for token in range(EOS_ID + 1, len(keys)):
             self._spellings[number[keys[token]]].append(token)
         self._most_spellings = max(map(len, self._spellings), default=1)
+        if self._most_spellings > MOST_SPELLINGS:
+            raise ValueError(f"a word of the vocabulary has {self._most_spellings:,} spellings; at most "
+                             f"{MOST_SPELLINGS} are accepted")
         # Rows of equal length, filled up with <unk>, whose probability does not count.
         self._tokens = numpy.zeros((len(self._keys), self._most_spellings), int)
         for row, tokens in zip(self._tokens, self._spellings):
@@ -114,8 +109,13 @@ class Ranking:
         share *= ~self._blocked[self._group]
         self._unprompted = {kinds: allowed * share for kinds, allowed in self._allowed.items()}
 
+    @functools.cached_property
+    def _corrections(self) -> Corrections:
+        """Made when first needed: it takes 0.1 s and 10 MB."""
+        return Corrections(self._keys, self._words, self._tokens, self._blocked_words)
+
     def best(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
-             emoji: bool = False, exclude: Collection[str] = ()) -> list[Word]:
+             emoji: bool = False, exclude: Collection[str] = (), keyboard: Keyboard | None = None) -> list[Word]:
         """The k most probable words, best first; fewer if fewer fit.
 
         partial: the typed beginning of the word, in any letter case. If it has capitals, spellings with these capitals
@@ -123,6 +123,8 @@ class Ranking:
             capitals; if several letters are typed and all are capitals, wholly in capitals.
         punctuation: suggest punctuation marks and numbers too. emoji: suggest emoji too.
         exclude: words that are not suggested, in any letter case.
+        keyboard: the keyboard on which `partial` is typed. Its slips are corrected (see nextword.lm.corrections). None:
+            only words that begin with `partial` are suggested.
         """
         kinds = Kinds(punctuation, emoji)
         partial = straight(partial)
@@ -148,11 +150,15 @@ class Ranking:
             excluded = excluded | self._blocked_for(distribution.personal)
         order = _largest(groups, k)
         chosen = numbers[order[groups[order] > 0]].tolist()
+        beginning = key(partial)
+        corrected = keyboard is not None and len(beginning) >= SHORTEST
         unknown = self._unknown(distribution, partial, kinds)
         total = float((groups if partial else probabilities).sum())
         total += sum(_mass(spellings, capitals) for word, spellings in unknown.items() if word not in excluded)
         # The context may have a word in a spelling that the vocabulary lacks. Such spellings count for the word too.
         respelled = [i for i in map(self._number.get, unknown) if i is not None and not withheld[i]]
+        ended = self._number.get(beginning) if corrected else None  # the word that the typed letters end
+        respelled += [ended] if ended is not None and not withheld[ended] else []
         chosen = list(dict.fromkeys(chosen + respelled))
         spellings = {self._keys[i]: unknown.pop(self._keys[i], {}) for i in chosen}
         places = [(group, token) for group, i in zip(spellings.values(), chosen) for token in self._spellings[i]]
@@ -162,13 +168,19 @@ class Ranking:
         unknown = {word: spellings for word, spellings in unknown.items() if word not in excluded}
         if not capitals:  # no others can be among the best
             unknown = dict(sorted(unknown.items(), key=lambda group: -sum(group[1].values()))[:k])
-        suggestions = [_suggestion(words, capitals, total)
-                       for word, words in {**spellings, **unknown}.items() if word not in excluded]
-        suggestions.sort(key=lambda word: -word.probability)
-        suggestions = [word for word in suggestions[:k] if word.probability > 0]
+        words = {word: _suggestion(group, capitals, total)._replace(kind=COMPLETION if partial else NEXT)
+                 for word, group in {**spellings, **unknown}.items() if word not in excluded}
+        words = {word: suggestion for word, suggestion in words.items() if suggestion.probability > 0}
+        if keyboard and corrected:
+            suggestions = self._corrections.merged(words, total, k, partial, keyboard, probabilities,
+                                                   self._near(distribution, beginning, kinds, keyboard), distribution,
+                                                   excluded)
+        else:
+            suggestions = sorted(words.values(), key=lambda word: -word.probability)[:k]
         upper, lower = (self._cases @ all_probabilities).tolist()
         if not capitals and upper > CAPITALISED * (upper + lower):
-            suggestions = [word._replace(word=_capitalised(word.word)) for word in suggestions]
+            suggestions = [word if word.kind == TYPED else word._replace(word=_capitalised(word.word))
+                           for word in suggestions]
         return suggestions
 
     def _likely(self, probabilities: numpy.ndarray, k: int) -> numpy.ndarray:
@@ -251,6 +263,55 @@ class Ranking:
                 group[word] = group.get(word, 0.0) + probability
         return groups
 
+    def _near(self, distribution: Distribution, beginning: str, kinds: Kinds, keyboard: Keyboard
+              ) -> dict[str, dict[str, float]]:
+        """Words that the vocabulary lacks and that do not begin as typed, but may do so but for a slip: as `_unknown`.
+
+        beginning: the key of the typed letters. There may be some words more.
+        """
+        personal, unknown = distribution.personal, distribution.unknown
+        if personal is not None:
+            unknown = {**personal.near(beginning, keyboard), **unknown}
+        groups: dict[str, dict[str, float]] = {}
+        for spelling, probability in unknown.items():
+            own_key, word, kind = _key_word_kind(spelling)
+            first = own_key[:2]
+            if (beginning[0] not in first and beginning[1] not in first) or own_key.startswith(beginning):
+                continue  # the first two letters have one slip, so one of them is right
+            if kinds.include(kind) and (personal is None or own_key in self._number
+                                        or personal.letters(own_key) <= len(beginning)):
+                group = groups.setdefault(own_key, {})
+                group[word] = group.get(word, 0.0) + probability
+        return groups
+
+    def next_letters(self, distribution: Distribution, partial: str) -> dict[str, float]:
+        """The probability of each letter that may follow the typed beginning of a word; "" is the end of the word.
+
+        They are sums over all words that begin as typed, and sum to 1. The letters are those of keys (`words.key`). If
+        no word begins as typed, the letters have the probabilities of a model of unknown words (nextword.lm.letters).
+        """
+        beginning = key(straight(partial))
+        place, last = _range(self._keys, beginning)
+        counted = distribution.probabilities.numpy() * self._allowed[Kinds()]
+        if beginning:
+            sums = counted[self._tokens[place:last]].sum(1)
+        else:
+            sums = numpy.bincount(self._group[EOS_ID + 1 :], counted[EOS_ID + 1 :], len(self._keys))
+        masses: defaultdict[str, float] = defaultdict(float)
+        first = place
+        while place < last:
+            letter = self._keys[place][len(beginning) : len(beginning) + 1]
+            end = bisect_left(self._keys, beginning + letter + LAST, place) if letter else place + 1
+            masses[letter] += float(sums[place - first : end - first].sum())
+            place = end
+        for word, spellings in self._unknown(distribution, beginning, Kinds()).items():
+            masses[word[len(beginning) : len(beginning) + 1]] += sum(spellings.values())
+        total = sum(masses.values())
+        if not total > 0:
+            return self._corrections.next_letters(beginning)
+        ordered = sorted(masses.items(), key=lambda entry: -entry[1])
+        return {letter: mass / total for letter, mass in ordered if mass > 0}
+
     def places(self, distribution: Distribution, word: str, most: int) -> Iterator[int]:
         """The place (0: the best) of a word in the result of `best` after 0, 1, … of its characters are typed.
 
@@ -329,7 +390,7 @@ def _suggestion(spellings: dict[str, float], typed: str, total: float) -> Word:
     word = max(fitting or spellings, key=(fitting or spellings).__getitem__)
     if not fitting:
         rest = _rest(word, key(typed))
-        word = typed + (rest.upper() if _all_capitals(typed) else rest)
+        word = typed + (rest.upper() if all_capitals(typed) else rest)
     probability = _mass(spellings, typed)
     if probability <= 0:
         return Word(word, 0.0, -math.inf, 0.0)
@@ -343,11 +404,6 @@ def _rest(word: str, beginning: str) -> str:
         if start.startswith(beginning):
             return start[len(beginning) :] + word[end:]
     raise ValueError(f"{word!r} does not begin with {beginning!r}")
-
-
-def _all_capitals(typed: str) -> bool:
-    """True if there are several letters, and all are capitals."""
-    return typed.isupper() and sum(map(str.isalpha, typed)) > 1
 
 
 def _capitalised(word: str) -> str:

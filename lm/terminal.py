@@ -4,11 +4,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 
-from nextword.lm.ranking import Word
+from nextword.lm.suggestion import CORRECTION, TYPED, Word
 from nextword.lm.words import split_typed
 
 LEARNS = "A line is learned if a mark or a space ends it."
-HINT = "Type a text and press Enter. … completes its last word, → suggests the word after it. Ctrl-D ends."
+HINT = ("Type a text and press Enter. … completes its last word (~ corrects it), → suggests the word after it. "
+        "Ctrl-D ends.")
+NONE = "no such word"
 
 
 def converse(suggest: Callable[[str, str], Sequence[Word]], learn: Callable[[str], None] | None = None) -> None:
@@ -35,4 +37,5 @@ def converse(suggest: Callable[[str, str], Sequence[Word]], learn: Callable[[str
 
 
 def _row(words: Sequence[Word]) -> str:
-    return "   ".join(f"{word.word} {word.probability:.1%}" for word in words) or "no such word"
+    known = [word for word in words if word.kind != TYPED]
+    return "   ".join(f"{'~' * (word.kind == CORRECTION)}{word.word} {word.probability:.1%}" for word in known) or NONE

@@ -45,6 +45,7 @@ from nextword.lm.network import Architecture, Network
 
 LEVELS = 63  # the largest 7-bit number; one step of the coarse part is 2 * LEVELS steps of the fine part
 HEADROOM = 2.0  # inputs are clipped at this multiple of the largest input of the calibration text
+FREQUENT = 128  # tokens, the most frequent ones, which are half of a usual text
 BLOCK = 32  # rows of a product of all inputs of a layer; its results stay in the processor's cache
 DAMPING = 0.01  # share of the inputs' mean square that is added to the diagonal of their moments, as in GPTQ
 
@@ -195,6 +196,8 @@ class _Inference(nn.Module):
     """The forward pass, written for TorchScript. `linear(place, outputs, inputs)` makes each linear map."""
 
     __constants__ = ("block",)
+    # The result of `first_gates` for the most frequent tokens. TorchScript reads types here, not their names.
+    __annotations__ = {"frequent": Optional[Tensor]}
 
     def __init__(self, architecture: Architecture, linear: Callable[[str, int, int], nn.Module]) -> None:
         super().__init__()
@@ -218,6 +221,8 @@ class _Inference(nn.Module):
         self.projection = nn.Identity() if fits else linear("projection", a.embedding_size, a.output_size)
         self.state_size = sum(a.state_sizes)
         self.output_size = a.output_size
+        self.vocabulary_size = a.vocabulary_size
+        self.frequent = None
 
     def forward(self, tokens: Tensor, lengths: Tensor, state: Tensor, k: int, allowed: Optional[Tensor] = None
                 ) -> Tuple[Tensor, Tensor, Tensor]:
@@ -249,14 +254,14 @@ class _Inference(nn.Module):
             counts: List[int] = present.sum(1).tolist()
             rows = counts[: int(lengths.max())]
             ids, state = tokens[order].t()[present], state[order]
-        x = self.words.rows(ids)
+        x = ids
         new: List[Tensor] = []
         start = 0
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers):
             part = state[:, start : start + layer.state_size]
             start += layer.state_size
             outputs, ends = torch.jit.annotate(List[Tensor], []), torch.jit.annotate(List[Tensor], [])
-            gates = x[:0]
+            gates = state[:0]
             first, end, place = 0, 0, 0  # `gates` are those of x[first:end]
             for t, count in enumerate(rows):
                 if place == end:
@@ -265,7 +270,7 @@ class _Inference(nn.Module):
                         if end > first and end + later - first > self.block:
                             break
                         end += later
-                    gates = layer.x(x[first:end])
+                    gates = layer.x(x[first:end]) if number else self.first_gates(ids[first:end])
                 if count < part.size(0):
                     ends.append(part[count:])
                     part = part[:count]
@@ -283,6 +288,14 @@ class _Inference(nn.Module):
         padded[present] = x
         back = order.argsort()
         return padded.transpose(0, 1)[back], state[back]
+
+    @torch.jit.export
+    def first_gates(self, ids: Tensor) -> Tensor:
+        """The first layer's linear map of its inputs, the tokens (n,)."""
+        frequent = self.frequent
+        if frequent is not None and bool((ids < frequent.size(0)).all()):
+            return frequent[ids]
+        return self.layers[0].x(self.words.rows(ids))
 
     @torch.jit.export
     def output(self, state: Tensor) -> Tensor:
@@ -374,17 +387,29 @@ def save(module: torch.jit.ScriptModule) -> bytes:
 
 
 @torch.no_grad()
-def load(archive: bytes) -> torch.jit.ScriptModule:
+def load(archive: bytes, described: Architecture | None = None) -> torch.jit.ScriptModule:
     """This project's program with the weights of an archive. The archive's own program is never read.
 
-    Raises ValueError if `save` does not write such an archive: see lm.archive.
+    Raises ValueError if `save` does not write such an archive (see lm.archive), or if its architecture is not the
+    described one.
     """
     root = read_archive(archive)
     try:
-        return _compiled(_architecture(root), lambda place, *shape: _linear(_module_at(root, place), place, *shape))
+        architecture = _architecture(root)
+        if described not in (None, architecture):
+            raise ValueError(f"the description has another architecture than the weights, {architecture.to_dict()}")
+        return _compiled(architecture, lambda place, *shape: _linear(_module_at(root, place), place, *shape))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise ValueError(f"model.pt does not hold the weights of a network ({reason})") from error
+
+@torch.inference_mode()
+def keep_frequent(program: torch.jit.ScriptModule) -> None:
+    """Keep the first layer's linear map of the most frequent tokens. After it, a program is not for saving.
+
+    A lone word costs what its weights cost to read from memory. This spares a frequent one a fifth of them.
+    """
+    program.frequent = program.first_gates(torch.arange(min(FREQUENT, program.vocabulary_size)))
 
 
 def _architecture(root: Module) -> Architecture:

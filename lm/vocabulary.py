@@ -8,6 +8,7 @@ Tokens
     Pretokenized text (the benchmarks') is only split at spaces.
     The rules are part of `tokenizer.json`: a bundle keeps the rules of its training. A file with rules that no version
     of Nextword writes is refused: the `tokenizers` library would run them, and they could take all memory.
+    A word has at most LONGEST_WORD characters, and no control characters: a terminal would obey them.
 Ids
     0 is `<unk>`. 1 is `<eos>`, the end of a paragraph and so the beginning of the next. Then follow the words, the most
     frequent first: the sampled softmax in training relies on this order.
@@ -27,6 +28,7 @@ from nextword.lm.words import (
     DASHES,
     EMOJI_PATTERN,
     JOINERS,
+    LONGEST_WORD,
     NOT_IN_WORDS,
     STRAIGHTENED,
     has_letter,
@@ -42,8 +44,11 @@ FORMER_RULES = {
     "149abc51f2aaddc69a825647fb4f98f0e5368cf3a0a4f6a117aa3a97db64f975",
     "df6c839892943323fed1696e4ae2be8578c2a6c5195757c12838f794aee4a22b",
 }
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # The characters of words, as the inside of a character class of Oniguruma
 _LETTERS = rf"\p{{L}}\p{{Nd}}\p{{Nl}}\p{{Pc}}[\p{{M}}&&[^{NOT_IN_WORDS}]]{JOINERS}"
+
+_PARTS = (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers"))  # of `tokenizer.json`, and their steps
 
 
 def _tokenizer(model: models.Model, pretokenized: bool) -> Tokenizer:
@@ -65,14 +70,17 @@ def _tokenizer(model: models.Model, pretokenized: bool) -> Tokenizer:
     return tokenizer
 
 
+def _steps(tokenizer: dict[str, Any], part: str, inner: str) -> list[dict[str, Any]]:
+    """The steps of a part of a `tokenizer.json`: of each step, every field that changes a rule, or None."""
+    outer = tokenizer[part] or {}
+    return [{field: step.get(field) for field in ("type", "pattern", "content", "behavior", "invert")}
+            for step in outer.get(inner, [outer])]
+
+
 def _rules(tokenizer: dict[str, Any]) -> str:
-    """A digest of the rules by which a `tokenizer.json` splits text. It covers every field that changes a rule."""
-    steps = []
-    for part, inner in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
-        outer = tokenizer[part] or {}
-        steps.append([[step.get(field) for field in ("type", "pattern", "content", "behavior", "invert")]
-                      for step in outer.get(inner, [outer])])
-    return hashlib.sha256(json.dumps(steps, sort_keys=True).encode()).hexdigest()
+    """A digest of the rules by which a `tokenizer.json` splits text."""
+    parts = [[list(step.values()) for step in _steps(tokenizer, *names)] for names in _PARTS]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 class Vocabulary:
@@ -102,7 +110,8 @@ class Vocabulary:
         )
         counter.train_from_iterator(texts, trainer)
         counted = counter.get_vocab(with_added_tokens=False)
-        kept = [word for word in sorted(counted, key=counted.__getitem__) if word not in (UNK, EOS)][: size - 2]
+        ordered = sorted(counted, key=counted.__getitem__)
+        kept = [word for word in ordered if word not in (UNK, EOS) and not _fault(word)][: size - 2]
         if not kept:
             raise ValueError(f"no word occurs {minimum_count} times in the training text")
         return cls.of_words(kept, pretokenized)
@@ -124,22 +133,26 @@ class Vocabulary:
         try:
             content = json.loads(text)
             words, rules = content["model"]["vocab"], _rules(content)
-            numbered = sorted(words.values()) == list(range(len(words)))
+            numbered = {*map(type, words.values())} == {int} and sorted(words.values()) == list(range(len(words)))
+            fault = next(filter(None, map(_fault, words)), "")
         except (AttributeError, KeyError, TypeError, RecursionError, ValueError) as error:
             raise ValueError(f"tokenizer.json is no tokenizer ({type(error).__name__})") from None
         if not numbered:
             raise ValueError(f"the ids of tokenizer.json are not 0 to {len(words) - 1}, each once")
+        if fault:
+            raise ValueError(f"a word of tokenizer.json {fault}")
         for pretokenized in (False, True):
             own = _tokenizer(models.WordLevel({UNK: UNK_ID}, unk_token=UNK), pretokenized).to_str()
             if rules == _rules(json.loads(own)):
                 return cls(_tokenizer(models.WordLevel(words, unk_token=UNK), pretokenized))
         if rules not in FORMER_RULES:
             raise ValueError("tokenizer.json has rules that no version of Nextword writes")
-        # Only these parts of the file are used: others, such as padding, could take all memory.
-        steps = {part: content[part] for part in ("normalizer", "pre_tokenizer")}
+        # Only what was compared is used: other parts of the file, such as padding, could take all memory.
+        parts: dict[str, Any] = {part: {"type": "Sequence", inner: _steps(content, part, inner)}
+                                 for part, inner in _PARTS}
         model = {"type": "WordLevel", "vocab": words, "unk_token": UNK}
         unused = dict.fromkeys(("truncation", "padding", "post_processor", "decoder"))
-        parts = {"version": "1.0", "added_tokens": [], **unused, **steps, "model": model}
+        parts |= {"version": "1.0", "added_tokens": [], **unused, "model": model}
         return cls(Tokenizer.from_str(json.dumps(parts)))
 
     def to_json(self) -> str:
@@ -209,6 +222,13 @@ class Vocabulary:
     def is_word(self) -> list[bool]:
         """For each id, True if it is a word: it has a letter, and is neither `<unk>` nor `<eos>`."""
         return [i > EOS_ID and has_letter(word) for i, word in enumerate(self.words)]
+
+
+def _fault(word: str) -> str:
+    """A message if a vocabulary must not have this word, or ""."""
+    if len(word) > LONGEST_WORD:
+        return f"has {len(word):,} characters; at most {LONGEST_WORD} are accepted"
+    return "is empty" if not word else "has a control character" if _CONTROL.search(word) else ""
 
 
 def _whole(line: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:

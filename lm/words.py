@@ -62,6 +62,7 @@ KEYCAP = "\u20e3"
 INVISIBLE = _ranges("AD 200B 200E-200F 202A-202E 2060-2064 FEFF")  # soft hyphens and invisible marks
 NON_JOINER, JOINER = "\u200c", "\u200d"
 JOINERS = NON_JOINER + JOINER
+LONGEST_WORD = 500  # characters
 STYLES = TEXT_STYLE + EMOJI_STYLE
 APOSTROPHES = "\u2018\u2019\u02bc"
 DOUBLE_QUOTES = "\u201c\u201d"
@@ -223,8 +224,11 @@ def split_typed(typed: str) -> tuple[str, str]:
 
 
 def visible(word: str) -> str:
-    """A word in Unicode NFC, without invisible characters; an emoji in canonical spelling."""
-    if word.isascii():
+    """A word in Unicode NFC, without invisible characters; an emoji in canonical spelling.
+
+    A longer word than LONGEST_WORD stays as it is: NFC takes time that grows with the square of the length.
+    """
+    if word.isascii() or len(word) > LONGEST_WORD:
         return word
     word = unicodedata.normalize("NFC", word)
     if _unusual().search(word):

@@ -38,7 +38,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from urllib.parse import quote
 
@@ -49,7 +49,7 @@ from nextword.lm.words import split_typed
 from nextword.serve.client_profiles import AsyncProfile, Profile
 from nextword.serve.openai_schemas import Completion
 from nextword.serve.profile_schemas import ProfileExport
-from nextword.serve.schemas import NextWordsResponse, NextWordsResults, ScoreResponse
+from nextword.serve.schemas import NextLettersResponse, NextWordsResponse, NextWordsResults, ScoreResponse
 
 __all__ = [
     "AsyncNextWords",
@@ -59,6 +59,7 @@ __all__ = [
     "ConnectionFailed",
     "InvalidAddress",
     "InvalidAnswer",
+    "NextLettersResponse",
     "NextWords",
     "NextWordsError",
     "NextWordsResponse",
@@ -330,6 +331,8 @@ class NextWords(_Client):
         emoji: bool | None = None,
         exclude: Collection[str] | None = None,
         max_words: int | None = None,
+        typos: bool | None = None,
+        layout: str | Mapping[str, Sequence[float]] | None = None,
         session: str | None = None,
     ) -> NextWordsResponse:
         """Return the likeliest words after `text`, best first; fewer than `k` if fewer fit.
@@ -344,6 +347,10 @@ class NextWords(_Client):
             emoji: True: suggest emoji too.
             exclude: words that are never suggested.
             max_words: the most words of one suggestion; longer phrases are suggested only where they are likely.
+            typos: False: suggest only words that begin with `partial` to the letter. By default one slip of the finger
+                is corrected; such a word has the kind "correction" and a confidence.
+            layout: the keyboard, whose neighbouring keys are likely slips: "qwerty", "qwertz", "azerty", "dvorak", or
+                the place (x, y) of each key. By default that of the service's settings.
             session: a name for the writer, if this client serves several people. A balancer in front of several
                 services can send a session to the one that has its text. By default a client is one session.
 
@@ -353,6 +360,8 @@ class NextWords(_Client):
         >>> client = NextWords("http://127.0.0.1:8000")
         >>> [word.word for word in client.next_words("Thank you", k=1, partial="v").words]
         ['very']
+        >>> [(word.word, word.kind) for word in client.next_words("Thank you", k=1, partial="vrey").words]
+        [('very', 'correction')]
         >>> client.next_words("Thank you", k=0)
         Traceback (most recent call last):
         nextword.serve.client.BadRequest: k: Input should be greater than or equal to 1; it is 0
@@ -360,7 +369,7 @@ class NextWords(_Client):
         """
         request = self._request("/v1/next-words", text=text, k=k, partial=partial, history=history,
                                 profile=profile, punctuation=punctuation, emoji=emoji, exclude=exclude,
-                                max_words=max_words, session=session)
+                                max_words=max_words, typos=typos, layout=layout, session=session)
         return self._send(request, NextWordsResponse)
 
     def next_words_each(self, texts: Iterable[str], k: int | None = None, **options: Any) -> list[NextWordsResponse]:
@@ -372,6 +381,21 @@ class NextWords(_Client):
         """
         request = self._request("/v1/next-words", text=list(texts), k=k, **options)
         return self._send(request, NextWordsResults).results
+
+    def next_letters(self, text: str = "", *, partial: str | None = None, history: str | None = None,
+                     profile: str | Profile | AsyncProfile | None = None, session: str | None = None
+                     ) -> NextLettersResponse:
+        """Return the probability of each letter after `partial`, and that of the end of the word; they sum to 1.
+
+        text, history, profile, session: as in `next_words`. partial: the first letters of the word that is being typed.
+
+        >>> with NextWords("http://127.0.0.1:8000") as client:
+        ...     client.next_letters("Thank you very", partial="mu").letters[0].letter
+        'c'
+        """
+        request = self._request("/v1/next-letters", text=text, partial=partial, history=history, profile=profile,
+                                session=session)
+        return self._send(request, NextLettersResponse)
 
     def score(self, text: str, *, profile: str | Profile | AsyncProfile | None = None) -> ScoreResponse:
         """Return the log-probability of a text and of each of its words, for instance to choose among candidates.
@@ -524,6 +548,7 @@ class AsyncNextWords(_Client):
     _http_class = httpx.AsyncClient
 
     next_words = _awaited(NextWords.next_words)
+    next_letters = _awaited(NextWords.next_letters)
     score = _awaited(NextWords.score)
     complete = _awaited(NextWords.complete)
     stream = _iterated(NextWords.stream)

@@ -35,7 +35,7 @@ class Profile:
     ...     learned = me.learn("We met Zorbulon. Zorbulon waved. Zorbulon left.")
     ...     before = [word.word for word in client.next_words("We met", profile="me", partial="Z", k=1).words]
     ...     me.forget("Zorbulon").removed
-    ...     after = [word.word for word in client.next_words("We met", profile="me", partial="Zorb").words]
+    ...     after = [word.word for word in client.next_words("We met", profile="me", partial="Zorbulon").words]
     ...     me.delete().removed
     3
     1

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
+from nextword.lm.keyboards import QWERTY, Layout
+
 Answer = TypeVar("Answer", bound="_JSONAnswer")
 
 COST_CHARACTERS = 25  # characters that a worker reads in the time of one short question, about
@@ -35,6 +37,7 @@ class NextWordsQuestion:
     """Asks for the next words of `text`. The answer is a `NextWordsResponse` as JSON.
 
     text, history: cut by `text_window`. The history may be a `SharedText`.
+    typos: whether slips in `partial` are corrected. layout: the keyboard, a name or the places of its keys.
     profile: the key of a profile in the store (`profiles.store.ProfileKey`), or "", as in every question.
     """
 
@@ -48,6 +51,8 @@ class NextWordsQuestion:
     emoji: bool = False
     exclude: Sequence[str] = ()
     max_words: int = 1
+    typos: bool = True
+    layout: Layout = QWERTY
     profile: str = ""
 
     @property
@@ -55,6 +60,22 @@ class NextWordsQuestion:
         """The work beside reading the texts, in short questions."""
         words = self.k * (self.max_words - 1)
         return int(1 + RANKED * self.k + LENGTHENED * words + EXCLUDED * len(self.exclude) * (1 + words))
+
+
+@dataclass(slots=True)
+class NextLettersQuestion:
+    """Asks for the next letters of a word. The answer is a `NextLettersResponse` as JSON.
+
+    text, history: as in `NextWordsQuestion`.
+    """
+
+    operation: ClassVar[str] = "next_letters"
+    cost: ClassVar[int] = 1
+
+    text: str
+    history: str = ""
+    partial: str = ""
+    profile: str = ""
 
 
 @dataclass(slots=True)
@@ -127,7 +148,7 @@ class OwnWordsQuestion:
     profile: str
 
 
-Question = NextWordsQuestion | ScoreQuestion | WriteQuestion | RateQuestion | OwnWordsQuestion
+Question = NextWordsQuestion | NextLettersQuestion | ScoreQuestion | WriteQuestion | RateQuestion | OwnWordsQuestion
 
 
 class _JSONAnswer:

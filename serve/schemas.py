@@ -1,13 +1,24 @@
-"""Requests and answers, for the service and for the client. This module imports only pydantic.
+"""Requests and answers, for the service and for the client. This module needs only pydantic.
 
 Requests are strict: no value is converted to another type, and an unknown key is an error.
 Answers are read leniently, so that an older client understands a newer service.
 """
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
+
+from nextword.lm import keyboards
 
 TEXT_LIMIT = 100_000  # characters
 WORD_LIMIT = 100  # characters
@@ -20,6 +31,7 @@ SCORE_LIMIT = 5_000  # characters
 TEXTS_LIMIT = 32
 PHRASE_LIMIT = 10  # words
 UNKNOWN_LIMIT = 100  # words
+KEYS_LIMIT = 64  # keys of a layout
 PROFILE_NAME = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
 
 # In JSON Schema 5.0 is an integer. The service accepts it too, so its OpenAPI document is true.
@@ -27,7 +39,7 @@ Integer = Annotated[int, BeforeValidator(lambda v: int(v) if isinstance(v, float
 
 
 # pydantic puts these tags into the place of an error; `nextword.serve.web.errors` removes them.
-ONE_TEXT, SEVERAL_TEXTS = "one text", "several texts"
+TAGS = ONE_TEXT, SEVERAL_TEXTS, NAMED, PLACES = "one text", "several texts", "a name", "places of keys"
 Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
 OneOrSeveralTexts = Annotated[
     Annotated[Text, Tag(ONE_TEXT)]
@@ -35,6 +47,22 @@ OneOrSeveralTexts = Annotated[
     Discriminator(lambda value: SEVERAL_TEXTS if isinstance(value, list) else ONE_TEXT),
 ]
 ProfileName = Annotated[str, Field(pattern=PROFILE_NAME)]
+
+
+Coordinate = Annotated[float, Field(allow_inf_nan=False)]
+Place = Annotated[list[Coordinate], Field(min_length=2, max_length=2)]
+
+
+def _checked(places: dict[str, list[float]]) -> dict[str, list[float]]:
+    keyboards.checked(places)
+    return places
+
+
+Layout = Annotated[
+    Annotated[Literal["qwerty", "qwertz", "azerty", "dvorak"], Tag(NAMED)]
+    | Annotated[dict[str, Place], Field(min_length=2, max_length=KEYS_LIMIT), AfterValidator(_checked), Tag(PLACES)],
+    Discriminator(lambda value: PLACES if isinstance(value, dict) else NAMED),
+]
 
 
 class Request(BaseModel):
@@ -74,9 +102,18 @@ class NextWordsRequest(Request):
     partial: str = Field(
         "",
         max_length=WORD_LIMIT,
-        description="The first letters of the word that is being typed; `text` ends before them. Only words that "
-        "begin with these letters are suggested, and first those with the same capitals.",
+        description="The first letters of the word that is being typed; `text` ends before them. Words are suggested "
+        "that begin with these letters, those with the same capitals first, or that do so but for one slip of the "
+        "finger.",
         examples=["st"],
+    )
+    typos: bool = Field(
+        True, description="If false, slips are not corrected: only words that begin with `partial` are suggested.")
+    layout: Layout | None = Field(
+        None,
+        description="The keyboard, whose neighbouring keys are likely slips: a name, or the place [x, y] of each key, "
+        "in any unit. null: the service's default. A letter without a place has no neighbours.",
+        examples=["qwerty"],
     )
     history: Text = Field(
         "",
@@ -118,9 +155,20 @@ class SuggestedWord(BaseModel):
     logprob: float = Field(description="The natural logarithm of `probability`.")
     share: float | None = Field(
         None,
-        description="The probability among the words that could be suggested here, 0 to 1: those that begin with "
-        "`partial`, are of a requested kind, and are not excluded. The shares of all those words sum to 1. An older "
-        "service does not send it.",
+        description="The probability among the words that could be suggested here, 0 to 1: those that fit `partial`, "
+        "are of a requested kind, and are not excluded. For a correction, it counts how probable the slip is. The "
+        "shares of all those words sum to 1. An older service does not send it.",
+    )
+    kind: str | None = Field(
+        None,
+        description="next: nothing is typed. completion: the word begins with `partial`. correction: it does not, so "
+        "it replaces `partial`. typed: `partial` itself, as a word that the model does not know. An older service does "
+        "not send it.",
+        examples=["completion"],
+    )
+    confidence: float | None = Field(
+        None,
+        description="For a correction, the probability that this word is meant, 0 to 1; null for other kinds.",
     )
 
 
@@ -133,7 +181,8 @@ class NextWordsResponse(BaseModel):
                 {
                     "model": "english",
                     "words": [
-                        {"word": "store", "probability": 0.0625, "logprob": -2.7725887222397811, "share": 0.0714}
+                        {"word": "store", "probability": 0.0625, "logprob": -2.7725887222397811, "share": 0.0714,
+                         "kind": "next", "confidence": None}
                     ],
                     "unknown": [],
                     "context_used": 4,
@@ -156,6 +205,55 @@ class NextWordsResults(BaseModel):
     """The answers for several texts."""
 
     results: list[NextWordsResponse] = Field(description="One answer for each text, in the order of the texts.")
+
+
+class NextLettersRequest(Request):
+    """A question for the letters that may come next."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"text": "I went to the", "partial": "st"}]},
+    )
+
+    text: Text = Field(
+        description="The text so far, without the word that is being typed, as for next words.",
+        examples=["I went to the"],
+    )
+    partial: str = Field(
+        "",
+        max_length=WORD_LIMIT,
+        description="The first letters of the word that is being typed. They are taken as they are: slips are not "
+        "corrected.",
+        examples=["st"],
+    )
+    history: Text = Field("", description="Earlier text of the same person, as for next words.")
+    profile: ProfileName | None = Field(None, description="The name of the person's profile, as for next words.")
+
+
+class NextLetter(BaseModel):
+    """A letter that may come next."""
+
+    letter: str = Field(description="In lower case. For Korean, a key of the keyboard.")
+    probability: float
+
+
+class NextLettersResponse(BaseModel):
+    """The probabilities of the next letter, likeliest first. With `end`, they sum to 1."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"model": "english", "letters": [{"letter": "o", "probability": 0.75}], "end": 0.0, "context_used": 4}
+            ]
+        }
+    )
+
+    model: str = Field(description="Name of the model that answered.", examples=["english"])
+    letters: list[NextLetter] = Field(
+        description="Each probability is the sum of those of all words that begin with `partial` and this letter. If "
+        "no known word begins with `partial`, the letters are those of a model of unknown words."
+    )
+    end: float = Field(description="The probability that the word ends after `partial`.")
+    context_used: int = Field(0, description="The number of words and punctuation marks that were read of the text.")
 
 
 class ScoreRequest(Request):

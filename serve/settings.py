@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import os
 import re
 import sys
@@ -32,7 +33,9 @@ from pydantic import (
 )
 
 from nextword.lm.blocklist import OWN
+from nextword.lm.keyboards import QWERTY
 from nextword.serve.profiles.store import Limits
+from nextword.serve.schemas import Layout
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -55,6 +58,16 @@ def _parts(value: Any) -> Any:
 
 
 Parts = BeforeValidator(_parts)
+
+
+def _places(value: Any) -> Any:
+    """Read the JSON of an object; other values stay as they are."""
+    if not isinstance(value, str) or not value.startswith("{"):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"it is no JSON: {error}") from None
 
 
 class Settings(BaseModel):
@@ -84,6 +97,9 @@ class Settings(BaseModel):
     trusted_proxies: Annotated[tuple[str, ...], Parts] = Field(
         (), description="addresses or networks of the proxies whose X-Forwarded-For is believed, separated by commas, "
         "such as 127.0.0.1 or 10.0.0.0/8")
+    layout: Annotated[Layout, BeforeValidator(_places)] = Field(
+        QWERTY, description="keyboard on which requests are typed, unless they name another: qwerty, qwertz, azerty, "
+        "dvorak, or JSON with the place of each key, such as {\"a\": [0, 1], \"b\": [4.5, 2]}")
     api_keys: Annotated[tuple[SecretStr, ...], Parts] = Field((), exclude=True, description="keys, separated by commas")
     api_keys_file: Path | None = Field(None, description="file with one API key a line; # begins a comment")
     rate_limit: str | None = Field(

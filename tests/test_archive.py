@@ -13,15 +13,19 @@ import sys
 import warnings
 import zipfile
 import zlib
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
 
-from nextword.lm import BundleError, load, torchscript
+from nextword.lm import BundleError, load, torchscript, vocabulary
+from nextword.lm.architecture import LARGEST
 from nextword.lm.archive import read_archive
 from nextword.lm.bundle import DESCRIPTION, ENGLISH, MODEL, MOST_BYTES, TOKENIZER, open_bundle, seal, write_bundle
 from nextword.lm.network import Architecture, Network
+from nextword.lm.profile import profile_of
+from nextword.lm.ranking import Ranking
 from nextword.lm.vocabulary import Vocabulary
 
 SHAPE = {"embedding_size": 16, "hidden_size": 24, "projection_size": 16}
@@ -159,6 +163,20 @@ def test_odd_pickles_are_refused(model, pickled):
         torchscript.load(zipped({**members(model), "archive/data.pkl": pickled}))
 
 
+def test_many_names_for_one_module_do_not_make_many_modules():
+    content = members(exported(False, layers=1))
+    pickled = content["archive/data.pkl"]
+    words = pickled.index(b"X\x05\0\0\0words")
+    layers = pickled.rindex(b"ub", 0, pickled.rindex(b"ub", 0, words))  # where the list of layers ends
+    place = pickled[layers - 1 : layers]  # the first layer was put there, and is now the second, third, … too
+    assert pickled[layers - 2 : layers - 1] == b"q"
+    names = b"".join(b"X" + struct.pack("<I", len(name)) + name + b"h" + place
+                     for name in (str(number).encode() for number in range(1, 20)))
+    content["archive/data.pkl"] = pickled[:layers] + names + pickled[layers:]
+    with pytest.raises(ValueError, match="uses a module or a tensor twice"):
+        torchscript.load(zipped(content))
+
+
 def nested(count: int) -> bytes:
     """A zip file with `count` members of which each lies within the one before, and tensors of all of them."""
     tensors = io.BytesIO()
@@ -190,7 +208,7 @@ def test_members_give_no_more_bytes_than_the_archive_has():
     with pytest.raises(ValueError, match="holds no module"):
         read_archive(nested(1))
     with pytest.raises(ValueError, match="too large"):
-        read_archive(nested(1000))
+        read_archive(nested(900))
 
 
 def test_members_come_once_and_as_they_are(model):
@@ -201,8 +219,8 @@ def test_members_come_once_and_as_they_are(model):
         archive.writestr("archive/data.pkl", b"")
     with pytest.raises(ValueError, match="same name"):
         read_archive(twice.getvalue())
-    with pytest.raises(ValueError, match="more than 10,000 members"):
-        read_archive(zipped({f"archive/{number}": b"" for number in range(10_001)}))
+    with pytest.raises(ValueError, match="more than 1,000 members"):
+        read_archive(zipped({f"archive/{number}": b"" for number in range(1_001)}))
     other = {"little": "big", "big": "little"}[sys.byteorder]
     with pytest.raises(ValueError, match=f"numbers are '{other}'-endian"):
         read_archive(zipped({**members(model), "archive/byteorder": other.encode()}))
@@ -214,6 +232,19 @@ def test_weights_are_numbers(model, data):
     content["archive/data/1"] = struct.pack("<f", float(data)) + content["archive/data/1"][4:]
     with pytest.raises(ValueError, match="infinity or NaN"):
         torchscript.load(zipped(content))
+
+
+@pytest.mark.parametrize("shape", [{"layers": 65}, {"embedding_size": 16_385}, {"projection_size": 0, "cell": "gru",
+                                                                              "embedding_size": 16_385}])
+def test_sizes_have_bounds(shape):
+    """A small file of two wide layers would take gigabytes at a long text: each of its tokens is as wide."""
+    sizes = {"hidden_size": 2, "projection_size": 1, "embedding_size": 1, **shape}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(LARGEST, "layers", 100)
+        patch.setitem(LARGEST, "embedding_size", 100_000)
+        archive = exported(False, **sizes)
+    with pytest.raises(ValueError, match="must be from 1 to"):
+        torchscript.load(archive)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -249,6 +280,12 @@ def bundle(tiny_bundle, tmp_path) -> Path:
     return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
 
 
+def describe(bundle: Path, **change) -> None:
+    """Change the description of a bundle, and its sha256 with it."""
+    description = {**json.loads((bundle / DESCRIPTION).read_bytes()), **change}
+    (bundle / DESCRIPTION).write_text(json.dumps({**description, "sha256": seal(description)}))
+
+
 def test_a_flipped_bit_is_refused_by_its_check_sum(bundle):
     for file in (MODEL, TOKENIZER):
         whole = (bundle / file).read_bytes()
@@ -282,14 +319,37 @@ def test_files_of_a_bundle_are_regular_ones_of_bounded_size(bundle, file, tmp_pa
     {"name": ""}, {"name": "a\nb"}, {"name": "a b"}, {"name": "a" * 65}, {"name": "\x1b[2J"}, {"name": "../a"},
 ])
 def test_a_bundle_has_a_plain_name(bundle, change):
-    description = {**json.loads((bundle / DESCRIPTION).read_bytes()), **change}
-    (bundle / DESCRIPTION).write_text(json.dumps({**description, "sha256": seal(description)}))
+    describe(bundle, **change)
     with pytest.raises(BundleError, match="name") as raised:
         open_bundle(bundle)
     assert "\n" not in str(raised.value) and "\x1b" not in str(raised.value)
     with pytest.raises(BundleError, match="name"):
         write_bundle(bundle, b"other", "{}", change)
     assert (bundle / MODEL).read_bytes() != b"other"
+
+
+@pytest.mark.parametrize(("reason", "change"), [
+    ("another architecture", {"architecture": {"vocabulary_size": 50, "hidden_size": 10_000}}),
+    ("hidden_size is 9,999,999", {"architecture": {"vocabulary_size": 50, "hidden_size": 9_999_999}}),
+    ("architecture: .{,250}$", {"architecture": {"vocabulary_size": 50, "cell": "lstm" * 9_999}}),
+    ("cache.theta", {"cache": {"theta": 1e308}}),  # exp(theta * 1) is infinity
+    ("cache.theta", {"cache": {"theta": float("nan")}}),
+    ("cache.size", {"cache": {"size": 10**30}}),
+])
+def test_a_description_fits_the_weights(bundle, reason, change):
+    describe(bundle, **change)
+    with pytest.raises(BundleError, match=reason):
+        load(bundle)
+
+
+def test_a_network_without_probabilities_is_refused(bundle):
+    content = members((bundle / MODEL).read_bytes())
+    for name, data in content.items():
+        if name.startswith("archive/data/"):
+            content[name] = struct.pack("<f", 3e38) * (len(data) // 4)
+    written = write_bundle(bundle, zipped(content), (bundle / TOKENIZER).read_text(), {"name": "tiny"})
+    with pytest.raises(BundleError, match="no probabilities"):
+        load(written)
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000, "9" * 5_000, '"', "[]", "null", "\x00", "\ud800"])
@@ -308,6 +368,12 @@ def test_odd_descriptions_are_refused(bundle, text):
     ("no tokenizer", {"model": {"type": "WordLevel", "vocab": ["<unk>", "<eos>"]}}),
     ("ids of tokenizer.json", {"model": {"type": "WordLevel", "vocab": {"<unk>": 0, "<eos>": 1, "a": 2**31}}}),
     ("ids of tokenizer.json", {"model": {"type": "WordLevel", "vocab": {"<unk>": 0, "<eos>": 1, "a": 1}}}),
+    ("ids of tokenizer.json", {"model": {"type": "WordLevel", "vocab": {"<unk>": False, "<eos>": True}}}),
+    ("ids of tokenizer.json", {"model": {"type": "WordLevel", "vocab": {}}}),
+    ("control character", {"model": {"type": "WordLevel", "vocab": {"<unk>": 0, "<eos>": 1, "a\x1b[2J": 2}}}),
+    ("control character", {"model": {"type": "WordLevel", "vocab": {"<unk>": 0, "<eos>": 1, "a\ud800": 2}}}),
+    ("is empty", {"model": {"type": "WordLevel", "vocab": {"<unk>": 0, "<eos>": 1, "": 2}}}),
+    ("at most 500", {"model": {"type": "WordLevel", "vocab": {"<unk>": 0, "<eos>": 1, "e\u0301\u0316" * 9999: 2}}}),
 ])
 def test_rules_of_a_tokenizer_are_the_projects_own(bundle, reason, change):
     tokenizer = {**json.loads((bundle / TOKENIZER).read_bytes()), **change}
@@ -316,12 +382,38 @@ def test_rules_of_a_tokenizer_are_the_projects_own(bundle, reason, change):
         load(written)
 
 
-def test_what_a_tokenizer_does_not_need_is_not_used(bundle):
+@pytest.mark.parametrize("former", [False, True])
+def test_what_a_tokenizer_does_not_need_is_not_used(former, monkeypatch):
+    content = json.loads((ENGLISH / TOKENIZER).read_bytes())
+    steps = content["normalizer"]["normalizers"]
+    if former:
+        del steps[-1]
+        monkeypatch.setattr(vocabulary, "FORMER_RULES", {vocabulary._rules(content)})
     padding = {"strategy": {"Fixed": 10**9}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
                "pad_type_id": 0, "pad_token": "x"}  # a billion tokens for each text
-    for folder in (bundle, ENGLISH):  # with the rules of this version, and of a former one
-        text = json.dumps({**json.loads((folder / TOKENIZER).read_bytes()), "padding": padding})
-        assert len(Vocabulary.from_json(text).encode("Thank you")) == 2
+    # Rules of other kinds, which have the expected steps beside their own fields.
+    repeat = {"type": "Prepend", "prepend": "Thank" * 99, "normalizers": steps}
+    panic = {"type": "Precompiled", "precompiled_charsmap": "AAAA", "normalizers": steps}
+    for change in ({"padding": padding}, {"normalizer": repeat}, {"normalizer": panic}):
+        words = Vocabulary.from_json(json.dumps({**content, **change}))
+        assert [words.words[i] for i in words.encode("Thank you")] == ["Thank", "you"]
+
+
+def test_a_word_has_few_spellings():
+    """All spellings are in one table: 30,000 of one word beside 30,000 other words would take 7 GB."""
+    spellings = ["".join(letters) for letters in product(*zip("nextwrd", "NEXTWRD"))]
+    with pytest.raises(ValueError, match="128 spellings; at most 64"):
+        Ranking(Vocabulary.of_words([*spellings, "other"]))
+
+
+def test_a_very_long_word_is_not_kept(bundle):
+    """To compare words takes time that grows with the square of their length."""
+    model = load(bundle)
+    text = "the " + "e\u0301\u0316" * 100 + " " + "e\u0301\u0316" * 200
+    (context,) = model.extend([model.start], [text])
+    assert context.length == 3 and [len(word) for word in context.unknown.values()] == [300]
+    profile = profile_of(text)
+    assert profile is not None and max(map(len, profile.spellings)) < 500
 
 
 def test_writing_a_bundle_removes_its_own_leftovers_alone(tmp_path):

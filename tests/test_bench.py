@@ -196,8 +196,11 @@ def test_parts_of_an_answer_are_timed(
     monkeypatch.setattr(parts, "ROUNDS", 12)
     parts.main()
     head, _, *rows = capsys.readouterr().out.splitlines()
-    assert head == "| ms a question | 1 at once | 3 at once |"
-    figures = {row.split("|")[1].strip(): [float(value) for value in row.split("|")[2:4]] for row in rows}
-    *steps, whole = figures.values()
-    assert list(figures)[-1] == "all" and all(one > 0 for one in whole)
+    assert head == "| ms a question | 1, memory touched | 1 at once | 3 at once |"
+    cells = [[cell.strip() for cell in row.split("|")[1:5]] for row in rows]
+    figures = {name: [float(value) for value in values if value] for name, *values in cells}
+    steps, whole = list(figures.values())[:-4], figures["all"]
+    assert list(figures)[-4:] == ["all", "a letter more", "5 words, never read", "500 words, never read"]
+    assert all(value > 0 for row in figures.values() for value in row)
+    assert list(map(len, figures.values()))[-3:] == [2, 2, 1]
     assert [sum(column) for column in zip(*steps)] == pytest.approx(whole, abs=0.05)

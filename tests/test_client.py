@@ -81,6 +81,8 @@ def test_every_field_goes_to_the_service(client_class, server, http):
         "max_words": 3,
         "exclude": ["sea"],
         "k": 3,
+        "typos": True,
+        "layout": {"y": [0, 0], "u": [1, 0]},
     }
     assert ask(client_class, server.url, **fields).model_dump() == http.post("/v1/next-words", json=fields).json()
 
@@ -89,6 +91,13 @@ def test_every_field_goes_to_the_service(client_class, server, http):
 def test_several_texts_are_one_request(client_class, server):
     answers = ask(client_class, server.url, ["Thank", "I went to the"], 2, method="next_words_each", partial="s")
     assert answers == [ask(client_class, server.url, text, 2, partial="s") for text in ("Thank", "I went to the")]
+
+
+@both
+def test_next_letters_are_the_services(client_class, server, http):
+    fields = {"text": "Thank", "partial": "y", "history": "Zorbulon came."}
+    letters = ask(client_class, server.url, **fields, method="next_letters")
+    assert letters.model_dump() == http.post("/v1/next-letters", json=fields).json()
 
 
 @both

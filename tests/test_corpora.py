@@ -300,6 +300,13 @@ def test_pipes(tmp_path):
     assert len(set(found)) == 1
 
 
+def test_a_pipe_is_not_for_several_processes(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setenv("WORLD_SIZE", "2")  # torchrun sets it
+    with pytest.raises(CorpusError, match="pipe is a pipe, which only one process can read; write its text to a file"):
+        load_corpus(str(tmp_path / "pipe"))
+
+
 PACKED = {
     "a.txt": bytes, "a.txt.gz": gzip.compress, "a.txt.bz2": bz2.compress, "a.txt.xz": lzma.compress, "no-ending": bytes,
     "gzip.txt": gzip.compress, "plain.gz": bytes,  # the content decides
@@ -785,3 +792,4 @@ def test_training_says_that_text_has_no_spaces(tmp_path, capsys):
     main(["train", "--corpus", str(tmp_path / "chinese.txt"), "--out", str(tmp_path / "run"), *TINY, "--epochs", "1"])
     lines = capsys.readouterr().err.splitlines()
     assert sum("told by spaces" in line for line in lines) == 1
+    assert "left out. Put spaces between the words of the text first." in lines[-1] and "perplexity 1" not in lines[-1]

@@ -2,6 +2,7 @@
 import json
 import math
 import random
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -229,6 +230,12 @@ def test_the_command_tunes_a_run_on_validation_text_once(tiny_run, corpus_file, 
     settings.unlink()
 
 
+def test_progress_is_printed_off_a_terminal_too(tiny_bundle, corpus_file, capsys, monkeypatch):
+    monkeypatch.setattr("nextword.training.progress.WORK_SECONDS", 0.0)
+    assert main(["evaluate", "--bundle", str(tiny_bundle), "--corpus", str(corpus_file), "--sample", "5"]) == 0
+    assert re.search(r"^evaluating: \d+% done, 0:00:\d\d left$", capsys.readouterr().err, re.MULTILINE)
+
+
 def test_an_ngram_is_measured_on_the_same_tokens(tiny_model, tiny_bundle, corpus_file, tmp_path, capfd):
     pytest.importorskip("kenlm", reason="the package kenlm reads n-grams")
     assert main(["ngram", "--bundle", str(tiny_bundle), "--corpus", str(corpus_file)]) == 0
@@ -255,9 +262,13 @@ def test_the_command(tiny_bundle, corpus_file, capsys):
     assert figures["oov_rate"] == 0 and figures["tokens"] > figures["words"] > 50
     assert figures["top1"] < figures["top3"] < figures["top5"] and figures["word_top1"] < figures["word_top5"]
     assert {"perplexity", "keystroke_savings", "unknown", "long"} <= figures["cache"].keys()
+    slips = figures["slips"]
+    assert slips["kept_1"] == 1 and slips["savings"] >= slips["savings_wrong_keys"] > 0.3
+    for source in ("channel", "other"):
+        assert slips[source]["whole_3"] >= slips[source]["whole_1"] > 0.7 and slips[source]["harmed_0.9"] < 0.1
     assert main([*command, "--tokens", "200", "--sample", "20", "--history"]) == 0
     table = capsys.readouterr().out
-    assert "history" in table and "±" in table
+    assert "history" in table and "±" in table and "slips, channel" in table
     for options in (["--dynamic"], ["--run", str(tiny_bundle)], ["--tokens", "0"], ["--corpus", "no-such-corpus"]):
         assert main([*command, *options]) == 2
         error = capsys.readouterr().err

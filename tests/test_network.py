@@ -95,6 +95,24 @@ def test_8_bit_answers_depend_neither_on_the_batch_nor_on_the_calls(shape):
         assert torch.equal(alone[0], among[row])
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_frequent_tokens_are_read_alike_with_and_without_their_products(shape, monkeypatch):
+    monkeypatch.setattr(torchscript, "FREQUENT", 20)
+    net = network({**shape, "hidden_size": 64, **({"projection_size": 32} if "projection_size" in shape else {})})
+    program = torchscript.script(net, torch.randint(VOCABULARY, (4, 32)))
+    tokens, lengths = torch.tensor([[3, 19], [20, 5], [0, 0]]), torch.tensor([2, 2, 1])
+
+    def read() -> list[torch.Tensor]:
+        return [program.read(tokens, lengths, program.initial_state(3)),
+                *(program.read(tokens[:, :1], lengths * 0 + 1, program.initial_state(3))),
+                *(program.read(row[None, :1], lengths[2:], program.initial_state(1)) for row in tokens)]
+
+    before = read()
+    torchscript.keep_frequent(program)
+    assert program.frequent.shape[0] == 20
+    assert all(map(torch.equal, read(), before))
+
+
 def test_8_bit_weights_are_close_and_small(tmp_path):
     net = Network(Architecture(3000, embedding_size=64, hidden_size=128, projection_size=64)).eval()
     text = torch.randint(3000, (4, 40))

@@ -50,7 +50,7 @@ def test_history_brings_words_that_the_vocabulary_lacks(remembering):
     assert "Zorbulon" in words(remembering, text="I went to the", k=20, history="I went to the Zorbulon today.\n" * 5)
     fields = {"text": "I went to the", "partial": "zor", "max_words": 2}
     assert words(remembering, **fields, history="I went to the Zorbulon.") == ["Zorbulon"]
-    assert words(remembering, **fields) == []
+    assert words(remembering, **fields, typos=False) == []
     fields = {"history": "I went to the Zorbulon.\n" * 5, "k": 20}
     texts = ["I went to the", "You ran to the"]
     alone = [answer(remembering, text=text, **fields) for text in texts]
@@ -127,9 +127,57 @@ def test_examples_of_the_documentation_are_true(http):
     for path, request, response in (
         (PATH, "NextWordsRequest", "NextWordsResponse"),
         ("/v1/score", "ScoreRequest", "ScoreResponse"),
+        ("/v1/next-letters", "NextLettersRequest", "NextLettersResponse"),
     ):
         for example in schemas[request]["examples"]:
             found = http.post(path, json=example)
             assert found.status_code == 200
             for shown in schemas[response]["examples"]:
                 assert json.dumps(sorted(shown)) == json.dumps(sorted(found.json()))
+
+
+def test_corrections_over_http(http):
+    best = answer(http, text="I went to the", partial="stroe")["words"][0]
+    assert (best["word"], best["kind"]) == ("store", "correction") and 0.5 < best["confidence"] <= 1
+    assert words(http, text="I went to the", partial="stroe", typos=False) == []
+    for partial, kind in (("", "next"), ("st", "completion"), ("xq", "typed")):
+        best = answer(http, text=["I went to the"], partial=partial)["results"][0]["words"][0]
+        assert (best["kind"], best["confidence"]) == (kind, None)
+    assert words(http, text="Thank you very", partial="mich", max_words=3)[0].startswith("much")
+
+
+def test_the_layout_of_a_request_or_of_the_settings_counts(http, tiny_bundle, tmp_path):
+    question = {"text": "I went to the", "partial": "lark"}
+
+    def confidence(client: httpx.Client, **fields) -> float:
+        found = answer(client, **question, **fields)["words"]
+        return next(word["confidence"] for word in found if word["word"] == "park")
+
+    near, far = {"l": [0, 0], "p": [1, 0], "m": [9, 9]}, {"l": [0, 0], "p": [9, 9], "m": [1, 0]}
+    assert confidence(http, layout=near) > confidence(http, layout=far)
+    assert confidence(http, layout="qwerty") == confidence(http)
+    with serving(tmp_path, tiny_bundle, "--layout", json.dumps(near)) as server:
+        with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
+            assert confidence(client) == confidence(http, layout=near)
+            assert confidence(client, layout="azerty") == confidence(http, layout="azerty")
+    for layout, where in (("colemak", "layout"), ({"l": [0, 0]}, "layout"), ({"l": [0], "p": [1, 0]}, "layout.l"),
+                          (5, "layout"), ({"lp": [0, 0], "p": [1, 0]}, "layout"),
+                          ({"l": [0, 0], "p": [0, 0]}, "layout"),
+                          ({"l": [0, 1e300], "p": [0, 0]}, "layout"), ({"l": [0, 10**400], "p": [0, 0]}, "layout.l.1")):
+        refused = http.post(PATH, json={**question, "layout": layout})
+        assert refused.status_code == 422 and refused.json()["error"]["where"] == where, (layout, refused.text)
+
+
+def test_next_letters_sum_to_one(http):
+    for partial in ("", "s", "st", "store", "xyz"):
+        response = http.post("/v1/next-letters", json={"text": "I went to the", "partial": partial})
+        assert response.status_code == 200
+        found = response.json()
+        assert found["end"] + sum(letter["probability"] for letter in found["letters"]) == pytest.approx(1)
+    assert [letter["letter"] for letter in found["letters"]]
+    letters = http.post("/v1/next-letters", json={"text": "I went to the", "partial": "st"}).json()["letters"]
+    literal = answer(http, text="I went to the", partial="st", typos=False)["words"]
+    shares = {word["word"]: word["share"] for word in literal}
+    assert {letter["letter"]: letter["probability"] for letter in letters} == pytest.approx(
+        {"o": shares["store"], "a": shares["station"]})
+    assert http.post("/v1/next-letters", json={"text": "I", "k": 3}).status_code == 422

@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -234,6 +235,22 @@ def test_redis_rewrites_its_file_after_a_removal(tmp_path: Path, monkeypatch: py
         store.delete(KEY)
         store.close()  # which does not wait for the time
         wait_until(lambda: places(b"called") == 0, "the new file")
+
+
+def test_nothing_is_forgotten_while_the_log_still_has_it(tmp_path: Path) -> None:
+    """A process that reads keeps the log from being emptied: what it may have is not told to be forgotten."""
+    file = tmp_path / "profiles.sqlite"
+    with contextlib.closing(open_store(str(file))) as store, contextlib.closing(sqlite3.connect(file)) as reader:
+        store.check()
+        store.learn(KEY, LearnedText.of("We met Zofia.", "one"))
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM texts").fetchall()
+        with pytest.raises(faults.StoreUnavailable, match="log .* still has it"):
+            store.undo(KEY, "one")
+        reader.execute("COMMIT")
+        with pytest.raises(faults.NoText):
+            store.undo(KEY, "one")
+        assert not any(b"Zofia" in part.read_bytes() for part in tmp_path.iterdir())
 
 
 def test_a_file_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from nextword.lm import load, torchscript
 from nextword.lm.bundle import write_bundle
 from nextword.lm.network import Architecture, Network
+from nextword.lm.profile import Profile
 from nextword.lm.vocabulary import Vocabulary
 from nextword.serve.questions import NextWordsQuestion
 from nextword.serve.schemas import HISTORY_BLOCK, TEXT_BLOCK
@@ -130,12 +131,28 @@ def test_distributions_keep_to_their_bytes(exact):
     contexts = exact.extend([exact.start] * 3, ["ab cd ef", "cd Zorbulon", "ef"])
     largest = 0
     for number in range(300):
-        cache.predict([number, number + 1], contexts[number % 2 :][:2], [None] * 2, [None] * 2)
+        cache.predict([(2, number), (2, number + 1)], contexts[number % 2 :][:2], [None] * 2, [None] * 2)
         largest = max(largest, cache.bytes)
         kept = cache._entries.values()
         assert cache.bytes >= sum(part.probabilities.nbytes + part.seen.nbytes for part in kept)
     assert 5_000 < largest <= 10_000
     assert model.predicted == 301  # each second one was still there
+
+
+def test_a_distribution_is_that_of_the_profile_as_it_is_now(exact):
+    model = Counting(exact)
+    cache, context = DistributionCache(model, 1_000_000), exact.extend([exact.start], ["ab"])
+    mine, other = Profile(), Profile()
+    for profile in (mine, other):
+        profile.learn("ab Zorbulon.")
+    for _ in range(3):
+        for profile in (mine, other, None, mine):
+            (kept,) = cache.predict([(2, 7)], context, [None], [profile])
+            (fresh,) = exact.predict(context, [None], [profile])
+            assert torch.equal(kept.probabilities, fresh.probabilities) and kept.unknown == fresh.unknown
+        mine.learn("ab Zorbula.")
+    assert model.predicted == 3 + 2
+    assert len(cache._entries) == 3  # none of an earlier version
 
 
 def test_a_word_more_costs_a_word(exact):

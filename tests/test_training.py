@@ -2,12 +2,13 @@
 import json
 import os
 import platform
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,9 +21,10 @@ from nextword.training import precision
 from nextword.training.__main__ import main
 from nextword.training.loss import cross_entropy, sample_candidates
 from nextword.training.recipe import Recipe, RecipeError, load_recipe, recipe_names
+from nextword.training.schedule import Schedule, learning_rate
 from nextword.training.stopping import Stopping, has_diverged
 from nextword.training.tokens import encode_split, word_counts
-from nextword.training.trainer import learning_rate
+from nextword.training.trainer import Trainer
 from nextword.training.windows import Windows
 from tests.conftest import TINY
 
@@ -85,7 +87,7 @@ def wait_for(condition, process):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, corpus_file):
     """A short run that was never stopped."""
-    out = tmp_path_factory.mktemp("runs") / "whole"
+    out = tmp_path_factory.mktemp("runs") / "mein Lauf"
     run = subprocess.run(command(corpus_file, out), capture_output=True, text=True, env=environment("1"))
     assert run.returncode == 0, run.stderr
     return out, run
@@ -93,7 +95,8 @@ def finished(tmp_path_factory, corpus_file):
 
 def test_a_run_leaves_a_bundle_metrics_and_plots(finished):
     out, run = finished
-    assert run.stdout.startswith(f"{out / 'bundle'}")
+    path, command_line = run.stdout.rstrip(")\n").split("  (")
+    assert path == str(out / "bundle") and shlex.split(command_line) == ["make", "serve", f"BUNDLE={path}"]
     for name in ("loss.png", "perplexity.png", "accuracy.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -239,6 +242,31 @@ def test_adapting_adds_the_texts_words_and_keeps_the_lists(tmp_path, tiny_bundle
     assert "Gained on text that was not trained on: perplexity" in said and "too little to tell" in said
 
 
+def test_figures_of_a_text_with_unknown_words_are_not_praised(tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"Word{i}x went, and other{i}y came." for i in range(400)))
+    assert main(["train", "--corpus", str(text), "--out", str(tmp_path / "run"), *TINY, "--epochs", "1",
+                 "--vocabulary-size", "6"]) == 0
+    *_, evaluation, last = capsys.readouterr().err.splitlines()
+    assert "unknown words" in evaluation
+    assert re.search(r"words, \d\d% are not in the vocabulary; .* so they are left out\.$", last)
+
+
+def test_a_start_whose_files_contradict_each_other_is_refused(tmp_path, tiny_bundle, corpus_file, capsys):
+    bundle = open_bundle(tiny_bundle)
+    tokenizer = json.loads(bundle.content["tokenizer.json"])
+    model, metadata = bundle.content["model.pt"], {**bundle.metadata}
+    del metadata["architecture"]
+    write_bundle(tmp_path / "bare", model, json.dumps(tokenizer), metadata)
+    tokenizer["model"]["vocab"]["Zorblax"] = len(tokenizer["model"]["vocab"])
+    write_bundle(tmp_path / "more", model, json.dumps(tokenizer), metadata)
+    for start, said in (("bare", "another architecture than the recipe's: it is not described"),
+                        ("more", "cannot be loaded: the network has")):
+        arguments = ["--hidden-size", "8", "--start-from", str(tmp_path / start)]
+        assert main(command(corpus_file, tmp_path / f"{start}-run", *arguments)[3:]) == 2
+        assert said in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_diverged_training_is_not_published(tmp_path, corpus_file, capsys):
     out = tmp_path / "run"
     for _ in range(2):
@@ -250,6 +278,35 @@ def test_evaluations_and_threads_may_change_when_a_run_goes_on(tmp_path, finishe
     out = shutil.copytree(finished[0], tmp_path / "run")
     changed = ["--evaluate-every", "7", "--evaluation-tokens", "100", "--patience", "30", "--threads", "2"]
     assert main(command(corpus_file, out, *changed)[3:]) == 0
+
+
+def test_a_run_gets_more_epochs(tmp_path, finished, corpus_file, monkeypatch, capsys):
+    whole, stopped = (shutil.copytree(finished[0], tmp_path / name) for name in ("whole", "stopped"))
+    longer = ["--epochs", "1.5", "--checkpoint-every", "5"]
+    assert main(command(corpus_file, whole, *longer)[3:]) == 0
+    said = capsys.readouterr().err
+    rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    first = next(number for number, row in enumerate(rows) if row["epoch"] > 1)
+    rates = [row["learning_rate"] for row in rows]
+    assert rates[first] > 5 * rates[first - 1] and rates[-1] < rates[first]
+    assert f"The training has now {rows[-1]['step']:,} steps in all, before" in said and "moves from 0.00022 to" in said
+    assert "all 1.5 epochs done" in said and rows[-1]["epoch"] == pytest.approx(1.5, abs=0.02)
+
+    train_step = Trainer.train_step
+
+    def stop_at_step_48(trainer, *window):
+        if trainer.step == 48:
+            raise KeyboardInterrupt
+        return train_step(trainer, *window)
+
+    monkeypatch.setattr(Trainer, "train_step", stop_at_step_48)
+    assert main(command(corpus_file, stopped, *longer)[3:]) == 130
+    monkeypatch.undo()
+    assert main(command(corpus_file, stopped, *longer)[3:]) == 0
+    assert same(weights(stopped), weights(whole)) and "has now" in capsys.readouterr().err
+    assert main(command(corpus_file, finished[0], "--epochs", "0.5")[3:]) == 2
+    assert "mein Lauf: 1 epochs are done already, more than the 0.5 of this training" in capsys.readouterr().err
+    assert json.loads((finished[0] / "recipe.json").read_text())["epochs"] == 1
 
 
 def test_a_cell_that_cannot_grow_is_refused(tmp_path, corpus_file, capsys):
@@ -334,6 +391,17 @@ def test_the_rate_rises_and_falls():
     rates = [learning_rate(recipe, step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == 1.0 and rates.index(1.0) == 9
     assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_the_rate_moves_to_that_of_a_longer_training():
+    recipe = Recipe(learning_rate=1.0, warmup=0.1, final_rate=0.1)
+    schedule = Schedule(recipe, 100)
+    schedule.change(100, 200)
+    rates = [schedule.rate(step) for step in range(200)]
+    assert rates[:100] == [learning_rate(recipe, step, 100) for step in range(100)]
+    assert rates[119:] == [learning_rate(recipe, step, 200) for step in range(119, 200)]
+    assert rates[99:120] == sorted(rates[99:120]) and rates[100] < 0.14
+    assert [Schedule(recipe, 0, schedule.lengths).rate(step) for step in range(200)] == rates
 
 
 def test_stopping_says_why():
@@ -450,14 +518,32 @@ def test_changed_text_is_noticed(tmp_path):
 
 def test_precision_is_found_out(monkeypatch):
     cpu, choose = torch.device("cpu"), precision.choose_precision
-    assert choose("float32", cpu) == torch.float32
-    assert choose("bfloat16", cpu) == torch.bfloat16
-    flags = Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
-    has_it = "avx512_bf16" in flags or "amx_bf16" in flags
+    assert choose("float32", cpu).dtype == torch.float32
+    assert choose("bfloat16", cpu).dtype == torch.bfloat16
+    monkeypatch.setattr(precision, "_has_bfloat16", lambda: True)
     for seconds, faster in ((0.5, torch.bfloat16), (1.5, torch.float32)):  # of bfloat16's products; float32's take 1
         times = {torch.bfloat16: seconds, torch.float32: 1.0}
         monkeypatch.setattr(precision, "_seconds", times.__getitem__)
-        assert choose("auto", cpu) == (faster if has_it else torch.float32)
+        assert choose("auto", cpu) == (faster, "the faster type in a trial")
+    monkeypatch.setattr(precision, "_has_bfloat16", lambda: False)
+    assert choose("auto", cpu) == (torch.float32, "as this processor has no instructions for bfloat16")
+
+
+@pytest.mark.parametrize("noisy_trials, said", [(1, "in a trial"), (9, "in 4 trials; they ran beside other work")])
+def test_a_noisy_trial_of_precision_is_repeated(monkeypatch, noisy_trials, said):
+    calls = []
+
+    def seconds(dtype):
+        calls.append(dtype)
+        trial, call = divmod(len(calls) - 1, 2 * precision.ROUNDS)
+        disturbed = trial < noisy_trials and call > 3  # other work began after the first two rounds
+        return (2.0 if dtype == torch.bfloat16 else 3.0) * (5 if disturbed else 1)
+
+    monkeypatch.setattr(precision, "_has_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "_seconds", seconds)
+    choice = precision.choose_precision("auto", torch.device("cpu"))
+    assert choice.dtype == torch.bfloat16 and said in choice.reason
+    assert len(calls) == 2 * precision.ROUNDS * min(noisy_trials + 1, precision.TRIALS)
 
 
 def test_a_run_is_not_for_other_users(tiny_run):

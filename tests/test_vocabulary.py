@@ -5,7 +5,8 @@ import time
 import pytest
 from tokenizers import Tokenizer
 
-from nextword.lm.profile import spelled_tokens
+from nextword.lm.forgetting import digest, without_forgotten
+from nextword.lm.profile import profile_of, spelled_tokens
 from nextword.lm.vocabulary import EOS, EOS_ID, UNK_ID, Vocabulary
 from nextword.lm.words import has_letter, is_emoji, is_letter, split_typed, straight, visible
 from tests.word_cases import TOKENS, TYPED
@@ -131,3 +132,14 @@ def test_tokens_of_a_profile_are_those_of_the_tokenizer():
                          for place, token in enumerate(vocabulary.tokens(line))]
             expected += [EOS] * ended
         assert spelled_tokens(text) == expected
+
+
+@pytest.mark.parametrize("text", [
+    "a" * 40_000 + " é", "e" + "\u0315\u0300" * 20_000, "é-" * 20_000, "-" * 40_000 + " é", "\u200d" * 40_000 + "é",
+    "ℹ" * 40_000 + "\ufe0f", " " * 40_000 + "é", '\u05d0"' * 20_000, "\u00ad" * 40_000 + "a",
+])
+def test_texts_take_time_in_proportion_to_their_length(text):
+    start = time.process_time()
+    profile_of(text)
+    assert "zebra" not in without_forgotten(text + " zebra", {digest("zebra")})
+    assert time.process_time() - start < 1

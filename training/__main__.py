@@ -72,7 +72,8 @@ def _train_in(processes: Processes, recipe: Recipe, out: Path | None) -> int:
         corpus = load_corpus(recipe.corpus, pretokenized=recipe.pretokenized) if recipe.corpus else default_corpus()
     out = out or Path("runs") / (re.sub(r"[^\w.+-]+", "-", corpus.name).strip("-.") or "run")
     print(f"Training on {corpus.name} in {out}", file=sys.stderr)
-    if not processes.rank and not recipe.pretokenized and (warning := unsegmented_warning(corpus.documents("train"))):
+    warning = None if processes.rank or recipe.pretokenized else unsegmented_warning(corpus.documents("train"))
+    if warning:
         print(warning, file=sys.stderr)
     result = fit(recipe, corpus, out, processes)
     if processes.rank:
@@ -80,10 +81,8 @@ def _train_in(processes: Processes, recipe: Recipe, out: Path | None) -> int:
     plot_run(out)
     start = Start(recipe.start_from) if recipe.start_from else None
     bundle = export_run(out, recipe, corpus, result, start)
-    print(f"Ended after {result['steps']} steps: {result['reason']}. Validation perplexity "
-          f"{bundle.metadata['metrics']['validation']['perplexity']:.2f}; export lost "
-          f"{bundle.metadata['export']['perplexity_lost']:.2%} of it.", file=sys.stderr)
-    print(summary(bundle, recipe, corpus, start), file=sys.stderr)
+    figures = summary(bundle, recipe, corpus, start, unsegmented=warning is not None)
+    print(f"Ended after {result['steps']} steps: {result['reason']}. {figures}", file=sys.stderr)
     print(f"{bundle.path}  (make serve BUNDLE={shlex.quote(str(bundle.path))})")
     return 0
 

@@ -6,8 +6,6 @@ the best validation perplexity. Times are processor times on one thread, so that
 """
 from __future__ import annotations
 
-import bisect
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nextword.lm.network import Architecture, Network
+from nextword.lm.network import Network
 from nextword.training.corpora import Corpus
-from nextword.training.files import write_atomically
+from nextword.training.equal_size import MODELS, build, equal_width, parameters
+from nextword.training.files import write_atomically, write_json
 from nextword.training.loop import fit
 from nextword.training.machine import processor
 from nextword.training.measure import measure
@@ -31,11 +30,9 @@ from nextword.training.plots import plot_comparison
 from nextword.training.recipe import Recipe
 from nextword.training.run_folder import RunFolder
 from nextword.training.tokens import build_vocabulary, encode_split
-from nextword.training.trainer import Trainer, TrainingData, build_network
-from nextword.training.transformer import Shape, Transformer
+from nextword.training.trainer import Trainer, TrainingData
 from nextword.training.windows import Windows
 
-MODELS = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM", "transformer": "Transformer"}
 CONTEXTS = (10, 100, 1000)
 
 
@@ -80,7 +77,7 @@ def compare(corpus: Corpus, out: Path, plan: Plan, pretokenized: bool = False) -
     for model in models:
         model.measure()
     results = {model.name: model.figures for model in models}
-    write_atomically(out / "comparison.json", json.dumps(results, indent=1).encode())
+    write_json(out / "comparison.json", results)
     plot_comparison(out, {MODELS[name]: result["learning_curve"] for name, result in results.items()},
                     {MODELS[name]: result["gradient_norm"] for name, result in results.items()},
                     corpus.name, REHEARSAL if plan.rehearsal else "")
@@ -95,20 +92,20 @@ class _Model:
         recipe = Recipe(corpus=corpus.name, pretokenized=pretokenized, embedding_size=plan.embedding_size,
                         hidden_size=plan.hidden_size, evaluation_tokens=5_000, patience=1_000, threads=1)
         self.vocabulary = build_vocabulary(corpus, recipe.vocabulary_size, recipe.minimum_count, pretokenized)
-        self.network = partial(_bare, name, size=len(self.vocabulary))
-        count = _count(_bare("lstm", recipe, len(self.vocabulary)))
-        widths = range(8, 16 * plan.hidden_size)
-        index = bisect.bisect(widths, count, key=lambda width: self._parameters(recipe, width))
-        width = min(widths[max(0, index - 1) : index + 1], key=lambda w: abs(self._parameters(recipe, w) - count))
+        width = equal_width(name, len(self.vocabulary), plan.embedding_size, plan.hidden_size)
         cell = name if name != "transformer" else "lstm"  # recipes have no Transformer, which ignores the cell
         self.recipe = recipe.model_copy(update={"cell": cell, "hidden_size": width})
         self.figures: dict[str, Any] = {
-            "parameters": self._parameters(recipe, width), "width": width, "vocabulary": len(self.vocabulary),
+            "parameters": parameters(self.network()), "width": width, "vocabulary": len(self.vocabulary),
             "embedding_parameters": len(self.vocabulary) * (plan.embedding_size + 1)}
         self.tokens_a_step = recipe.batch_size * recipe.bptt
 
-    def _parameters(self, recipe: Recipe, width: int) -> int:
-        return _count(self.network(recipe.model_copy(update={"hidden_size": width})))
+    def network(self, dropout: float = 0.0, memory: int = 128) -> Any:
+        return build(self.name, len(self.vocabulary), self.recipe.embedding_size, self.recipe.hidden_size, dropout,
+                     memory)
+
+    def _in_training(self, recipe: Recipe, vocabulary_size: int) -> Any:
+        return self.network(recipe.dropout)
 
     def train(self) -> None:
         trial = {"epochs": self.plan.trial_epochs, "evaluate_every": 1_000_000}
@@ -125,19 +122,19 @@ class _Model:
 
     def _fit(self, name: str, recipe: Recipe) -> list[dict]:
         print(f"{MODELS[self.name]}, learning rate {recipe.learning_rate:g}, {recipe.epochs:g} epochs", file=sys.stderr)
-        fit(recipe, self.corpus, self.out / name, build=partial(_build, self.name))
+        fit(recipe, self.corpus, self.out / name, build=self._in_training)
         return RunFolder(self.out / name).evaluations()
 
     def training_steps(self) -> Callable[[], float]:
         """A function that makes one training step at each call."""
         data = TrainingData.load(self.recipe, self.corpus, self.vocabulary)
-        trainer = Trainer(self.recipe, data, build=partial(_build, self.name))
+        trainer = Trainer(self.recipe, data, build=self._in_training)
         windows = data.windows.epoch(0)
         return lambda: trainer.train_step(*next(windows))
 
     def measure(self) -> None:
-        _, weights = RunFolder(self.out / "full").best()
-        network, remembering = self.network(self.recipe), self.network(self.recipe, memory=max(CONTEXTS))
+        weights = RunFolder(self.out / "full").best().weights
+        network, remembering = self.network(), self.network(memory=max(CONTEXTS))
         network.load_state_dict(weights)
         remembering.load_state_dict(weights)
         test = encode_split(self.corpus, "test", self.vocabulary)
@@ -165,24 +162,6 @@ class _Model:
                                           self.plan.repeats))
         yield "from the first word", list(_in_rounds(
             [partial(partial, predict, text[:context], empty) for context in CONTEXTS], self.plan.repeats))
-
-
-def _bare(name: str, recipe: Recipe, size: int, memory: int = 128) -> Any:
-    """The network without dropout."""
-    if name == "transformer":
-        return Transformer(Shape(size, recipe.embedding_size, recipe.hidden_size, memory=memory))
-    return Network(Architecture(size, name, recipe.embedding_size, recipe.hidden_size))
-
-
-def _build(name: str, recipe: Recipe, size: int) -> Any:
-    """The network with the dropout of training."""
-    if name == "transformer":
-        return Transformer(Shape(size, recipe.embedding_size, recipe.hidden_size), recipe.dropout)
-    return build_network(recipe, size)
-
-
-def _count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _in_rounds(makers: list[Callable[[], Callable[[], object]]], rounds: int) -> list[float]:

@@ -39,9 +39,9 @@ def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict, start: S
     """
     folder = RunFolder(run)
     vocabulary = folder.vocabulary()
-    best_step, weights = folder.best()
+    best = folder.best()
     network = Network(recipe.architecture(len(vocabulary))).eval()
-    network.load_state_dict(weights)
+    network.load_state_dict(best.weights)
     train, validation = (_excerpt(encode_split(corpus, split, vocabulary), recipe.calibration_tokens)
                          for split in ("train", "validation"))
     program = torchscript.script(network, train if recipe.quantized else None)
@@ -53,7 +53,6 @@ def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict, start: S
     if not recipe.pretokenized:
         sources = [part.documents("train") for part in corpus.parts or [corpus]]
         lists = suppressed_words(sources, vocabulary, start_metadata if start else None)
-    row = next(row for row in folder.evaluations() if row["step"] == best_step)
     metadata = {
         "name": as_name(run.resolve().name),
         "description": f"{network.architecture.cell.upper()} language model, trained on {corpus.name}",
@@ -61,10 +60,10 @@ def export_run(run: Path, recipe: Recipe, corpus: Corpus, result: dict, start: S
         "weights": "int8" if recipe.quantized else "float32",
         "training": {
             "corpus": [asdict(source) for source in corpus.sources],
-            "recipe": {**recipe.to_dict(), "corpus": corpus.name}, **result, "best_step": best_step,
+            "recipe": {**recipe.to_dict(), "corpus": corpus.name}, **result, "best_step": best.step,
             "device": "cuda" if torch.cuda.is_available() else "cpu", "machine": platform.machine(),
         },
-        "metrics": {"validation": row["validation"], "cache": {key: cache[key] for key in cache if key != "settings"}},
+        "metrics": {"validation": best.validation, "cache": {key: cache[key] for key in cache if key != "settings"}},
         "cache": cache["settings"],
         **lists,
         "export": check,

@@ -19,6 +19,8 @@ import torch
 
 from nextword.lm import malloc
 from nextword.lm.network import Network
+from nextword.lm.vocabulary import UNK_ID
+from nextword.training import tensorboard
 from nextword.training.corpora import Corpus
 from nextword.training.distributed import ALONE, Processes
 from nextword.training.precision import choose_precision
@@ -26,8 +28,10 @@ from nextword.training.progress import Progress
 from nextword.training.recipe import Recipe
 from nextword.training.run_folder import CHOSEN_PRECISION, RunError, RunFolder
 from nextword.training.stopping import Stopping, has_diverged
-from nextword.training.trainer import Trainer, TrainingData, build_network, learning_rate
+from nextword.training.trainer import Trainer, TrainingData, build_network
 from nextword.training.warm_start import Start, choose_vocabulary
+
+UNKNOWN = 0.15  # a larger share of unknown words is said beside the figures, because they are easy to predict
 
 
 class Interrupted(Exception):
@@ -49,7 +53,9 @@ def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = ALONE,
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     folder = RunFolder(out)
-    processes.once(lambda: folder.claim(recipe.to_dict()))
+    settings = recipe.to_dict()
+    epochs = settings.pop("epochs")  # saved when it is certain that the run has not done more of them
+    processes.once(lambda: folder.claim(settings))
     start = Start(recipe.start_from) if recipe.start_from else None
     vocabulary = processes.once(lambda: choose_vocabulary(recipe, corpus, start))
     data = TrainingData.load(recipe, corpus, vocabulary, processes)
@@ -64,6 +70,9 @@ def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = ALONE,
         trainer.begin_with(lambda network: start.load_into(network, vocabulary, data.counts))
     run = _Run(folder, trainer, Stopping(recipe.patience))
     run.resume()
+    processes.once(lambda: folder.claim({"epochs": epochs}))
+    if not processes.rank and (writer := tensorboard.event_writer(out)):
+        run.events = tensorboard.Events(writer, folder.evaluations(), run.seconds)
     malloc.keep_freed()  # only now, because the memory for reading the corpus is not needed again
     return run.train_to_end()
 
@@ -72,10 +81,10 @@ def _chosen_precision(recipe: Recipe, folder: RunFolder, processes: Processes) -
     """The name of the type of the run's matrix products. The first start of a run chooses it for all processes."""
     chosen = folder.chosen_precision()
     if chosen is None:
-        chosen = str(choose_precision(recipe.precision, processes.device())).removeprefix("torch.")
+        choice = choose_precision(recipe.precision, processes.device())
+        chosen = str(choice.dtype).removeprefix("torch.")
         folder.claim({CHOSEN_PRECISION: chosen})
-        print(f"Matrix products in {chosen}" + (", the faster type in a trial" if recipe.precision == "auto" else ""),
-              file=sys.stderr)
+        print(f"Matrix products in {chosen}, {choice.reason}", file=sys.stderr)
     return chosen
 
 
@@ -85,6 +94,7 @@ class _Run:
 
     seconds     time of the training so far
     losses      losses of the steps since the last evaluation
+    events      also gets the figures of each evaluation
     """
 
     folder: RunFolder
@@ -92,6 +102,7 @@ class _Run:
     stopping: Stopping
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
+    events: tensorboard.Events | None = None
 
     def train_to_end(self) -> dict:
         trainer, processes, recipe = self.trainer, self.trainer.processes, self.trainer.recipe
@@ -128,18 +139,21 @@ class _Run:
         row: dict[str, Any] = {
             "step": trainer.step, "epoch": trainer.step / trainer.data.windows.steps, "tokens": trainer.tokens,
             "seconds": round(self.seconds, 1),
-            "learning_rate": learning_rate(trainer.recipe, trainer.step - 1, trainer.steps),
+            "learning_rate": trainer.schedule.rate(trainer.step - 1),
             "loss": sum(self.losses) / len(self.losses), **trainer.measure()}
         self.folder.add_evaluation(row)
+        if self.events:
+            self.events.write(row)
         if has_diverged(row["train"]["loss"], len(trainer.data.counts)) or not math.isfinite(row["validation"]["loss"]):
             raise self._diverged(row["train"]["loss"])
         better = self.stopping.update(row["validation"]["loss"])
         if better:
-            self.folder.write_best(trainer.step, trainer.kept.state_dict())
+            self.folder.write_best(trainer.step, trainer.kept.state_dict(), row["validation"])
         validation = row["validation"]
+        unknown = float((trainer.data.excerpts["validation"].tokens == UNK_ID).mean())
         return (f"step {trainer.step}  epoch {row['epoch']:.2f}  loss {row['loss']:.3f}  validation perplexity "
                 f"{validation['perplexity']:.2f}  top-1 {validation['top1']:.1%}  top-3 {validation['top3']:.1%}"
-                f"{'  (best)' if better else ''}")
+                f"{f', with {unknown:.0%} unknown words' if unknown > UNKNOWN else ''}{'  (best)' if better else ''}")
 
     def _diverged(self, loss: float) -> RunError:
         even = math.log(len(self.trainer.data.counts))
@@ -154,12 +168,22 @@ class _Run:
             {**state, "seconds": self.seconds, "losses": self.losses, "stopping": stopping}))
 
     def resume(self) -> None:
-        """Continue from the last checkpoint, if there is one."""
+        """Continue from the last checkpoint, if there is one.
+
+        If the length of the training has changed, evaluations without a better loss are counted anew: the learning
+        rate may rise, and then the loss rises at first.
+        """
         saved = self.trainer.processes.once(self.folder.checkpoint)
         if saved is not None:
-            self.trainer.load_state_dict(saved)
+            try:
+                self.trainer.load_state_dict(saved)
+            except ValueError as error:
+                raise RunError(f"{self.folder.path}: {error}") from None
             self.seconds, self.losses = saved["seconds"], saved["losses"]
             self.stopping.best, self.stopping.since, _ = saved["stopping"]
+            if self.trainer.schedule.lengths[-1][0] == self.trainer.step:
+                self.stopping.since = 0
+                print(self.trainer.schedule.last_change(), file=sys.stderr)
         self.trainer.processes.once(lambda: self.folder.drop_evaluations_after(self.trainer.step))
 
 

@@ -6,30 +6,57 @@ AMD's Zen 4 twice as fast, and on Intel's processors without AMX slower.
 from __future__ import annotations
 
 import time
+from statistics import median
+from typing import NamedTuple
 
 import torch
 
 WORTH_IT = 0.8  # bfloat16 is less precise, so it must take at most this share of float32's time
+ROUNDS, TRIALS = 15, 4  # rounds of a trial; the most trials
+NOISY = 1.5  # a trial is noisy if its median round takes this many times as long as its fastest one
 
 
-def choose_precision(setting: str, device: torch.device) -> torch.dtype:
+class Choice(NamedTuple):
+    """The type of the matrix products, and the reason for it in words."""
+
+    dtype: torch.dtype
+    reason: str
+
+
+def choose_precision(setting: str, device: torch.device) -> Choice:
     """The type for a recipe's `precision`. "auto": bfloat16 if this processor multiplies faster with it."""
     if setting != "auto":
-        return getattr(torch, setting)
+        return Choice(getattr(torch, setting), "as the recipe says")
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()) and _bfloat16_is_faster()
-    return torch.bfloat16 if fast else torch.float32
+        return Choice(torch.bfloat16 if fast else torch.float32, f"as this GPU has {'' if fast else 'no '}bfloat16")
+    if not _has_bfloat16():
+        return Choice(torch.float32, "as this processor has no instructions for bfloat16")
+    fast, quiet = _bfloat16_is_faster()
+    return Choice(torch.bfloat16 if fast else torch.float32, "the faster type in a trial" if quiet else
+                  f"the faster type in {TRIALS} trials; they ran beside other work, so the choice is not certain")
 
 
-def _bfloat16_is_faster(rounds: int = 15) -> bool:
-    """Time both types in turns, so that other work on the machine slows both. The fastest round of each counts."""
-    seconds: dict[torch.dtype, list[float]] = {torch.bfloat16: [], torch.float32: []}
-    for _ in range(rounds):
-        for dtype, times in seconds.items():
-            times.append(_seconds(dtype))
-    return min(seconds[torch.bfloat16]) < WORTH_IT * min(seconds[torch.float32])
+def _has_bfloat16() -> bool:
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _bfloat16_is_faster() -> tuple[bool, bool]:
+    """Whether bfloat16 is faster, and whether a trial was quiet.
+
+    Both types are timed in turns, so that other work on the machine slows both. The fastest round of each counts. A
+    noisy trial is repeated.
+    """
+    fastest = {torch.bfloat16: float("inf"), torch.float32: float("inf")}
+    for _ in range(TRIALS):
+        rounds = [[_seconds(dtype) for dtype in fastest] for _ in range(ROUNDS)]
+        quiet = True
+        for dtype, times in zip(fastest, zip(*rounds)):
+            fastest[dtype] = min(fastest[dtype], *times)
+            quiet = quiet and median(times) < NOISY * min(times)
+        if quiet:
+            break
+    return fastest[torch.bfloat16] < WORTH_IT * fastest[torch.float32], quiet
 
 
 def _seconds(dtype: torch.dtype) -> float:

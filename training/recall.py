@@ -12,10 +12,8 @@ learning, Bengio et al. 2009.)
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from bisect import bisect
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
@@ -27,13 +25,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from nextword.lm.architecture import Architecture
-from nextword.lm.command import Parser, Run
+from nextword.lm.command import Parser, Run, positive
 from nextword.lm.network import Network
-from nextword.training.files import write_atomically
+from nextword.training import equal_size
+from nextword.training.equal_size import equal_width, parameters
+from nextword.training.files import write_json
 from nextword.training.plots import draw
-from nextword.training.regularisation import RegularisedNetwork
-from nextword.training.transformer import Shape, Transformer
+from nextword.training.transformer import Transformer
 
 DISTANCES = (5, 10, 20, 50, 100, 200)
 SYMBOLS, BEFORE = 8, 10  # symbols to carry; most steps of noise before the mark
@@ -44,8 +42,7 @@ RATES = (1e-3, 4e-3)  # learning rates of Adam; the better one on validation seq
 LEARNED = 0.99  # recall at which training ends
 VALIDATION, TEST = 10_001, 10_002  # seeds
 RISING = "-rising"  # trained on short distances first
-TRAININGS = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM", "transformer": "Transformer",
-             "rnn-rising": "RNN, from short to long"}
+TRAININGS = {**equal_size.MODELS, "rnn-rising": "RNN, from short to long"}
 
 
 def sequences(distance: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -56,23 +53,10 @@ def sequences(distance: int, batch: int, generator: torch.Generator) -> tuple[Te
     return torch.cat([symbols[:before], mark, symbols[before:], question]), symbols[before]
 
 
-def build(name: str, hidden_size: int) -> Network | Transformer:
+def build(training: str) -> Network | Transformer:
     """The network of one of TRAININGS."""
-    name = name.removesuffix(RISING)
-    if name == "transformer":
-        return Transformer(Shape(QUESTION + 1, WIDTH, hidden_size))
-    return RegularisedNetwork(Architecture(QUESTION + 1, name, WIDTH, hidden_size))
-
-
-def count(network: nn.Module) -> int:
-    return sum(weight.numel() for weight in network.parameters())
-
-
-def equal_width(name: str) -> int:
-    """The hidden size with which a network's number of parameters is closest to the LSTM's."""
-    target, widths = count(build("lstm", HIDDEN)), range(8, 8 * HIDDEN)
-    first = bisect(widths, target, key=lambda width: count(build(name, width)))
-    return min(widths[first - 1 : first + 1], key=lambda width: abs(count(build(name, width)) - target))
+    name = training.removesuffix(RISING)
+    return equal_size.build(name, QUESTION + 1, WIDTH, equal_width(name, QUESTION + 1, WIDTH, HIDDEN))
 
 
 def logits(network: Network | Transformer, tokens: Tensor) -> Tensor:
@@ -114,7 +98,7 @@ def trained_recall(training: str, seed: int, steps: int, distances: Sequence[int
     results = []
     for rate in RATES:
         torch.manual_seed(seed)
-        network = build(training, equal_width(training))
+        network = build(training)
         generator = torch.Generator().manual_seed(seed)
         optimizer = torch.optim.Adam(network.parameters(), rate)
         for longest in distances if training.endswith(RISING) else [max(distances)]:
@@ -142,10 +126,10 @@ def compare(names: Sequence[str], seeds: int, steps: int, distances: Sequence[in
 def command(parser: Parser) -> Run:
     parser.formatter_class, parser.description = argparse.RawDescriptionHelpFormatter, __doc__
     parser.add_argument("--training", action="append", choices=list(TRAININGS), help="may be repeated (default: all)")
-    parser.add_argument("--seeds", type=int, default=3, help="repetitions of each training (default: 3)")
-    parser.add_argument("--steps", type=int, default=1500,
+    parser.add_argument("--seeds", type=positive, default=3, help="repetitions of each training (default: 3)")
+    parser.add_argument("--steps", type=positive, default=1500,
                         help="the most steps; from short to long, the most for each distance (default: 1,500)")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1,
+    parser.add_argument("--processes", type=positive, default=os.cpu_count() or 1,
                         help="default: one for each processor core")
     parser.add_argument("--out", type=Path, default=Path("runs/recall"),
                         help="the plot's folder (default: runs/recall)")
@@ -153,9 +137,6 @@ def command(parser: Parser) -> Run:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    for name in ("seeds", "steps", "processes"):
-        if getattr(arguments, name) < 1:
-            raise ValueError(f"--{name} is {getattr(arguments, name)}; it must be at least 1")
     trainings = arguments.training or list(TRAININGS)
     recalls = compare(trainings, arguments.seeds, arguments.steps, processes=arguments.processes)
     names = [TRAININGS[training] for training in recalls]
@@ -163,11 +144,10 @@ def run(arguments: argparse.Namespace) -> int:
     means = [[mean(column) for column in by_distance] for by_distance in columns]
     print(f"{'':24}{'parameters':>10}" + "".join(f"{distance:>7}" for distance in DISTANCES))
     for training, name, shares in zip(recalls, names, means):
-        size = count(build(training, equal_width(training)))
+        size = parameters(build(training))
         print(f"{name:24}{size:10,}" + "".join(f"{share:7.0%}" for share in shares))
     out = arguments.out
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "recall.json", json.dumps(recalls).encode())
+    write_json(out / "recall.json", recalls)
     curves = {name: (DISTANCES, shares) for name, shares in zip(names, means)}
     curves["chance"] = (DISTANCES, [1 / SYMBOLS] * len(DISTANCES))
     bands = {name: ([*map(min, by_distance)], [*map(max, by_distance)]) for name, by_distance in zip(names, columns)}

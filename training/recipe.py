@@ -64,7 +64,8 @@ class Recipe(BaseModel):
     change_penalty: float = Field(0.0, ge=0, description="penalty on the mean square of their change from word to word")
     batch_size: int = Field(32, ge=1, description="sequences that are read side by side")
     bptt: int = Field(35, ge=1, description="tokens of a window; the gradient goes back to its first token")
-    epochs: float = Field(6.0, gt=0, description="passes over the text; the learning rate's schedule spans them")
+    epochs: float = Field(6.0, gt=0, json_schema_extra=_FREE, description=(
+        "passes over the text; the learning rate's schedule spans them; a run that goes on may get more or fewer"))
     learning_rate: float = Field(3e-3, gt=0, description="AdamW's learning rate at its peak")
     warmup: float = Field(0.02, ge=0, lt=1, description=(
         "share of all steps in which the learning rate rises to its peak; then it falls along a cosine"))

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from nextword.lm.architecture import CELLS
-from nextword.lm.command import Parser, Run
-from nextword.training.files import write_atomically
+from nextword.lm.command import Parser, Run, positive
+from nextword.training.files import write_json
 from nextword.training.plots import draw
 
 SHARES = (0.7, 0.15)  # of the training and the validation part; the rest is the test part
@@ -181,9 +180,9 @@ def command(parser: Parser) -> Run:
     parser.add_argument("--data", type=Path, help="a CSV file with a header (default: an invented series)")
     parser.add_argument("--column", help="the column to predict (default: the only one with numbers)")
     parser.add_argument("--cell", action="append", choices=CELLS, help="may be repeated (default: all three)")
-    parser.add_argument("--window", type=int, default=48, help="number of values for a prediction (default: 48)")
-    parser.add_argument("--hidden-size", type=int, default=32, help="default: 32")
-    parser.add_argument("--epochs", type=int, default=30, help="default: 30")
+    parser.add_argument("--window", type=positive, default=48, help="number of values for a prediction (default: 48)")
+    parser.add_argument("--hidden-size", type=positive, default=32, help="default: 32")
+    parser.add_argument("--epochs", type=positive, default=30, help="default: 30")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="default: 0.002")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--out", type=Path, default=Path("runs/regression"),
@@ -192,9 +191,6 @@ def command(parser: Parser) -> Run:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    for name in ("window", "hidden_size", "epochs"):
-        if getattr(arguments, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; it must be at least 1")
     series = read_column(arguments.data, arguments.column) if arguments.data else built_in_series()
     data = prepare(series, arguments.window)
     predictions, losses = compare(data, arguments.cell or CELLS, arguments.hidden_size, arguments.epochs,
@@ -204,8 +200,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, value in errors.items():
         print(f"{name:>15}  {value:8.4f}  {value ** 0.5 * data.deviation:10.4g}")
     out, text = arguments.out, arguments.data.name if arguments.data else "the built-in series"
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "metrics.json", json.dumps({"test": errors, "losses": losses}, indent=1).encode())
+    write_json(out / "metrics.json", {"test": errors, "losses": losses})
     epochs = range(1, arguments.epochs + 1)
     draw(out / "loss.png", {f"{part}, {cell}": (epochs, [row[place] for row in rows]) for cell, rows in losses.items()
                             for place, part in enumerate(("train", "validation"))},

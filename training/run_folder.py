@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +27,14 @@ CHOSEN_PRECISION = "chosen_precision"  # a key of recipe.json
 
 class RunError(ValueError):
     """The folder has another run, or the run cannot continue."""
+
+
+class Best(NamedTuple):
+    """Weights after a number of steps, and their figures on validation text (see nextword.training.measure)."""
+
+    step: int
+    weights: dict[str, Tensor]
+    validation: dict[str, float]
 
 
 class RunFolder:
@@ -45,7 +53,7 @@ class RunFolder:
         Settings that are marked as free in Recipe may change when a run continues. Raises RunError if others differ.
         """
         self.path.mkdir(0o700, parents=True, exist_ok=True)  # words and weights tell of the text
-        saved = self._saved_settings()
+        saved = self.settings()
         earlier = {**Recipe().to_dict(), **saved} if saved else {}  # a setting newer than the run has its default
         changed = [f"{name} {earlier[name]!r} is now {value!r}" if name != "text" else "the corpus's text has changed"
                    for name, value in settings.items()
@@ -63,14 +71,15 @@ class RunFolder:
 
     def recipe(self) -> Recipe:
         """The recipe of the run; settings newer than the run have their defaults."""
-        return Recipe(**{name: value for name, value in self._saved_settings().items() if name in Recipe.model_fields})
+        return Recipe(**{name: value for name, value in self.settings().items() if name in Recipe.model_fields})
 
-    def _saved_settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """The content of recipe.json; {} if there is none."""
         return json.loads(self._recipe.read_text(encoding="utf-8")) if self._recipe.exists() else {}
 
     def chosen_precision(self) -> str | None:
         """The type of the run's matrix products, "float32" or "bfloat16"; None before it is chosen."""
-        return self._saved_settings().get(CHOSEN_PRECISION)
+        return self.settings().get(CHOSEN_PRECISION)
 
     def vocabulary(self) -> Vocabulary:
         return Vocabulary.from_file(self._tokenizer)
@@ -95,13 +104,16 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
 
-    def best(self) -> tuple[int, dict[str, Tensor]]:
-        """The step and the weights with the best validation perplexity."""
+    def best(self) -> Best:
+        """The weights with the best validation perplexity."""
         saved = torch.load(self._best, map_location="cpu", weights_only=True)
-        return saved["step"], saved["network"]
+        validation = saved.get("validation")
+        if validation is None:  # a run of version 0.1.0
+            validation = next(row["validation"] for row in self.evaluations() if row["step"] == saved["step"])
+        return Best(saved["step"], saved["network"], validation)
 
-    def write_best(self, step: int, weights: Mapping[str, Tensor]) -> None:
-        _save(self._best, {"step": step, "network": weights})
+    def write_best(self, step: int, weights: Mapping[str, Tensor], validation: Mapping[str, float]) -> None:
+        _save(self._best, {"step": step, "network": weights, "validation": dict(validation)})
 
     def checkpoint(self) -> dict[str, Any] | None:
         if not self._checkpoint.exists():

@@ -33,13 +33,13 @@ from tqdm import tqdm
 
 from nextword.lm import load, torchscript
 from nextword.lm.architecture import Architecture
-from nextword.lm.bundle import Bundle, open_bundle
-from nextword.lm.command import Parser, Run
+from nextword.lm.bundle import Bundle, BundleError, open_bundle
+from nextword.lm.command import Parser, Run, positive
 from nextword.lm.network import Network
 from nextword.lm.vocabulary import EOS_ID, Vocabulary
 from nextword.training.corpora.cleaning import reviews as clean
 from nextword.training.corpora.labelled import load_labelled
-from nextword.training.files import write_atomically
+from nextword.training.files import write_atomically, write_json
 from nextword.training.plots import draw
 from nextword.training.precision import choose_precision
 from nextword.training.regularisation import RegularisedNetwork
@@ -100,9 +100,12 @@ def _words(texts: Sequence[str]) -> list[str]:
 @torch.inference_mode()
 def pool(bundle: Bundle, texts: Sequence[str]) -> list[Tensor]:
     """For each text, the mean, the maximum and the last of the language model's output vectors, (3 · width,)."""
-    model, network = load(bundle), Network(Architecture(**bundle.metadata["architecture"])).eval()
+    model, architecture = load(bundle), bundle.description.architecture
+    if not architecture:
+        raise BundleError(f"{bundle.path} does not say which architecture its network has")
+    network = Network(architecture).eval()
     network.load_state_dict(torchscript.weights(model.program))
-    dtype = choose_precision("auto", torch.device("cpu"))
+    dtype = choose_precision("auto", torch.device("cpu")).dtype
     ids = [torch.tensor([EOS_ID, *row]) for row in model.vocabulary.encode_many(list(texts))]
     pooled: dict[int, Tensor] = {}
     bar = tqdm(total=len(ids), unit="review", file=sys.stderr, disable=not sys.stderr.isatty())
@@ -145,7 +148,7 @@ def train(model: nn.Module, rows: dict[str, list[Tensor]], labels: dict[str, lis
     """
     targets = torch.tensor(labels["train"], dtype=torch.float32)
     optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], 1e-3)
-    dtype = choose_precision("auto", torch.device("cpu"))
+    dtype = choose_precision("auto", torch.device("cpu")).dtype
     figures: list[dict] = []
     torch.manual_seed(seed)
     for epoch in range(1, epochs + 1):
@@ -222,7 +225,7 @@ class SentimentRun:
                         lambda: torch.save({"weights": model.state_dict(), "names": names}, best))
         model.load_state_dict(torch.load(best, weights_only=True)["weights"])
         test = measure(model, rows["test"], splits["test"].labels)
-        write_atomically(self._path("metrics.json"), json.dumps({"epochs": figures, "test": test}, indent=1).encode())
+        write_json(self._path("metrics.json"), {"epochs": figures, "test": test})
         self._draw(figures, Path(data).name)
         chosen = max(figures, key=lambda row: row["validation_accuracy"])
         print(f"best epoch {chosen['epoch']}; test loss {test['loss']:.3f}, test accuracy {test['accuracy']:.2%} of "
@@ -283,15 +286,13 @@ def command(parser: Parser) -> Run:
     parser.add_argument("--text", help="judge this text with the model of an earlier run")
     parser.add_argument("--encoder", help="a language model that reads the texts: english, or a bundle's folder "
                         "(default: an LSTM without pre-training)")
-    parser.add_argument("--epochs", type=int, default=10, help="default: 10")
+    parser.add_argument("--epochs", type=positive, default=10, help="default: 10")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--out", type=Path, help="the run's folder (default: runs/sentiment, and the encoder's name)")
     return run
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.epochs < 1:
-        raise ValueError(f"--epochs is {arguments.epochs}; it must be at least 1")
     name = "sentiment" + (f"-{Path(arguments.encoder).name}" if arguments.encoder else "")
     work = SentimentRun(arguments.out or Path("runs") / name, arguments.encoder)
     if arguments.text is not None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from nextword.lm.bundle import ENGLISH, Bundle
 from nextword.lm.model import Model, load
 from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
+from nextword.lm.words import has_letter
 from nextword.training.corpora import Corpus
 from nextword.training.evaluation.excerpts import Text, excerpts
 from nextword.training.evaluation.figures import evaluate
@@ -28,23 +29,34 @@ POSITIONS_A_SECOND = 10  # sampled positions for each second of training
 TOKENS_A_POSITION = 5
 LITTLE = 2_000  # tokens of test text; with fewer, a gain may be chance
 UNKNOWN = 0.15  # with a larger share of unknown words, the bundled model does not fit the text
+MOST = 0.5  # with a larger share of unknown words, figures are misleading
 EXAMPLES = 3
 WORDS = 8  # words of the text before an example
 
 
-def summary(bundle: Bundle, recipe: Recipe, corpus: Corpus, start: Start | None) -> str:
+def summary(bundle: Bundle, recipe: Recipe, corpus: Corpus, start: Start | None, unsegmented: bool = False) -> str:
     """Lines with figures on validation and test text, and examples. The figures of other models are beside them.
 
+    A model that does not know most words of the text predicts little but `<unk>`, and that easily. Its figures would
+    look good, so a sentence takes their place.
+
+    unsegmented: the text has no spaces between words.
     start: the model that the training began with. Then the lines include the gain over it, with a warning if there is
     too little text to measure a gain.
     """
     model = load(bundle)
     seconds = bundle.metadata["training"]["seconds"]
     sample = int(min(LARGEST, max(50, POSITIONS_A_SECOND * seconds)))
+    unknown = _unknown_words(_texts(corpus, "validation", model.vocabulary, sample), model.vocabulary)
+    if unsegmented or unknown > MOST:
+        return (f"Of the validation text's words, {unknown:.0%} are not in the vocabulary; perplexity and accuracy "
+                "would look better than this model is, so they are left out."
+                + " Put spaces between the words of the text first." * unsegmented)
     counts = word_counts(encode_split(corpus, "train", model.vocabulary), len(model.vocabulary))
     unigram = (counts / counts.sum()).log().float()
     watched = bundle.metadata["metrics"]["validation"]
-    lines = []
+    lines = [f"Validation perplexity {watched['perplexity']:.2f}; export lost "
+             f"{bundle.metadata['export']['perplexity_lost']:.2%} of it."]
     for split in ("validation", "test"):
         if split not in corpus.splits:
             continue
@@ -67,6 +79,14 @@ def summary(bundle: Bundle, recipe: Recipe, corpus: Corpus, start: Start | None)
 
 def _texts(corpus: Corpus, split: str, vocabulary: Vocabulary, sample: int) -> list[Text]:
     return [text for text in excerpts(corpus, split, vocabulary, TOKENS_A_POSITION * sample) if text.length]
+
+
+def _unknown_words(texts: Sequence[Text], vocabulary: Vocabulary) -> float:
+    """The share of the words that the vocabulary lacks."""
+    is_word = torch.tensor(vocabulary.is_word())
+    known = sum(int(is_word[text.ids[1:]].sum()) for text in texts)
+    unknown = sum(has_letter(word) for text in texts for word in text.unknown.values())
+    return unknown / max(1, known + unknown)
 
 
 def _row(name: str, perplexity: float | None, figures: dict | None = None) -> str:

@@ -26,6 +26,7 @@ from nextword.training.measure import measure
 from nextword.training.precision import choose_precision
 from nextword.training.recipe import Recipe
 from nextword.training.regularisation import RegularisedNetwork, activation_penalty
+from nextword.training.schedule import Schedule
 from nextword.training.tokens import digest, encode_split, word_counts
 from nextword.training.windows import Windows, prepared_ahead
 
@@ -77,20 +78,10 @@ def build_network(recipe: Recipe, vocabulary_size: int) -> Network:
                               recipe.weight_drop, recipe.fresh_starts)
 
 
-def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """The rate of step 0, 1, …: a linear rise in the first `warmup` share of the steps, then half a cosine down."""
-    warmup = max(1, round(recipe.warmup * steps))
-    if step < warmup:
-        return recipe.learning_rate * (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    low = recipe.final_rate
-    return recipe.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
-
-
 class Trainer:
     """Trains a network step by step. It writes no files.
 
-    steps       steps of the whole training; the learning rate's schedule spans them
+    schedule    the learning rates, and the number of steps of the whole training
     step        finished steps
     tokens      tokens of the finished steps
     kept        the network to evaluate and to save: the moving average if the recipe has one
@@ -101,15 +92,20 @@ class Trainer:
         """dtype: the type of the matrix products; None: the recipe's `precision` chooses it on this machine."""
         self.recipe, self.data, self.processes = recipe, data, processes
         self.device = processes.device()
-        self.dtype = dtype or choose_precision(recipe.precision, self.device)
+        self.dtype = dtype or choose_precision(recipe.precision, self.device).dtype
         torch.manual_seed(recipe.seed)
         self.network: Any = build(recipe, len(data.counts)).to(self.device)
         with torch.no_grad():  # the untrained network predicts each word with its share of the text
             self.network.bias.copy_((data.counts / data.counts.sum()).log().float())
-        self.steps = math.ceil(recipe.epochs * data.windows.steps)
+        self.schedule = Schedule(recipe, math.ceil(recipe.epochs * data.windows.steps))
         self.step, self.tokens = 0, 0
         self._state = self.network.initial_state(len(data.windows.heads))
         self._prepare()
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        return self.schedule.steps
 
     def begin_with(self, load: Callable[[Network], None]) -> None:
         """Let `load` give the network its first weights. Call it before the first step."""
@@ -151,7 +147,7 @@ class Trainer:
         recipe, network, data = self.recipe, self.network, self.data
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.step)
         torch.manual_seed((recipe.seed * 1_000_003 + self.step) * self.processes.size + self.processes.rank)  # dropout
-        self._set_rate(learning_rate(recipe, self.step, self.steps))
+        self._set_rate(self.schedule.rate(self.step))
         heads = slice(data.windows.heads.start, data.windows.heads.stop)
         keep = torch.rand(recipe.batch_size, 1, generator=generator)[heads] >= recipe.forget
         candidates, log_weights = sample_candidates(
@@ -181,7 +177,10 @@ class Trainer:
         if self.average:
             self.average.update_parameters(network)
         self.optimizer.zero_grad(set_to_none=True)
-        self._state.copy_(state.detach())
+        if self._state.shape == state.shape:
+            self._state.copy_(state.detach())  # in place, for the CUDA graph
+        else:
+            self._state = state.detach()  # a Transformer's state grows
         return loss.detach()
 
     def _set_rate(self, rate: float) -> None:
@@ -201,14 +200,24 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """All data that is needed to continue in any number of processes. All processes must call this."""
-        return {"step": self.step, "tokens": self.tokens, "state": self.processes.gathered(self._state),
-                "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
+        return {"step": self.step, "lengths": self.schedule.lengths, "tokens": self.tokens,
+                "state": self.processes.gathered(self._state), "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
                 "average": self.average.state_dict() if self.average else None}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Continue from a result of `state_dict`."""
-        heads = self.data.windows.heads
+        """Continue from a result of `state_dict`.
+
+        If that was of a training of another length, this one's length counts. Raises ValueError if it is too short.
+        """
+        heads, steps = self.data.windows.heads, self.steps
+        if steps < saved["step"]:
+            raise ValueError(f"{saved['step'] / self.data.windows.steps:.4g} epochs are done already, more than the "
+                             f"{self.recipe.epochs:g} of this training")
         self.step, self.tokens = saved["step"], saved["tokens"]
+        self.schedule = Schedule(self.recipe, steps, saved.get("lengths", ()))
+        if self.steps != steps:
+            self.schedule.change(self.step, steps)
         self._state = saved["state"][heads.start : heads.stop].to(self.device)
         self.network.load_state_dict(saved["network"])
         self.optimizer.load_state_dict(saved["optimizer"])

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from nextword.lm import torchscript
-from nextword.lm.bundle import DESCRIPTION, ENGLISH, MODEL, TOKENIZER, Bundle, open_bundle
+from nextword.lm.architecture import Architecture
+from nextword.lm.bundle import DESCRIPTION, ENGLISH, TOKENIZER, Bundle, open_bundle
+from nextword.lm.model import load
 from nextword.lm.network import Network
 from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
 from nextword.training.corpora import Corpus
@@ -68,9 +69,9 @@ class Start:
     def _weights(self) -> dict[str, Tensor]:
         """The weights by their names in nextword.lm.network.Network."""
         if self._run:
-            return self._run.best()[1]
+            return self._run.best().weights
         assert self.bundle
-        return torchscript.weights(torchscript.load(self.bundle.content[MODEL]))
+        return torchscript.weights(load(self.bundle).program)
 
     @torch.no_grad()
     def load_into(self, network: Network, vocabulary: Vocabulary, counts: Tensor) -> None:
@@ -85,17 +86,18 @@ class Start:
             wider = {name: _wider(name, old, own[name]) for name, old in weights.items() if name in own}
             network.load_state_dict({**weights, **wider})
         except RuntimeError:
-            shape = ", ".join(f"{name} {value}" for name, value in self._architecture().items()
-                              if name != "vocabulary_size")
+            described = self._architecture()
+            shape = ", ".join(f"{name} {value}" for name, value in described.to_dict().items()
+                              if name != "vocabulary_size") if described else "it is not described"
             raise WarmStartError(f"start_from: the network in {self.folder} has another architecture than the "
                                  f"recipe's: {shape}. All but hidden_size must be the same, and that may only be "
                                  "larger, with a projection_size") from None
 
-    def _architecture(self) -> dict[str, Any]:
+    def _architecture(self) -> Architecture | None:
         if self._run:
-            return self._run.recipe().architecture(len(self.vocabulary)).to_dict()
+            return self._run.recipe().architecture(len(self.vocabulary))
         assert self.bundle
-        return self.bundle.metadata["architecture"]
+        return self.bundle.description.architecture
 
 
 def choose_vocabulary(recipe: Recipe, corpus: Corpus, start: Start | None) -> Vocabulary:

@@ -63,6 +63,7 @@ CREATE TABLE taught (profile INTEGER, word TEXT, count INTEGER, PRIMARY KEY (pro
 CREATE TABLE forgotten (profile INTEGER, digest TEXT, PRIMARY KEY (profile, digest)) WITHOUT ROWID;
 """
 PARTS = ("texts", "taught", "forgotten")  # the tables of a profile's content
+LEFT = "it is removed, but the log of the profiles still has it, because it is being read; try again in a second"
 # Errors by SQLite's own messages: Python 3.10 gives no codes.
 FULL = ("full",)
 DAMAGED = ("malformed", "not a database", "decode")
@@ -276,11 +277,18 @@ class SQLiteStore(ProfileStore):
 
     @contextlib.contextmanager
     def _removing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction whose removed texts are in no file at its end."""
+        """A transaction whose removed texts, and those of earlier ones, are in no file at its end."""
         with self._connected() as db:
-            with _transaction(db, "BEGIN IMMEDIATE"):
-                yield db
-            _empty_log(db)
+            try:
+                with _transaction(db, "BEGIN IMMEDIATE"):
+                    yield db
+            except (NoProfile, NoText):  # the log may still have it from an earlier try
+                if _empty_log(db):
+                    raise
+            else:
+                if _empty_log(db):
+                    return
+            raise StoreUnavailable(LEFT)
 
     def _remove(self, removal: Callable[[sqlite3.Connection], Result]) -> Result:
         """Do a change that only removes; on a full disk with the room of the reserve."""
@@ -357,9 +365,13 @@ def _pragma(db: sqlite3.Connection, name: str) -> int:
     return int(db.execute(f"PRAGMA {name}").fetchone()[0])
 
 
-def _empty_log(db: sqlite3.Connection) -> None:
-    """Write the write-ahead log into the file, and empty it: it may have what was removed."""
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+def _empty_log(db: sqlite3.Connection) -> bool:
+    """Write the write-ahead log into the file, and empty it: it may have what was removed.
+
+    Returns False if it cannot be emptied now, because another process reads it.
+    """
+    (busy, *_) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
 
 
 def _fault(error: sqlite3.Error) -> StoreFault:

@@ -17,10 +17,13 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from nextword.serve.engine.client_presence import ClientPresence
 from nextword.serve.engine.dispatcher import AnyDispatcher
 from nextword.serve.metrics import RequestMetrics
-from nextword.serve.questions import NextWordsQuestion, ScoreQuestion
+from nextword.serve.questions import NextLettersQuestion, NextWordsQuestion, ScoreQuestion
 from nextword.serve.schemas import (
     HISTORY_BLOCK,
     TEXT_BLOCK,
+    Layout,
+    NextLettersRequest,
+    NextLettersResponse,
     NextWordsRequest,
     NextWordsResponse,
     NextWordsResults,
@@ -96,7 +99,7 @@ def build_app(dispatcher: AnyDispatcher, settings: Settings, lifespan: Lifespan[
     app.add_middleware(ClientPresence)
     app.add_middleware(BodyLimit)
     errors.install(app)
-    _add_questions(app, dispatcher, store)
+    _add_questions(app, dispatcher, store, settings.layout)
     routers = [completions.build_router(dispatcher, store), profiles.build_router(dispatcher, store),
                health.build_router(dispatcher)]
     for router in routers:
@@ -121,7 +124,7 @@ def _closing(store: Profiles, lifespan: Lifespan[Any] | None) -> Lifespan[Any]:
     return closing
 
 
-def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, store: Profiles) -> None:
+def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, store: Profiles, layout: Layout) -> None:
     refusals = errors.responses(400, 401, 404, 413, 415, 422, 429, 500, 501, 503, 504)
 
     @app.post(
@@ -136,6 +139,7 @@ def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, store: Profiles) -> 
         """Answers one text with `NextWordsResponse`, and a list of texts with `NextWordsResults`."""
         history = window(request.history, HISTORY_BLOCK)
         options = request.model_dump(exclude={"text", "history"}) | {"profile": store.key(request.profile)}
+        options["layout"] = request.layout or layout
         if isinstance(request.text, str):
             question = NextWordsQuestion(window(request.text, TEXT_BLOCK), history, **options)
             count_as(question.cost)
@@ -144,6 +148,21 @@ def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, store: Profiles) -> 
             questions = [NextWordsQuestion(window(text, TEXT_BLOCK), shared, **options) for text in request.text]
             count_as(sum(question.cost for question in questions))
             return _json(b'{"results":[' + b",".join(await _ask_each(dispatcher, questions)) + b"]}")
+
+    @app.post(
+        "/v1/next-letters",
+        operation_id="next_letters",
+        tags=["suggestions"],
+        summary="The probabilities of the next letter",
+        response_model=NextLettersResponse,
+        responses=refusals,
+    )
+    async def next_letters(request: NextLettersRequest) -> Response:
+        """Gives the probability of each letter, for keyboards that are scanned, used with the eyes, or light up."""
+        text, history = window(request.text, TEXT_BLOCK), window(request.history, HISTORY_BLOCK)
+        question = NextLettersQuestion(text, history, request.partial, store.key(request.profile))
+        count_as(question.cost)
+        return _json(await dispatcher.ask(question))
 
     @app.post(
         "/v1/score",

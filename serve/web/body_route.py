@@ -1,18 +1,20 @@
 """Routes that validate a JSON body once, straight from its bytes.
 
-FastAPI parses the body into objects, and then validates those. With its search for dependencies, which these routes do
-not have, that takes a third of the time that the HTTP process spends on a request.
+FastAPI parses the body into objects, and then validates those. It looks for dependencies, and opens three stacks for
+what they leave behind. That takes half of the time that the HTTP process spends on a request.
 """
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, get_type_hints
 
-from fastapi import Request, Response
+from fastapi import Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
-from starlette.requests import ClientDisconnect
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class BodyRoute(APIRoute):
@@ -21,26 +23,46 @@ class BodyRoute(APIRoute):
     Such a function gets every valid body from here. All other requests go FastAPI's way, which finds the error.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle, model = super().get_route_handler(), _only_parameter(self.endpoint)
-        if model is None or self.dependencies:
-            return handle
-        validate, answer = model.__pydantic_validator__.validate_json, self.endpoint
-
-        async def handle_valid(request: Request) -> Response:
-            media_type = request.headers.get("content-type", "").partition(";")[0]
-            if media_type.strip().lower() != "application/json":
-                return await handle(request)
-            try:
-                value = validate(await request.body())  # the request keeps its body
-            except (ValidationError, ClientDisconnect):
-                return await handle(request)
-            return await answer(value)
-
-        return handle_valid
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any):
+        super().__init__(path, endpoint, **options)
+        model = _only_parameter(endpoint)
+        if model and not self.dependencies:
+            self.app = _quick(endpoint, model, self.app)
 
 
-def _only_parameter(function: Callable[..., Awaitable[Response]]) -> type[BaseModel] | None:
+def _quick(function: Callable[[Any], Awaitable[Response]], model: type[BaseModel], other: ASGIApp) -> ASGIApp:
+    """Return an application that calls `function` with a valid body, and `other` with any other request."""
+    validate = model.__pydantic_validator__.validate_json
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        media_type = Headers(scope=scope).get("content-type", "").partition(";")[0]
+        if media_type.strip().lower() != "application/json":
+            return await other(scope, receive, send)
+        try:
+            body = await Request(scope, receive).body()
+        except ClientDisconnect:
+            return await other(scope, receive, send)  # receives the same again
+        try:
+            value = validate(body)
+        except ValidationError:
+            return await other(scope, _body_again(body, receive), send)
+        response = await function(value)
+        await response(scope, receive, send)
+
+    return app
+
+
+def _body_again(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` whose first message is the whole body."""
+    left = [body]
+
+    async def receive_again() -> Message:
+        return {"type": "http.request", "body": left.pop()} if left else await receive()
+
+    return receive_again
+
+
+def _only_parameter(function: Callable[..., Any]) -> type[BaseModel] | None:
     """Return the type of a function's only parameter if it is a model, else None."""
     names = list(inspect.signature(function).parameters)
     kind = get_type_hints(function).get(names[0]) if len(names) == 1 else None

@@ -20,7 +20,7 @@ from nextword.serve.openai_schemas import (
     OpenAIErrorResponse,
 )
 from nextword.serve.profiles.faults import StoreFault
-from nextword.serve.schemas import ONE_TEXT, SEVERAL_TEXTS, TEXT_LIMIT, ErrorDetail, ErrorResponse
+from nextword.serve.schemas import TAGS, TEXT_LIMIT, ErrorDetail, ErrorResponse
 
 OPENAI_PATHS = ("/v1/completions", "/v1/models")
 
@@ -164,7 +164,7 @@ def _invalid(fault: dict[str, Any], body: Any, request: Request) -> Fault:
         if fault["type"] != "missing" and not media_type.endswith(("/json", "+json")):
             return Fault(415, "send JSON with the header content-type: application/json", "content-type")
         return Fault(422, 'the body must be a JSON object, such as {"text": "I went to the"}', "body")
-    where = ".".join(str(part) for part in fault["loc"][1:] if part not in (ONE_TEXT, SEVERAL_TEXTS))
+    where = ".".join(str(part) for part in fault["loc"][1:] if part not in TAGS)
     message = {
         "extra_forbidden": "there is no such field; /docs lists the fields",
         "missing": "this field is required",

@@ -2,11 +2,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 from nextword.lm.context import Context, Distribution
 from nextword.lm.model import Model
 from nextword.lm.profile import Profile
+from nextword.serve.worker.state_cache import Key as TextKey
+
+# Of the text, and the versions of the history and of the profile
+Key = tuple[TextKey, "int | None", "int | None"]
 
 
 class DistributionCache:
@@ -22,17 +27,23 @@ class DistributionCache:
 
     def __init__(self, model: Model, limit: int):
         self._model, self._limit = model, limit
-        self._entries: OrderedDict[Hashable, Distribution] = OrderedDict()
+        self._entries: OrderedDict[Key, Distribution] = OrderedDict()
+        self._versions: WeakKeyDictionary[Profile, int] = WeakKeyDictionary()
         self.bytes = 0
 
     def predict(
-        self, keys: Sequence[Hashable], contexts: Sequence[Context], histories: Sequence[Profile | None],
+        self, texts: Sequence[TextKey], contexts: Sequence[Context], histories: Sequence[Profile | None],
         profiles: Sequence[Profile | None],
     ) -> list[Distribution]:
-        """Return the result of `Model.predict`. Distributions with a key that the cache has are not computed again.
+        """Return the result of `Model.predict`; what the cache has is not computed again.
 
-        keys: for each distribution, all that it depends on.
+        texts: the keys of the texts.
         """
+        for profile in profiles:
+            if profile and self._versions.get(profile) != profile.version:
+                self._drop(profile)
+        keys = [(text, history.version if history else None, profile.version if profile else None)
+                for text, history, profile in zip(texts, histories, profiles)]
         places = {key: place for place, key in enumerate(keys) if key not in self._entries}
         cached = {key: self._entries[key] for key in keys if key not in places}
         if places:
@@ -44,7 +55,13 @@ class DistributionCache:
             self._keep(key, cached[key])
         return [cached[key] for key in keys]
 
-    def _keep(self, key: Hashable, distribution: Distribution) -> None:
+    def _drop(self, profile: Profile) -> None:
+        """Drop what belongs to an earlier version of a profile, and keeps all of it in memory."""
+        earlier, self._versions[profile] = self._versions.get(profile), profile.version
+        for key in [key for key in self._entries if key[2] == earlier is not None]:
+            self.bytes -= self._entries.pop(key).bytes
+
+    def _keep(self, key: Key, distribution: Distribution) -> None:
         if key not in self._entries:
             self.bytes += distribution.bytes
             self._entries[key] = distribution

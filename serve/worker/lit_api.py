@@ -20,6 +20,7 @@ from nextword.serve.engine.memory_file import SpawnedValue
 from nextword.serve.profiles.opening import open_store
 from nextword.serve.questions import (
     Counts,
+    NextLettersQuestion,
     NextWordsQuestion,
     OwnWordsQuestion,
     Question,
@@ -105,7 +106,7 @@ class NextWordsAPI(LitAPI):
         self._states = StateCache(model, self._cache_bytes)
         self._profiles = Profiles(open_store(self._store, writes=False) if self._store else None)
         self._operations = _operations(model, self._states, self._cache_bytes // 4, self._profiles)
-        model.next_words("A word")
+        model.next_words("A word", partial="wrod")
         malloc.give_back()  # the memory that only the loading needed
         self._answers = self._idle_seconds = 0
 
@@ -172,11 +173,13 @@ def _operations(
     model: Model, states: StateCache, distribution_bytes: int, profiles: Profiles
 ) -> dict[type, Operation]:
     from nextword.serve.worker.completions import Completions
+    from nextword.serve.worker.next_letters import NextLetters
     from nextword.serve.worker.next_words import NextWords
     from nextword.serve.worker.profiles import OwnWords
     from nextword.serve.worker.score import score
 
     next_words = NextWords(model, states, distribution_bytes, profiles)
+    next_letters = NextLetters(model, next_words.distributions)
     completions = Completions(model, states, profiles)
     own_words = OwnWords(model, profiles)
 
@@ -195,6 +198,7 @@ def _operations(
 
     return {
         NextWordsQuestion: Operation(next_words.answer, next_words.cost),
+        NextLettersQuestion: Operation(next_letters.answer, next_letters.cost),
         ScoreQuestion: Operation(scores, lambda question: len(question.text)),
         WriteQuestion: Operation(written, completions.cost),
         RateQuestion: Operation(rated, lambda question: len(question.prompt)),

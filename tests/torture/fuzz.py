@@ -26,6 +26,8 @@ PROMISE = "No input is answered with 5xx, hangs, or kills a process"
 SAMPLES: list[tuple[str, dict]] = [
     ("/v1/next-words", {"text": "I went to the", "k": 3, "partial": "st", "exclude": ["store"], "punctuation": True}),
     ("/v1/next-words", {"text": ["I went", "Thank you"], "history": "We met Zorbulon.", "max_words": 3}),
+    ("/v1/next-words", {"text": "I went", "partial": "quikc", "typos": True, "layout": {"k": [0, 0], "c": [1, 0.5]}}),
+    ("/v1/next-letters", {"text": "I went to the", "partial": "st", "history": "We met Zorbulon."}),
     ("/v1/score", {"text": "I went to the store.\nThank you!"}),
     ("/v1/completions", {"prompt": "I went to", "max_tokens": 2, "temperature": 0.5, "top_p": 0.9, "n": 2,
                          "stop": ["."],                         "logprobs": 2, "echo": True, "seed": 1}),

@@ -99,6 +99,8 @@ def regular(path: Path) -> Path:
     if stat.S_ISCHR(state.st_mode) or stat.S_ISBLK(state.st_mode):
         raise CorpusError(f"{path} is a {'terminal' if path.is_char_device() and _is_terminal(path) else 'device'}; "
                           "accepted is a file, a pipe or a directory")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise CorpusError(f"{path} is a pipe, which only one process can read; write its text to a file first")
     return _copy_of_pipe(path, state.st_dev, state.st_ino)
 
 

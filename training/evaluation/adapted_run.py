@@ -40,7 +40,7 @@ class AdaptedRun:
         run.check_finished()
         vocabulary = run.vocabulary()
         self.network = Network(run.recipe().architecture(len(vocabulary))).eval()
-        self.network.load_state_dict(run.best()[1])
+        self.network.load_state_dict(run.best().weights)
         bundle = Bundle(folder, {"name": as_name(folder.resolve().name)}, {})
         self.model = Model(bundle, vocabulary, torchscript.script(self.network))
         self._file = folder / "adaptation.json"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from nextword.lm import malloc
+from nextword.lm.command import positive
 from nextword.lm.model import load
 from nextword.training.corpora import load_corpus
 from nextword.training.evaluation.adapted_run import AdaptedRun
@@ -25,19 +27,21 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
         "text"))
     parser.add_argument("--corpus", required=True, help="a corpus, as in training: a name, a hub id, a folder, a file")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"), help="default: test")
-    parser.add_argument("--tokens", type=_positive, help=(
+    parser.add_argument("--tokens", type=positive, help=(
         "approximate number of tokens, from random documents of the split (default: all tokens)"))
     parser.add_argument("--sample", type=int, default=SAMPLE, help=(
         f"positions at which accuracy and savings are measured; 0: only perplexity (default: {SAMPLE:,})"))
     parser.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True, help=(
         "measure with the continuous cache too (default)"))
+    parser.add_argument("--slips", action=argparse.BooleanOptionalAction, default=True, help=(
+        "measure how slips of the finger are corrected too, at the positions of the sample (default)"))
     parser.add_argument("--history", action="store_true", help=(
         "measure the second half of each text, also with its first half as the writer's history"))
     parser.add_argument("--dynamic", action="store_true", help=(
         "measure dynamic evaluation too (needs --run): the weights learn from the text while it is read"))
     parser.add_argument("--tune", action="store_true", help=(
         "choose the settings of cache and dynamic evaluation again, on validation text; the run's folder keeps them"))
-    parser.add_argument("--tune-tokens", type=_positive, default=20_000, help="default: 20000")
+    parser.add_argument("--tune-tokens", type=positive, default=20_000, help="default: 20000")
     parser.add_argument("--ngram", type=Path, help="a KenLM model to compare with (see training/evaluation/ngram.py)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -46,6 +50,7 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
             parser.error("--run and --bundle exclude each other")
         if arguments.dynamic and not arguments.folder:
             parser.error("--dynamic needs --run: a bundle's weights do not learn")
+        malloc.keep_freed()  # else a third of the time goes to getting the same memory again and again
         adapted = AdaptedRun(arguments.folder) if arguments.folder else None
         model = adapted.model if adapted else load(arguments.bundle)
         corpus = load_corpus(arguments.corpus, pretokenized=model.vocabulary.pretokenized)
@@ -56,7 +61,8 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
         if arguments.history:
             pairs = [pair for pair in map(halves, texts) if pair]
             histories, texts = [first for first, _ in pairs], [second for _, second in pairs]
-        figures = evaluate(model, texts, arguments.sample, arguments.cache, histories)
+        figures = evaluate(model, texts, arguments.sample, arguments.cache, histories,
+                           slips=arguments.slips and arguments.sample > 0)
         result = {"model": model.name, "corpus": corpus.name, "split": arguments.split, **figures}
         if adapted and arguments.dynamic:
             dynamic = adapted.dynamic_log_probs(texts, arguments.cache)
@@ -67,12 +73,6 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
         print(json.dumps(result, indent=1) if arguments.json else _readable(result))
 
     return run
-
-
-def _positive(text: str) -> int:
-    if (value := int(text.replace("_", ""))) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: it must be at least 1")
-    return value
 
 
 COLUMNS = ("perplexity", "top1", "top3", "top5", "word_top1", "word_top3", "word_top5", "keystroke_savings")
@@ -93,9 +93,19 @@ def _readable(result: dict) -> str:
     for name, figures in rows:
         cells = [_cell(figures, column) for column in COLUMNS]
         lines.append(f"{name:>16}" + "".join(f"{cell:>16}" for cell in cells) + f"{figures.get('words', ''):>10}")
+    if "slips" in result:
+        lines += ["", *_readable_slips(result["slips"])]
     lines += ["", *(f"{key.removesuffix('_definition').replace('_', ' ')}: {text}." for key, text in result.items()
                     if key.endswith("_definition"))]
     return "\n".join(lines)
+
+
+def _readable_slips(figures: dict) -> list[str]:
+    """The figures for slips: a line for each source of slips, and one for typing."""
+    rows = {f"slips, {name}": row for name, row in figures.items() if isinstance(row, dict)}
+    rows["typing"] = {name: value for name, value in figures.items() if isinstance(value, float)}
+    return [f"{name:>16}   " + "   ".join(f"{figure.replace('_', ' ')} {value:.1%}" for figure, value in row.items())
+            for name, row in rows.items()] + [f"slips: {figures['definition']}."]
 
 
 def _cell(figures: dict, column: str) -> str:

@@ -17,6 +17,7 @@ from nextword.lm.vocabulary import UNK_ID
 from nextword.lm.words import has_letter
 from nextword.training.evaluation.cache_tuning import mixed_log_probs, token_log_probs
 from nextword.training.evaluation.excerpts import Text
+from nextword.training.evaluation.slips import Slips
 from nextword.training.progress import work_progress
 
 ROWS, TIME = 32, 64  # texts that are read side by side, tokens a call
@@ -100,12 +101,16 @@ class _Counts:
         rank = _rank(distribution, token, spelling)
         for k in TOP:
             self.hits[k] += rank < k
-        word = spelling if token == UNK_ID else self.model.vocabulary.words[token]
-        if word is not None and (self.is_word[token] or (token == UNK_ID and has_letter(word))):
+        if word := self.word(token, spelling):
             first, keys = _first_place_and_keys(self.model.places(distribution, word, max(TOP)), word)
             for group, belongs in ((self.all, True), (self.long, before >= LONG), (self.unknown, token == UNK_ID)):
                 if belongs:
                     group.add(first, keys, word)
+
+    def word(self, token: int, spelling: str | None) -> str | None:
+        """The spelling of a token that is a word; None for others."""
+        word = spelling if token == UNK_ID else self.model.vocabulary.words[token]
+        return word if word is not None and (self.is_word[token] or (token == UNK_ID and has_letter(word))) else None
 
     def figures(self) -> dict:
         return {**_shares("top", self.hits, self.tokens), **self.all.figures(),
@@ -136,13 +141,15 @@ def _first_place_and_keys(places: Iterator[int], word: str) -> tuple[int, int]:
 
 @torch.no_grad()
 def evaluate(model: Model, texts: Sequence[Text], sample: int = SAMPLE, cache: bool = True,
-             histories: Sequence[Text] | None = None, unigram: Tensor | None = None, show: bool = True) -> dict:
+             histories: Sequence[Text] | None = None, unigram: Tensor | None = None, show: bool = True,
+             slips: bool = False) -> dict:
     """Perplexity, accuracy and keystroke savings on texts, each read from its start.
 
     sample: number of random positions (always the same) at which accuracy and savings are measured; 0: only perplexity.
     histories: for each text, an earlier text of its writer.
     unigram: (V,) log-probabilities of the words by their frequency; they are measured too.
     show: True: show progress on stderr.
+    slips: True: measure how slips of the finger are corrected too, at the same positions, with cache and history.
     The keys of the result are those of the command, and "unigram".
     """
     count = sum(text.length for text in texts)
@@ -150,6 +157,7 @@ def evaluate(model: Model, texts: Sequence[Text], sample: int = SAMPLE, cache: b
         raise ValueError("there is no text to evaluate on")
     ways = ["network", *["cache"] * cache, *["history"] * (histories is not None), *["unigram"] * (unigram is not None)]
     counts = {way: _Counts(model) for way in ways}
+    slip_counts = Slips(model) if slips else None
     chosen = np.sort(np.random.default_rng(0).choice(count, min(sample, count), replace=False))
     starts = np.cumsum([0, *(text.length for text in texts)])
     learnt = [_profile(model, history) for history in histories] if histories is not None else None
@@ -169,12 +177,15 @@ def evaluate(model: Model, texts: Sequence[Text], sample: int = SAMPLE, cache: b
                     distributions["unigram"] = Distribution(unigram, {})
                 for way, distribution in distributions.items():
                     counts[way].add(distribution, int(targets[place]), text.unknown.get(place), place)
+                if slip_counts and (word := counts[ways[-1]].word(int(targets[place]), text.unknown.get(place))):
+                    slip_counts.add(distributions[ways[-1]], word, int(starts[number]) + place)
                 progress(POSITION)
     pretokenized = model.vocabulary.pretokenized
     figures = {way: {**perplexity(loss.get(way)), **(counts[way].figures() if len(chosen) else {})} for way in ways}
     return {
         "tokens": count, "oov_rate": sum(int((text.ids[1:] == UNK_ID).sum()) for text in texts) / count,
         "sample": len(chosen), **figures.pop("network"), **figures,
+        **({"slips": slip_counts.figures()} if slip_counts else {}),
         "perplexity_definition": PRETOKENIZED if pretokenized else PERPLEXITY, "cache_definition": CACHE,
         "accuracy_definition": ACCURACY, "keystroke_savings_definition": SAVINGS, "error_definition": ERRORS,
     }

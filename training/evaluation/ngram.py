@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nextword.lm.bundle import open_bundle
+from nextword.lm.bundle import TOKENIZER, open_bundle
 from nextword.lm.vocabulary import EOS_ID, Vocabulary
 from nextword.training.corpora import load_corpus
 from nextword.training.tokens import encode_split
@@ -62,7 +62,7 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
 
 
 def _print_token_numbers(arguments: argparse.Namespace) -> None:
-    vocabulary = Vocabulary.from_file(open_bundle(arguments.bundle).tokenizer_file)
+    vocabulary = Vocabulary.from_json(open_bundle(arguments.bundle).content[TOKENIZER].decode())
     corpus = load_corpus(arguments.corpus, pretokenized=vocabulary.pretokenized)
     tokens = encode_split(corpus, arguments.split, vocabulary)[1:]
     start = 0

@@ -150,15 +150,15 @@ async function question({ text, partial }, signal, history, own) {
 function show(answer, written, milliseconds) {
   shown = written;
   const { partial } = split(written);
-  const known = answer.words.length > 0;
+  const known = answer.words.some(({ kind }) => kind !== "typed");
   const whole = partial && !rest(partial, text.value.slice(text.selectionEnd));
   finished = whole && answer.words[0]?.word === partial;
   if (whole) answer.words = answer.words.filter(({ word }) => word !== partial); // it is typed already
   answer.words = answer.words.slice(0, COUNT);
   words.replaceChildren(...answer.words.map((word, index) => suggestion(word, index, partial)));
-  haunt(finished ? "" : answer.words[0]?.word);
+  haunt(finished ? "" : answer.words[0]?.word, answer.words[0]?.kind === "correction");
   effect.textContent = "";
-  say(known ? "" : `No word that begins with “${partial}” is known.`);
+  say(known ? "" : `No word like “${partial}” is known.`);
   if (answer.model) model.textContent = `Model: ${answer.model}`;
   const unknown = answer.unknown?.length ? `; not in its vocabulary: ${answer.unknown.slice(-3).join(", ")}` : "";
   const count = `${answer.context_used} ${answer.context_used === 1 ? "word" : "words"}`;
@@ -180,33 +180,36 @@ function mark(answer, usual) {
   effect.textContent = `${own.filter(Boolean).length || "None"} of ${own.length} from your text`;
 }
 
-// The grey text after the caret: the untyped rest of the first suggestion, or of the last one until an answer comes.
+// The grey text after the caret: the untyped rest of the first suggestion, or of the last one until an answer comes. A
+// correction stands there whole, behind an arrow.
 let promised = ""; // the text up to the end of the grey text
-function haunt(word) {
+function haunt(word, corrects = false) {
   const written = before();
   const atEnd = written && written.length === text.value.length;
   if (word !== undefined && atEnd) {
     const { partial, start } = split(written);
     const { length, whole } = match(word, partial);
-    promised = whole ? written + lead(written.slice(0, start)) + word.slice(length) : "";
+    promised = whole && !corrects ? written + lead(written.slice(0, start)) + word.slice(length) : "";
   } else if (word !== undefined || !promised.startsWith(written)) {
     promised = "";
   }
   mirror.firstChild.textContent = written;
-  ghost.textContent = atEnd ? promised.slice(written.length) : "";
+  ghost.textContent = !atEnd ? "" : corrects ? ` → ${word}` : promised.slice(written.length);
   mirror.scrollTop = text.scrollTop;
 }
 
-function suggestion({ word, share }, index, partial) {
+function suggestion({ word, share, kind }, index, partial) {
   const item = template.content.cloneNode(true);
-  const { length } = match(word, partial);
+  const corrects = kind === "correction";
+  const length = corrects ? 0 : match(word, partial).length;
   const percent = 100 * share;
   const number = percent < 0.1 ? "< 0.1" : percent.toFixed(percent < 10 ? 1 : 0);
   const button = item.querySelector("button");
-  button.setAttribute("aria-label", `${word}, ${number} percent`);
+  button.setAttribute("aria-label", `${word}, ${corrects ? "correction, " : ""}${number} percent`);
+  item.querySelector(".corrects").hidden = !corrects;
   button.dataset.word = word;
   button.title = partial
-    ? `Of the words that begin with “${partial}”, this one comes with a probability of ${number} %`
+    ? `Of the words that fit “${partial}”, this one comes with a probability of ${number} %`
     : `Of all words, this one comes next with a probability of ${number} %`;
   item.querySelector("kbd").textContent = index + 1;
   item.querySelector(".word").append(typed(word.slice(0, length)), word.slice(length));

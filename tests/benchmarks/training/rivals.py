@@ -22,8 +22,9 @@ from nextword.lm.vocabulary import Vocabulary
 from nextword.training.corpora import Corpus, load_corpus
 from nextword.training.measure import measure
 from nextword.training.recipe import Recipe
+from nextword.training.schedule import Schedule, learning_rate
 from nextword.training.tokens import build_vocabulary
-from nextword.training.trainer import Trainer, TrainingData, learning_rate
+from nextword.training.trainer import Trainer, TrainingData
 from nextword.training.windows import Windows
 from tests.benchmarks.training.straightforward import StraightforwardLoop
 
@@ -93,7 +94,7 @@ class Engine:
 
     def prepare(self, trainer: Trainer) -> None:
         self.trainer = trainer
-        trainer.steps = self.job.steps  # the learning rate's schedule spans them
+        trainer.schedule = Schedule(self.job.recipe, self.job.steps)
         malloc.keep_freed()  # as a training does before its first step
 
     def train(self, steps: int) -> float:
