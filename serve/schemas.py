@@ -25,7 +25,7 @@ WORD_LIMIT = 100  # characters
 EXCLUDE_LIMIT = 1_000  # words
 CONTEXT_LIMIT = 1_000  # tokens of a prompt that is rated
 TEXT_BLOCK = 4_000  # characters; the last one to two blocks of a text are read
-HISTORY_BLOCK = 8_000  # characters; the last one to two blocks of a history are read
+HISTORY_BLOCK = 50_000  # characters; the last one to two blocks of a history are learnt
 SUGGESTION_LIMIT = 100
 SCORE_LIMIT = 5_000  # characters
 TEXTS_LIMIT = 32
@@ -118,7 +118,7 @@ class NextWordsRequest(Request):
     history: Text = Field(
         "",
         description="Earlier text of the same person. Its words become likelier, and those that the vocabulary lacks "
-        f"can be suggested. Only the last {HISTORY_BLOCK:,} to {2 * HISTORY_BLOCK:,} characters are read.",
+        f"can be suggested. Only the last {HISTORY_BLOCK:,} to {2 * HISTORY_BLOCK:,} characters are used.",
         examples=["We met Zorbulon at the market."],
     )
     profile: ProfileName | None = Field(

@@ -266,10 +266,14 @@ def test_the_command(tiny_bundle, corpus_file, capsys):
     assert slips["kept_1"] == 1 and slips["savings"] >= slips["savings_wrong_keys"] > 0.3
     for source in ("channel", "other"):
         assert slips[source]["whole_3"] >= slips[source]["whole_1"] > 0.7 and slips[source]["harmed_0.9"] < 0.1
-    assert main([*command, "--tokens", "200", "--sample", "20", "--history"]) == 0
+    assert main([*command, "--tokens", "200", "--sample", "20", "--history", "--tune-person"]) == 0
     table = capsys.readouterr().out
     assert "history" in table and "±" in table and "slips, channel" in table
-    for options in (["--dynamic"], ["--run", str(tiny_bundle)], ["--tokens", "0"], ["--corpus", "no-such-corpus"]):
+    person = json.loads(re.search("person: (.*)", table)[1])
+    assert person["loss"] <= person["loss_before"] and person["settings"]["ladder"] == [2, 1]
+    wrong = (["--dynamic"], ["--tune-person"], ["--run", str(tiny_bundle)], ["--tokens", "0"],
+             ["--corpus", "no-such-corpus"])
+    for options in wrong:
         assert main([*command, *options]) == 2
         error = capsys.readouterr().err
         assert options[options[0] == "--corpus"] in error and error.count("\n") == 1

@@ -14,8 +14,9 @@ from nextword.lm.model import load
 from nextword.training.corpora import load_corpus
 from nextword.training.evaluation.adapted_run import AdaptedRun
 from nextword.training.evaluation.excerpts import excerpts, halves
-from nextword.training.evaluation.figures import SAMPLE, evaluate, perplexity
+from nextword.training.evaluation.figures import SAMPLE, evaluate, perplexity, profile_of_text
 from nextword.training.evaluation.ngram import NGram
+from nextword.training.evaluation.person_tuning import MOST_POSITIONS, tune_person
 
 
 def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], None]:
@@ -37,6 +38,8 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
         "measure how slips of the finger are corrected too, at the positions of the sample (default)"))
     parser.add_argument("--history", action="store_true", help=(
         "measure the second half of each text, also with its first half as the writer's history"))
+    parser.add_argument("--tune-person", action="store_true", help=(
+        "with --history: choose the settings of the model of a person on these texts, and print them"))
     parser.add_argument("--dynamic", action="store_true", help=(
         "measure dynamic evaluation too (needs --run): the weights learn from the text while it is read"))
     parser.add_argument("--tune", action="store_true", help=(
@@ -50,6 +53,8 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
             parser.error("--run and --bundle exclude each other")
         if arguments.dynamic and not arguments.folder:
             parser.error("--dynamic needs --run: a bundle's weights do not learn")
+        if arguments.tune_person and not arguments.history:
+            parser.error("--tune-person needs --history: the first half of each text is the writer's")
         malloc.keep_freed()  # else a third of the time goes to getting the same memory again and again
         adapted = AdaptedRun(arguments.folder) if arguments.folder else None
         model = adapted.model if adapted else load(arguments.bundle)
@@ -64,6 +69,9 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
         figures = evaluate(model, texts, arguments.sample, arguments.cache, histories,
                            slips=arguments.slips and arguments.sample > 0)
         result = {"model": model.name, "corpus": corpus.name, "split": arguments.split, **figures}
+        if histories and arguments.tune_person:
+            writers = [profile_of_text(model, text) for text in histories]
+            result["person"] = tune_person(model, texts, writers, min(arguments.sample, MOST_POSITIONS))
         if adapted and arguments.dynamic:
             dynamic = adapted.dynamic_log_probs(texts, arguments.cache)
             result |= {way: perplexity(log_probs) for way, log_probs in dynamic.items()}
@@ -93,6 +101,8 @@ def _readable(result: dict) -> str:
     for name, figures in rows:
         cells = [_cell(figures, column) for column in COLUMNS]
         lines.append(f"{name:>16}" + "".join(f"{cell:>16}" for cell in cells) + f"{figures.get('words', ''):>10}")
+    if "person" in result:
+        lines += ["", "person: " + json.dumps(result["person"])]
     if "slips" in result:
         lines += ["", *_readable_slips(result["slips"])]
     lines += ["", *(f"{key.removesuffix('_definition').replace('_', ' ')}: {text}." for key, text in result.items()

@@ -160,7 +160,7 @@ def evaluate(model: Model, texts: Sequence[Text], sample: int = SAMPLE, cache: b
     slip_counts = Slips(model) if slips else None
     chosen = np.sort(np.random.default_rng(0).choice(count, min(sample, count), replace=False))
     starts = np.cumsum([0, *(text.length for text in texts)])
-    learnt = [_profile(model, history) for history in histories] if histories is not None else None
+    learnt = [profile_of_text(model, history) for history in histories] if histories is not None else None
     loss: dict[str, list[Tensor]] = {way: [] for way in ways if way != "history"}
     with work_progress(count + POSITION * len(chosen), "evaluating", show) as progress:
         for number, outputs, log_probs in _outputs(model, texts, progress):
@@ -252,7 +252,7 @@ def _distributions(model: Model, ways: Sequence[str], text: Text, outputs: Tenso
             yield place, distributions
 
 
-def _profile(model: Model, text: Text) -> Profile:
+def profile_of_text(model: Model, text: Text) -> Profile:
     """A profile that has learnt a text."""
     profile, words = Profile(), model.vocabulary.words
     profile.learn_tokens([text.unknown.get(place, words[token]) for place, token in enumerate(text.ids[1:].tolist())])
