@@ -1,7 +1,7 @@
 """The model of a person: the person's own text changes the distribution of the network and its cache.
 
 The person's text is that of a profile, that of a history which comes with a question, and, beside one of these, the
-text so far. It acts in three steps, each on the result of the one before:
+text so far. There are three steps, each on the result of the one before:
 
 1.  Words. The person's unigram scales the words of the vocabulary: p(w) ∝ p(w) (u(w) / v(w))^β. v is the usual
     unigram, and u is the person's, (c(w) + μ v(w)) / (n + μ): the person has written w c(w) times in n words. This is
@@ -28,13 +28,12 @@ from __future__ import annotations
 
 import functools
 import weakref
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Container, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import NamedTuple
 
 import numpy
 import torch
@@ -48,7 +47,9 @@ from nextword.lm.vocabulary import EOS_ID, UNK_ID, Vocabulary
 from nextword.lm.words import key, straight
 
 CONTEXT = 3  # words; the order of the n-grams is one more
-FREQUENT = 30  # words outside the vocabulary that are offered after any context, and after any first letters
+# Words outside the vocabulary that are offered after any context, the most frequent ones:
+UNPROMPTED = 10  # before a letter is typed
+PROMPTED = 30  # those that begin with the typed letters
 ZIPF = 2.7
 LAST = chr(0x10FFFF)
 
@@ -82,37 +83,8 @@ class PersonalSettings:
     concentration_after_own: float = 2.0
 
 
-class Source(NamedTuple):
-    """Text of the person as numbers, in which phrases are looked up.
-
-    keys    (n,) for each token the number of its key, negative where there is no token
-    tokens  (n,) the tokens, negative where there is none
-    last    the numbers of the keys of the last words before the next word, the last one first; ABSENT: not in this text
-    places  the places after the last word
-    """
-
-    keys: numpy.ndarray
-    tokens: numpy.ndarray
-    last: Sequence[int]
-    places: numpy.ndarray
-
-    def following(self) -> list[numpy.ndarray]:
-        """The tokens after each occurrence of the last word, after each one of the last two words, …"""
-        found: list[numpy.ndarray] = []
-        places = self.places
-        for m in range(len(self.last)):
-            if m:
-                places = places[places > m]
-                places = places[self.keys[places - m - 1] == self.last[m]]
-            if not len(places):
-                break
-            tokens = self.tokens[places]
-            found.append(tokens[tokens >= 0])
-        return found
-
-
-ABSENT = -2
 _NO_TOKENS = numpy.zeros(0, int)
+ABSENT = -2  # in place of the number of a key that a text does not have
 
 
 class ProfileView:
@@ -125,7 +97,9 @@ class ProfileView:
     own_total       their sum
     frequent        the most frequent ones of these words
     key_counts      key → occurrences, for these words
-    hidden          the tokens of the vocabulary that are blocked or forgotten
+    empty           True if the profile has neither text nor decisions
+    hides           True if words are blocked or forgotten
+    hidden          the tokens of the vocabulary that are
     allowed         the keys of taught words
     """
 
@@ -137,8 +111,9 @@ class ProfileView:
         numbers = profile.tokens
         self._tokens = numpy.where(numbers >= 0, to_token[numbers], -1)
         self._keys = numpy.where(numbers >= 0, profile.keys_of_tokens[numbers], -1)
-        self._order = numpy.argsort(self._keys, kind="stable").astype(numpy.int32)
-        self._starts = self._keys[self._order].searchsorted(numpy.arange(self._keys.max() + 2))
+        followed = numpy.flatnonzero(self._tokens[1:] >= 0)
+        self._places = followed[numpy.argsort(self._keys[followed], kind="stable")] + 1  # of the tokens that follow
+        self._starts = self._keys[self._places - 1].searchsorted(numpy.arange(self._keys.max() + 2))
         counts = profile.counts()
         used = numpy.flatnonzero(counts)
         known = used[to_token[used] < size]
@@ -156,27 +131,38 @@ class ProfileView:
         self.key_counts = Counter[str]()
         for own_key, count in zip(self._own_keys, self._own_counts.tolist()):
             self.key_counts[own_key] += count
-        self.frequent = self.beginning("")
+        self.frequent = self.beginning("", UNPROMPTED)
         self.allowed = frozenset(map(key, profile.taught))
+        self.hides = bool(profile.blocked or profile.forgotten)
+        self.empty = not self.hides and not len(used)
         self.hidden = [token for word in profile.blocked for token in personal.tokens_of_key.get(word, [])]
         self.hidden += [token for one in profile.forgotten for token in personal.tokens_of_digest.get(one, [])]
 
-    def source(self, last: Sequence[str]) -> Source:
-        """The text as a source. last: the keys of the last words, the last one first."""
+    def following(self, last: Sequence[str]) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """The token after each occurrence of the last word of the text, and how many of its last words are before it.
+
+        last: the keys of the last words, the last one first.
+        """
         numbers = [self.profile.key_numbers.get(word, ABSENT) for word in last]
-        places = _NO_TOKENS
-        if 0 <= numbers[0] < len(self._starts) - 1:
-            places = self._order[self._starts[numbers[0]] : self._starts[numbers[0] + 1]] + 1  # the last token is END
-        return Source(self._keys, self._tokens, numbers, places)
+        if not 0 <= numbers[0] < len(self._starts) - 1:
+            return _NO_TOKENS, _NO_TOKENS
+        places = self._places[self._starts[numbers[0]] : self._starts[numbers[0] + 1]]
+        lengths, same = numpy.ones(len(places), int), numpy.ones(len(places), bool)
+        for m, number in enumerate(numbers[1:], 1):
+            same = same & (self._keys[places - m - 1] == number)  # before the first token is END, as after the last one
+            if number == ABSENT or not same.any():
+                break
+            lengths += same
+        return self._tokens[places], lengths
 
     def spelling(self, token: int) -> str:
         return self.profile.spellings[token - self._size]
 
-    def beginning(self, typed: str) -> list[int]:
-        """The words outside the vocabulary whose keys begin with these letters, the FREQUENT most frequent ones."""
+    def beginning(self, typed: str, most: int = PROMPTED) -> list[int]:
+        """The words outside the vocabulary whose keys begin with these letters, the `most` most frequent ones."""
         first, last = bisect_left(self._own_keys, typed), bisect_left(self._own_keys, typed + LAST)
         counts = self._own_counts[first:last]
-        return self._own[first:last][numpy.argsort(-counts, kind="stable")[:FREQUENT]].tolist()
+        return self._own[first:last][numpy.argsort(-counts, kind="stable")[:most]].tolist()
 
     @cached_property
     def _candidates(self) -> Candidates:
@@ -187,38 +173,8 @@ class ProfileView:
         return self._own[self._candidates.find(typed, keyboard)[0]].tolist()
 
 
-class _Tokens:
-    """The tokens of one question: those of the vocabulary (V,), then the words of each view, then new words.
-
-    starts  for each view, the number of words of the views before it
-    new     the words of the text so far that the vocabulary and all views lack
-    """
-
-    def __init__(self, size: int, views: Sequence[ProfileView]) -> None:
-        self.size, self._views = size, views
-        self.starts = [0, *accumulate(len(view.profile.spellings) for view in views)]
-        self.new: list[str] = []
-
-    def number(self, spelling: str) -> int:
-        """The token of a word that the vocabulary lacks."""
-        for view, start in zip(self._views, self.starts):
-            if (number := view.profile.number(spelling)) is not None:
-                return self.size + start + number
-        if spelling not in self.new:
-            self.new.append(spelling)
-        return self.size + self.starts[-1] + self.new.index(spelling)
-
-    def shifted(self, following: list[numpy.ndarray], start: int) -> list[numpy.ndarray]:
-        """The result of `Source.following` for the view with this start, in the tokens of the question."""
-        return [numpy.where(tokens < self.size, tokens, tokens + start) for tokens in following] if start else following
-
-    def spelling_and_count(self, token: int) -> tuple[str, int]:
-        """A word that the vocabulary lacks, and its occurrences in the profile that has it."""
-        place = bisect_right(self.starts, token - self.size) - 1
-        if place == len(self._views):
-            return self.new[token - self.size - self.starts[-1]], 0
-        view, token = self._views[place], token - self.starts[place]
-        return view.spelling(token), view.own_counts.get(token, 0)
+def _joined(parts: list[numpy.ndarray]) -> numpy.ndarray:
+    return numpy.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 class PersonalWords:
@@ -227,18 +183,20 @@ class PersonalWords:
     allowed: keys of words that the person taught. They are suggested even if the service blocks them.
     """
 
-    def __init__(self, settings: PersonalSettings, views: Sequence[ProfileView], free: Container[str], of_each: float
+    def __init__(self, settings: PersonalSettings, views: Sequence[ProfileView], text: Iterable[str], of_each: float
                  ) -> None:
-        """free: keys of words of the text so far. of_each: what step 2 gives for each occurrence of a word."""
-        self._settings, self._views, self._free, self._of_each = settings, views, free, of_each
+        """text: words of the text so far that the vocabulary lacks. of_each: what step 2 gives for each occurrence."""
+        self._settings, self._views, self._text, self._of_each = settings, views, text, of_each
         self.allowed: frozenset[str] = frozenset().union(*(view.allowed for view in views))
 
     def letters(self, word: str) -> int:
         """The number of letters that are typed before a word, given by its key, is suggested."""
-        if word in self._free or word in self.allowed:
+        count, ladder = 0, self._settings.ladder
+        for view in self._views:
+            count += view.key_counts.get(word, 0)
+        if not 0 < count <= len(ladder) or word in self.allowed or word in map(key, self._text):
             return 0
-        count, ladder = sum(view.key_counts[word] for view in self._views), self._settings.ladder
-        return ladder[count - 1] if 0 < count <= len(ladder) else 0
+        return ladder[count - 1]
 
     def beginning(self, typed: str) -> dict[str, float]:
         """Spelling → probability, without step 3, of the words of the views whose keys begin with these letters."""
@@ -281,8 +239,9 @@ class Personal:
         zipf = 1 / (numpy.arange(self.size) + ZIPF)
         self.usual = zipf / zipf.sum()
         keys = [key(word) for word in self._words]
-        self._key_numbers = {word: number for number, word in enumerate(dict.fromkeys(keys))}
-        self._keys = numpy.array([self._key_numbers[word] for word in keys])
+        numbers = {word: number for number, word in enumerate(dict.fromkeys(keys))}
+        self._key_of = keys
+        self._keys = numpy.array([numbers[word] for word in keys], numpy.int32)
         self.tokens_of_key: dict[str, list[int]] = {}
         for token in range(EOS_ID + 1, len(keys)):
             self.tokens_of_key.setdefault(keys[token], []).append(token)
@@ -302,15 +261,27 @@ class Personal:
 
         profiles: the person's earlier text, in one or several profiles. Without any, the distribution stays as it is.
         """
-        views = [self._view(profile) for profile in profiles]
+        views = [view for view in map(self._view, profiles) if not view.empty]
         if not views:
             return distribution
-        settings, tokens = self.settings, _Tokens(self.size, views)
+        settings, size = self.settings, self.size
+        # A word that the vocabulary lacks has a token of its own in each view. New words of the text follow.
+        starts = [0, *accumulate(len(view.profile.spellings) for view in views)]
+        written = Counter(context.unknown.values())
+        tokens_of: dict[str, int] = {}  # of these words
+        new: list[str] = []
+        for spelling in written:
+            for view, start in zip(views, starts):
+                if (number := view.profile.number(spelling)) is not None:
+                    tokens_of[spelling] = size + start + number
+                    break
+            else:
+                tokens_of[spelling] = size + starts[-1] + len(new)
+                new.append(spelling)
         last = self._last_keys(context)
-        text = self._text(context, last, tokens)
-        following = [text.following(), *(tokens.shifted(view.source(last).following(), start)
-                                         for view, start in zip(views, tokens.starts))]
-        phrases, rest = self._phrases(following, after_own=context.cached.tokens[-1:].tolist() == [UNK_ID])
+        following = [(*view.following(last), start) for view, start in zip(views, starts)]
+        following = [part for part in [*following, (*self._following(context, last, tokens_of), 0)] if len(part[0])]
+        likelier, shares, rest = self._phrases(following, after_own=context.cached.tokens[-1:].tolist() == [UNK_ID])
 
         values = distribution.probabilities.numpy()
         of_unknown, of_cached = float(values[UNK_ID]), sum(distribution.unknown.values())
@@ -318,56 +289,85 @@ class Personal:
             values[view.known] *= view.factors
         values[UNK_ID] = 0.0
         values *= rest * (1 - of_unknown - of_cached) / max(1e-30, float(values.sum()))
-        in_text = Counter(text.tokens[text.tokens >= tokens.size].tolist())
-        occurrences = in_text.total() + sum(view.own_total for view in views)
-        different = len(tokens.new) + sum(len(view.own_counts) for view in views)
+        known = likelier < size
+        values[likelier[known]] += shares[known]
+        occurrences = written.total() + sum(view.own_total for view in views)
+        different = len(new) + sum(len(view.own_counts) for view in views)
         of_each = rest * of_unknown / (occurrences + settings.concentration_own)
         values[UNK_ID] = rest * of_unknown - of_each * (occurrences - settings.discount_own * different)
 
-        own: defaultdict[int, float] = defaultdict(float)
-        for likelier, shares in phrases:
-            known = likelier < tokens.size
-            values[likelier[known]] += shares[known]
-            for token, share in zip(likelier[~known].tolist(), shares[~known].tolist()):
-                own[token] += share
-        offered = {*own, *in_text, *(token + start for view, start in zip(views, tokens.starts)
-                                     for token in view.frequent)}
-        unknown = {spelling: p * rest for spelling, p in distribution.unknown.items()}
-        for token in offered:
-            spelling, count = tokens.spelling_and_count(token)
-            probability = own[token] + (count + in_text[token] - settings.discount_own) * of_each
+        unknown = {spelling: probability * rest for spelling, probability in distribution.unknown.items()}
+        own = dict(zip(likelier[~known].tolist(), shares[~known].tolist()))
+        parts = [(spelling, count * of_each) for spelling, count in written.items()]
+        parts += [(spelling, own.pop(size + starts[-1] + number, 0.0) - settings.discount_own * of_each)
+                  for number, spelling in enumerate(new)]
+        for view, start, end in zip(views, starts, starts[1:]):
+            for token in {*view.frequent, *(token - start for token in own if start <= token - size < end)}:
+                probability = own.get(token + start, 0.0) + (view.own_counts[token] - settings.discount_own) * of_each
+                parts.append((view.spelling(token), probability))
+        for spelling, probability in parts:
             unknown[spelling] = unknown.get(spelling, 0.0) + probability
         for view in views:
-            values[view.hidden] = 0.0
-            if view.profile.blocked or view.profile.forgotten:
+            if view.hides:
+                values[view.hidden] = 0.0
                 unknown = {word: p for word, p in unknown.items() if not view.profile.hides(key(word))}
         seen = [view.seen for view in views]
         seen += [distribution.seen] if distribution.seen is not None else []
         return Distribution(None, unknown, torch.cat(seen), distribution.probabilities,
-                            PersonalWords(settings, views, set(map(key, context.unknown.values())), of_each))
+                            PersonalWords(settings, views, written, of_each))
 
-    def _phrases(self, following: Sequence[list[numpy.ndarray]], after_own: bool
-                 ) -> tuple[list[tuple[numpy.ndarray, numpy.ndarray]], float]:
-        """Step 3: for each length of the context, tokens and their shares of the probability; and what is left of it.
+    def _following(self, text: Context, last: Sequence[str], tokens_of: dict[str, int]
+                   ) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """The result of `ProfileView.following` for the text so far. tokens_of: for words that the vocabulary lacks."""
+        tokens = text.cached.tokens.numpy()
+        if not len(tokens):
+            return _NO_TOKENS, _NO_TOKENS
+        keys = self._keys[tokens]
+        places = numpy.flatnonzero(keys[:-1] == keys[-1]) + 1
+        if tokens[-1] == UNK_ID:
+            places = numpy.array([place for place in places.tolist() if key(text.unknown[place - 1]) == last[0]], int)
+        if not len(places):
+            return _NO_TOKENS, _NO_TOKENS
+        lengths, same = numpy.ones(len(places), int), numpy.ones(len(places), bool)
+        for m in range(1, min(CONTEXT, len(tokens))):
+            same = same & (places > m) & (keys[places - m - 1] == keys[-m - 1]) & (tokens[-m - 1] != UNK_ID)
+            lengths += same
+        followers = tokens[places]
+        for row in numpy.flatnonzero(followers == UNK_ID).tolist():
+            followers[row] = tokens_of.get(text.unknown.get(int(places[row]), ""), -1)
+        return followers[followers >= 0], lengths[followers >= 0]
 
-        following: for each text, the result of `Source.following`.
+    def _phrases(self, following: Sequence[tuple[numpy.ndarray, numpy.ndarray, int]], after_own: bool
+                 ) -> tuple[numpy.ndarray, numpy.ndarray, float]:
+        """Step 3: different tokens, their shares of the probability, and the share of step 2.
+
+        following: of each text that has any, the tokens and lengths of `ProfileView.following`, and the number that is
+            added to words that the vocabulary lacks.
         after_own: True if the last word is one that the vocabulary lacks.
         """
-        settings, parts, rest = self.settings, [], 1.0
-        for m in reversed(range(CONTEXT)):
-            found = [tokens[m] for tokens in following if m < len(tokens)]
-            tokens, counts = numpy.unique(numpy.concatenate([_NO_TOKENS, *found]), return_counts=True)
-            if len(tokens):
-                own = tokens >= self.size
-                most_known, concentration = settings.most[m], settings.concentration[m]
-                if after_own:
-                    most_known, concentration = settings.most_after_own, settings.concentration_after_own
-                most = numpy.where(own, settings.most_own[m], most_known)
-                less = numpy.where(own, settings.discount_own, settings.discount[m])
-                shares = numpy.maximum(counts - less, 0.0) * most * rest / (counts.sum() + concentration)
-                parts.append((tokens, shares))
-                rest -= float(shares.sum())
-        return parts, rest
+        if not following:
+            return _NO_TOKENS, _NO_TOKENS.astype(float), 1.0
+        settings, rest = self.settings, 1.0
+        tokens = _joined([numpy.where(tokens < self.size, tokens, tokens + start) if start else tokens
+                          for tokens, _, start in following])
+        order = tokens.argsort()
+        tokens, lengths = tokens[order], _joined([lengths for _, lengths, _ in following])[order]
+        first = numpy.ones(len(tokens), bool)
+        numpy.not_equal(tokens[1:], tokens[:-1], out=first[1:])
+        different, places = tokens[first], first.cumsum() - 1
+        own, total = different >= self.size, numpy.zeros(len(different))
+        for m in reversed(range(int(lengths.max()))):
+            counts = numpy.bincount(places[lengths > m] if m else places, minlength=len(different))
+            most: float | numpy.ndarray = settings.most_after_own if after_own else settings.most[m]
+            discount: float | numpy.ndarray = settings.discount[m]
+            if own.any():
+                most = numpy.where(own, settings.most_own[m], most)
+                discount = numpy.where(own, settings.discount_own, discount)
+            concentration = settings.concentration_after_own if after_own else settings.concentration[m]
+            shares = numpy.maximum(counts - discount, 0.0) * most * (rest / (counts.sum() + concentration))
+            total += shares
+            rest -= float(shares.sum())
+        return different, total, rest
 
     def _view(self, profile: Profile) -> ProfileView:
         view = self._views.get(profile)
@@ -379,20 +379,8 @@ class Personal:
         """The keys of the last words of a text, the last one first. A text begins after the end of a paragraph."""
         tokens = context.cached.tokens[-CONTEXT:].tolist()
         first = len(context.cached) - len(tokens)
-        words = [key(context.unknown.get(first + place, self._words[token])) for place, token in enumerate(tokens)]
+        words = [key(context.unknown[first + place]) if token == UNK_ID and first + place in context.unknown
+                 else self._key_of[token] for place, token in enumerate(tokens)]
         if context.length < CONTEXT:
             words.insert(0, self._words[EOS_ID])
         return words[::-1]
-
-    def _text(self, text: Context, last: list[str], tokens: _Tokens) -> Source:
-        """The text so far as a source."""
-        numbers = text.cached.tokens.numpy().copy()
-        keys = self._keys[numbers]
-        keys[numbers == UNK_ID] = numbers[numbers == UNK_ID] = -1
-        own_keys: dict[str, int] = {}
-        for place, spelling in text.unknown.items():
-            numbers[place] = tokens.number(spelling)
-            own = key(spelling)
-            keys[place] = self._key_numbers.get(own) or own_keys.setdefault(own, len(self._key_numbers) + len(own_keys))
-        last_numbers = [self._key_numbers.get(word, own_keys.get(word, ABSENT)) for word in last]
-        return Source(keys, numbers, last_numbers, numpy.flatnonzero(keys[:-1] == last_numbers[0]) + 1)
