@@ -6,6 +6,7 @@ of an answer. Here each possible slip is undone and looked up among all beginnin
 from __future__ import annotations
 
 import functools
+import heapq
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
@@ -17,6 +18,7 @@ from nextword.lm.keyboards import Keyboard
 
 LAST = chr(0x10FFFF)
 LONG = 6  # letters; from here on two slips are corrected, where one is not enough
+FIRST_SLIPS = 8
 CACHED = 512  # results, as many people type the same letters
 
 
@@ -65,10 +67,14 @@ class Candidates:
         return self._numbers[places], weights.astype(numpy.float32)
 
     def _with_two_slips(self, letters: str, keyboard: Keyboard) -> dict[str, float]:
-        """The beginnings that may be meant, each with its weight, if there are two slips with a letter between them."""
+        """The beginnings that may be meant, each with its weight, if there are two slips.
+
+        The first slip is before a cut, and the second one behind it. A few cuts and likely first slips are tried.
+        """
         found: dict[str, float] = {}
-        for cut in range(2, len(letters) - 1, 2):
-            for first, weight in intended(letters[:cut], self._followers, keyboard).items():
+        for cut in sorted({len(letters) * part // 4 for part in (1, 2, 3)}):
+            firsts = intended(letters[:cut], self._followers, keyboard)
+            for first, weight in heapq.nlargest(FIRST_SLIPS, firsts.items(), key=itemgetter(1)):
                 for beginning, other in intended(first + letters[cut:], self._followers, keyboard).items():
                     found[beginning] = max(found.get(beginning, 0.0), weight * other)
         return found

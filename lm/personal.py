@@ -50,6 +50,7 @@ CONTEXT = 3  # words; the order of the n-grams is one more
 # Words outside the vocabulary that are offered after any context, the most frequent ones:
 UNPROMPTED = 10  # before a letter is typed
 PROMPTED = 30  # those that begin with the typed letters
+CORRECTED = 2_000  # words outside the vocabulary that are found by letters with a slip
 ZIPF = 2.7
 LAST = chr(0x10FFFF)
 
@@ -165,13 +166,16 @@ class ProfileView:
         return self._own[first:last][numpy.argsort(-counts, kind="stable")[:most]].tolist()
 
     @cached_property
-    def _candidates(self) -> Candidates:
-        return Candidates(self._own_keys)
+    def _candidates(self) -> tuple[numpy.ndarray, Candidates]:
+        """The places in `_own` of the CORRECTED most frequent words, and these words by letters with a slip."""
+        places = numpy.sort(numpy.argsort(-self._own_counts, kind="stable")[:CORRECTED])
+        return places, Candidates([self._own_keys[place] for place in places.tolist()])
 
     def near(self, typed: str, keyboard: Keyboard) -> list[int]:
-        """The most frequent words outside the vocabulary that may be meant by typed letters with a slip."""
-        near = self._candidates.find(typed, keyboard)[0]
-        return self._own[near[numpy.argsort(-self._own_counts[near], kind="stable")[:PROMPTED]]].tolist()
+        """Words outside the vocabulary that may be meant by letters with a slip, the PROMPTED most frequent ones."""
+        places, candidates = self._candidates
+        places = places[candidates.find(typed, keyboard)[0]]
+        return self._own[places[numpy.argsort(-self._own_counts[places], kind="stable")[:PROMPTED]]].tolist()
 
 
 def _joined(parts: list[numpy.ndarray]) -> numpy.ndarray:

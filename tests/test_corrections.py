@@ -12,6 +12,7 @@ from nextword.lm.candidates import Candidates, weight_of
 from nextword.lm.context import Distribution
 from nextword.lm.keyboards import LAYOUTS, keyboard
 from nextword.lm.model import Model
+from nextword.lm.profile import Profile
 from nextword.lm.ranking import Ranking
 from nextword.lm.suggestion import Word
 from nextword.lm.vocabulary import Vocabulary
@@ -53,6 +54,16 @@ def test_a_word_that_nothing_knows_is_offered_as_typed(english: Model) -> None:
     assert suggestions(english, "Have you met", "Zbigneiw", history="We met Zbigniew.")[0] == ("Zbigniew", "correction")
     assert suggestions(english, "Have you met", "Zbigniew", exclude=["zbigniew"]) == []
     assert suggestions(english, "Have you met", "Zbigniew", typos=False) == []
+
+
+def test_words_of_a_person_are_found_by_a_slip_too(english: Model) -> None:
+    me = Profile()
+    me.learn("I called Kowalczyk. Kowalczyk came. Kowalczyk left. " + " ".join(f"Xylo{n}gram" for n in range(300)))
+    assert suggestions(english, "We met", "Kowlaczyk", profile=me)[0] == ("Kowalczyk", "correction")
+    assert suggestions(english, "We met", "kowal", profile=me)[0] == ("Kowalczyk", "completion")
+    me.forget("Kowalczyk")
+    for typed in ("Kowlaczyk", "Kowalczyk", "kowal"):
+        assert "Kowalczyk" not in [word for word, _ in suggestions(english, "We met", typed, profile=me)]
 
 
 def test_the_layout_says_which_letters_are_near() -> None:

@@ -395,7 +395,7 @@ def test_a_word_is_completed_however_it_is_typed(page):
 
 
 def test_emoji_are_suggested_when_the_box_is_ticked(page, ask):
-    own = "👍🏽 " * 50
+    own = "I went 👍🏽 " * 50
     page.browser.execute_script("arguments[0].value = arguments[1]", page.browser.find_element(By.ID, "history"), own)
     page.type("I went ")
     page.offers(ask("I went ", history=own))

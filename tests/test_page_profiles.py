@@ -34,9 +34,9 @@ class Panel(Page):
 
     def own(self) -> dict[str, str]:
         """Return the words that are listed, with their counts."""
-        items = self.browser.find_elements(By.CSS_SELECTOR, "#own li")
-        return {item.find_element(By.CLASS_NAME, "word").text: item.find_element(By.CLASS_NAME, "count").text
-                for item in items}
+        script = """return Object.fromEntries([...document.querySelectorAll("#own li")].map(
+            (item) => [".word", ".count"].map((part) => item.querySelector(part).textContent)))"""
+        return self.browser.execute_script(script)
 
     def said(self, beginning: str) -> None:
         self.wait(lambda: self.part("learned").text.startswith(beginning), beginning)

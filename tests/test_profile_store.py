@@ -376,3 +376,26 @@ def test_a_profile_that_follows_the_changes_is_the_one_that_is_built_anew(tmp_pa
             assert sequences(own) == sequences(other)
             assert (own.taught, own.forgotten) == (other.taught, other.forgotten)
             assert own.words() == other.words()
+
+
+def test_a_profile_that_cannot_be_followed_ends_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, other = tmp_path / "profiles.sqlite", "owner/other"
+    with contextlib.closing(open_store(str(file))) as store:
+        store.check()
+        for key in (KEY, other):
+            store.learn(key, LearnedText.of("We met Zofia.", "one"))
+            store.learn(key, LearnedText.of("We met Jan and all of his many friends in the old town.", "two"))
+        following = Profiles(store)
+        assert following.update([KEY, other]) == {}
+        store.undo(KEY, "one")
+        with monkeypatch.context() as patch:
+            patch.setattr(Profile, "unlearn", lambda self, text: self.teach("two words"))  # which is a ValueError
+            assert following.update([KEY]) == {}
+        assert [word.word for word in following.get(KEY).words({"we", "met"})][:1] == ["all"]
+        with contextlib.closing(sqlite3.connect(file)) as damaging:
+            damaging.execute("UPDATE texts SET text = x'00' WHERE profile = 1")
+            damaging.execute("UPDATE profiles SET version = 9, removals = 9 WHERE number = 1")
+            damaging.commit()
+        faulty = following.update([KEY, other])
+        assert list(faulty) == [KEY] and isinstance(faulty[KEY], faults.StoreDamaged)
+        assert "Zofia" in following.get(other).spellings

@@ -120,6 +120,7 @@ def test_a_forgotten_word_is_in_no_answer_and_in_no_file_until_it_is_taught(
         learn(http, me, text)
     assert all_workers(http, ask) == {()}
     assert words(http, me, "Przemysl! Oh Przemysl, I love", partial="prz", history=text) == []
+    assert "Przemysl" not in words(http, me, "I love", partial="Przmysl", history=text), "nor as a correction"
     assert "Przemysl" not in http.post(
         "/v1/completions", json={"prompt": text, "profile": me[13:], "max_tokens": 50, "temperature": 0}
     ).text
@@ -155,6 +156,8 @@ def test_scores_and_completions_know_the_person(http: httpx.Client, me: str) -> 
     for _ in range(3):
         learn(http, me)
     name = me[13:]
+    letters = http.post("/v1/next-letters", json={"text": "We met Zofia", "partial": "Kow", "profile": name}).json()
+    assert letters["letters"][0]["letter"] == "a" and letters["letters"][0]["probability"] > 0.9
     ask = {"text": "We met Zofia Kowalczyk"}
     plain, own = (http.post("/v1/score", json={**ask, **more}).json() for more in ({}, {"profile": name}))
     assert own["logprob"] > plain["logprob"] + 3
@@ -194,6 +197,7 @@ def test_a_profile_belongs_to_the_key_that_made_it(server: Server, http: httpx.C
         answers = [stranger.get(me), stranger.get(f"{me}/words"), stranger.get(f"{me}/export"), stranger.delete(me),
                    stranger.delete(f"{me}/text/{id}"), stranger.delete(f"{me}/words/Zofia"),
                    stranger.post("/v1/next-words", json=question), stranger.post("/v1/score", json=question),
+                   stranger.post("/v1/next-letters", json=question),
                    stranger.post("/v1/completions", json={"prompt": "We met", "profile": me[13:]})]
         assert [(answer.status_code, answer.json()["error"].get("code") or answer.json()["error"]["type"])
                 for answer in answers] == [(404, "no_such_profile")] * len(answers)

@@ -289,7 +289,8 @@ def test_a_run_gets_more_epochs(tmp_path, finished, corpus_file, monkeypatch, ca
     first = next(number for number, row in enumerate(rows) if row["epoch"] > 1)
     rates = [row["learning_rate"] for row in rows]
     assert rates[first] > 5 * rates[first - 1] and rates[-1] < rates[first]
-    assert f"The training has now {rows[-1]['step']:,} steps in all, before" in said and "moves from 0.00022 to" in said
+    assert f"The training has now {rows[-1]['step']:,} steps in all, before" in said
+    assert "moves from 0.00022 to 0.01, then it falls" in said
     assert "all 1.5 epochs done" in said and rows[-1]["epoch"] == pytest.approx(1.5, abs=0.02)
 
     train_step = Trainer.train_step
@@ -393,15 +394,26 @@ def test_the_rate_rises_and_falls():
     assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] == pytest.approx(0.1, abs=0.01)
 
 
-def test_the_rate_moves_to_that_of_a_longer_training():
+def test_the_rate_rises_again_in_a_longer_training():
     recipe = Recipe(learning_rate=1.0, warmup=0.1, final_rate=0.1)
-    schedule = Schedule(recipe, 100)
-    schedule.change(100, 200)
-    rates = [schedule.rate(step) for step in range(200)]
-    assert rates[:100] == [learning_rate(recipe, step, 100) for step in range(100)]
-    assert rates[119:] == [learning_rate(recipe, step, 200) for step in range(119, 200)]
-    assert rates[99:120] == sorted(rates[99:120]) and rates[100] < 0.14
-    assert [Schedule(recipe, 0, schedule.lengths).rate(step) for step in range(200)] == rates
+
+    def rates(first, steps):
+        """Those of a training of 100 steps whose length was changed at step `first`."""
+        schedule = Schedule(recipe, 100)
+        schedule.change(first, steps)
+        rates = [schedule.rate(step) for step in range(steps)]
+        assert rates[:first] == [learning_rate(recipe, step, 100) for step in range(first)]
+        assert [Schedule(recipe, 0, schedule.lengths).rate(step) for step in range(steps)] == rates
+        assert rates[-1] == pytest.approx(0.1, abs=0.02)
+        return rates
+
+    longer = rates(100, 200)
+    assert longer[99:110] == sorted(longer[99:110]) and longer[109] == 1.0 and longer[100] < 0.2
+    assert longer[110:] == sorted(longer[110:], reverse=True)
+    assert max(rates(100, 110)[100:]) == pytest.approx(0.2)
+    shorter = rates(50, 70)
+    assert shorter[50:] == sorted(shorter[50:], reverse=True) and shorter[50] == pytest.approx(shorter[49])
+    assert max(rates(5, 50)) == 1.0  # changed while it rose
 
 
 def test_stopping_says_why():

@@ -6,25 +6,32 @@ from collections.abc import Sequence
 
 from nextword.training.recipe import Recipe
 
+RESTART = 2.0  # a finished training that becomes longer by 1 / RESTART of its steps rises to the full rate again
 
-def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """The rate of step 0, 1, …: a linear rise in the first `warmup` share of the steps, then half a cosine down."""
+
+def learning_rate(recipe: Recipe, step: int, steps: int, start: float = 0.0, top: float | None = None) -> float:
+    """The rate of step 0, 1, …
+
+    In the first `warmup` share of the steps it is a line from `start` to `top` (None: the recipe's learning rate), then
+    half a cosine down.
+    """
+    top, low = recipe.learning_rate if top is None else top, recipe.learning_rate * recipe.final_rate
     warmup = max(1, round(recipe.warmup * steps))
     if step < warmup:
-        return recipe.learning_rate * (step + 1) / warmup
+        return start + (top - start) * (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
-    low = recipe.final_rate
-    return recipe.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
+    return low + (top - low) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 class Schedule:
     """The learning rates of a training whose number of steps may change.
 
-    Such a change replaces the rates of the steps that follow by those of a training of the new length. They do not
-    jump: in as many steps as a warm-up, they move from the last rate to the new ones.
+    After such a change, the steps that are left have a rise and a fall of their own (warm restarts: Loshchilov & Hutter
+    2017). A training that becomes much longer rises to the recipe's rate again. One that becomes little longer rises
+    less, because there is little time to fall again. One that becomes shorter falls from the rate that it has.
 
     steps       steps of the whole training
-    lengths     (first step, steps of the whole training) of the first plan and of each change
+    lengths     (first step, steps of the whole training) at the start and after each change
     """
 
     def __init__(self, recipe: Recipe, steps: int, lengths: Sequence[Sequence[int]] = ()):
@@ -36,23 +43,24 @@ class Schedule:
         return self.lengths[-1][1]
 
     def change(self, step: int, steps: int) -> None:
-        """From `step` on, follow the plan of a training of `steps` steps."""
+        """From `step` on, the whole training has `steps` steps."""
         self.lengths.append((step, steps))
 
     def rate(self, step: int) -> float:
         """The rate of step 0, 1, …"""
-        plan = max(number for number, (first, _) in enumerate(self.lengths) if first <= step)
-        first, steps = self.lengths[plan]
-        rate = learning_rate(self.recipe, step, steps)
-        moved = (step - first + 1) / self._transition(plan)
-        if plan == 0 or moved >= 1:
-            return rate
-        before = self.rate(first - 1)
-        return before + moved * (rate - before)
+        part = max(number for number, (first, _) in enumerate(self.lengths) if first <= step)
+        first, steps = self.lengths[part]
+        if part == 0:
+            return learning_rate(self.recipe, step, steps)
+        return learning_rate(self.recipe, step - first, steps - first, self.rate(first - 1), self._top(part))
 
-    def _transition(self, plan: int) -> int:
-        first, steps = self.lengths[plan]
-        return max(1, min(round(self.recipe.warmup * steps), steps - first))
+    def _top(self, part: int) -> float:
+        """The highest rate after a change."""
+        (first, steps), before = self.lengths[part], Schedule(self.recipe, 0, self.lengths[:part])
+        last, full = before.rate(first - 1), self.recipe.learning_rate
+        if before.rate(first) > last:  # it was rising
+            return full
+        return max(last, full * min(1.0, RESTART * (steps - before.steps) / first))
 
     def last_change(self) -> str:
         """The last change in words."""
@@ -60,7 +68,5 @@ class Schedule:
         line = f"The training has now {steps:,} steps in all, before {before:,}"
         if first == steps:
             return f"{line}; all of them are done"
-        transition = self._transition(len(self.lengths) - 1)
-        return (f"{line}. Within {transition:,} step{'s' * (transition > 1)} the learning rate moves from "
-                f"{self.rate(first - 1):.2g} to {self.rate(first + transition - 1):.2g}, then it follows the curve of "
-                "a training of that length")
+        return (f"{line}. From step {first:,} on, the learning rate moves from {self.rate(first - 1):.2g} to "
+                f"{self._top(len(self.lengths) - 1):.2g}, then it falls until the end")

@@ -15,7 +15,8 @@ from nextword.lm.forgetting import digest, parts, without_forgotten
 from nextword.lm.model import Model
 from nextword.lm.profile import Profile
 from nextword.lm.words import key as word_key
-from nextword.serve.profiles.faults import NoStore, StoreFault
+from nextword.serve.logs import logger
+from nextword.serve.profiles.faults import NoStore, StoreDamaged, StoreFault
 from nextword.serve.profiles.store import Content, ProfileKey, ProfileStore, Reading, State
 from nextword.serve.questions import OwnWordsQuestion
 
@@ -61,6 +62,10 @@ class Profiles:
             except StoreFault as fault:
                 self._built.pop(key, None)
                 faults[key] = fault
+            except Exception as error:  # no profile ends a worker
+                logger.error("a profile cannot be built: %s", type(error).__name__)
+                self._built.pop(key, None)
+                faults[key] = StoreDamaged()
         while sum(built.characters for built in self._built.values()) > self._limit:
             oldest = next(iter(self._built))
             if oldest in keys:  # the batch needs it
@@ -88,7 +93,10 @@ def _changed(built: _Built | None, reading: Reading) -> _Built:
     if built is None or 3 * sum(map(len, gone.values())) > built.characters:
         built, gone = _Built(Profile(), reading.state), {}
     for id, text in gone.items():
-        built.profile.unlearn(text)
+        try:
+            built.profile.unlearn(text)
+        except ValueError:  # a word was forgotten of which the profile and the text have different parts
+            return _changed(None, reading)
         del built.texts[id]
     for id, text in texts.items():
         if id not in built.texts:
