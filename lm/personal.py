@@ -21,7 +21,8 @@ text so far. There are three steps, each on the result of the one before:
     knows less: after a word that the vocabulary lacks, and for such a word.
 
 The words of a context are compared by their key, so any spelling fits. A suggested word has the person's spelling.
-The parameters were chosen by hand, on texts with an author's earlier text as profile and history: see training/README.md.
+The parameters were chosen by hand, on texts with an author's earlier text as profile and history: see
+training/README.md.
 """
 from __future__ import annotations
 
