@@ -243,9 +243,8 @@ class Personal:
         self.ids = {word: i for i, word in enumerate(self._words) if i != UNK_ID}
         zipf = 1 / (numpy.arange(self.size) + ZIPF)
         self.usual = zipf / zipf.sum()
-        keys = [key(word) for word in self._words]
+        keys = self._key_of = vocabulary.keys
         numbers = {word: number for number, word in enumerate(dict.fromkeys(keys))}
-        self._key_of = keys
         self._keys = numpy.array([numbers[word] for word in keys], numpy.int32)
         self.tokens_of_key: dict[str, list[int]] = {}
         for token in range(EOS_ID + 1, len(keys)):

@@ -68,7 +68,7 @@ class Ranking:
     def __init__(self, vocabulary: Vocabulary, blocked: Collection[str] = (), names: Collection[str] = (),
                  stock: Collection[str] = (), half_words: Collection[str] = ()):
         self._words = vocabulary.words
-        keys = [key(word) for word in self._words]
+        keys = vocabulary.keys
         self._keys = sorted(set(keys[EOS_ID + 1 :]))
         number = self._number = {word: i for i, word in enumerate(self._keys)}
         self._spellings: list[list[int]] = [[] for _ in self._keys]

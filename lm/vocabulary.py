@@ -15,6 +15,7 @@ Ids
 """
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -34,6 +35,7 @@ from nextword.lm.words import (
     has_letter,
     invisible_patterns,
     is_empty,
+    key,
     word_pattern,
 )
 
@@ -218,6 +220,11 @@ class Vocabulary:
         """The spelled tokens of a text, in the vocabulary or not, without line breaks."""
         normal = self._tokenizer.normalizer.normalize_str(text) if self._tokenizer.normalizer else text
         return [token for token, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
+
+    @functools.cached_property
+    def keys(self) -> list[str]:
+        """For each id, the form in which its word is compared (`words.key`)."""
+        return list(map(key, self.words))
 
     def is_word(self) -> list[bool]:
         """For each id, True if it is a word: it has a letter, and is neither `<unk>` nor `<eos>`."""

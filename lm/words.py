@@ -106,9 +106,10 @@ def word_pattern(letters: str, ignored: str = "") -> str:
     """A pattern of one word of canonical text. ignored: characters that other text may have within a word."""
     more = f"[{letters}{ignored}]*"
     after_hebrew = f"(?<=[{HEBREW}{HEBREW_POINTS}])"
+    hebrew_mark = f"(?:[\"{DOUBLE_QUOTES}{GERSHAYIM}](?=[{HEBREW}])|['{APOSTROPHES}{GERESH}])"
     return (
         f"[{letters}]{more}(?:['{APOSTROPHES}{HYPHENS}{MIDDLE_DOT}-][{letters}]{more}"
-        f"|{after_hebrew}(?:[\"{DOUBLE_QUOTES}{GERSHAYIM}](?=[{HEBREW}])|['{APOSTROPHES}{GERESH}]){more})*(?!{EMOJI_STYLE})"
+        f"|{after_hebrew}{hebrew_mark}{more})*(?!{EMOJI_STYLE})"
     )
 
 

@@ -20,7 +20,8 @@ STOP_LENGTH = 100  # characters
 
 Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
 Stop = Annotated[str, Field(min_length=1, max_length=STOP_LENGTH)]
-WHOLE = Integer.__metadata__[0]  # type: ignore[attr-defined]  # behind the bounds, or pydantic leaves them out of the JSON Schema
+# It stands behind the bounds, or pydantic leaves them out of the JSON Schema.
+WHOLE = Integer.__metadata__[0]  # type: ignore[attr-defined]
 # One entry is enough to be refused; an error for each of very many would take a second.
 ONE_ENTRY = BeforeValidator(lambda value: dict([*value.items()][:1]) if isinstance(value, dict) else value)
 Zero = Annotated[float, Field(ge=0, le=0)]

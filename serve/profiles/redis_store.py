@@ -24,8 +24,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any, ClassVar, TypeVar
 
-from nextword.lm.forgetting import digest, without_forgotten, without_word
-from nextword.lm.words import key as word_key
+from nextword.lm.forgetting import digest, without_forgotten
 from nextword.serve.logs import logger
 from nextword.serve.profiles.faults import (
     NoProfile,
@@ -48,6 +47,7 @@ from nextword.serve.profiles.store import (
     State,
     Summary,
     now,
+    spellings_of,
 )
 
 PREFIX = "{nextword}:"  # the braces keep all keys on one node of a cluster
@@ -163,9 +163,8 @@ class RedisStore(ProfileStore):
             for field, content in pipe.hgetall(name).items():
                 if field.startswith(TEXT):
                     text = _text(content)
-                    rest, places = without_word(text.text, word)
+                    cut, places = text.without_word(word)
                     if places:
-                        cut = text.replaced(rest)
                         new[field] = _json(cut)
                         growth += cut.characters - text.characters
                         words += cut.words - text.words
@@ -232,7 +231,7 @@ class RedisStore(ProfileStore):
             state = _state(self._client.hmget(PREFIX + key, STATE))
             if state == known:
                 return None
-            if known and known.born == state.born and state.removals <= known.version:
+            if known and state.has_only_grown(known):
                 names = [f"{TEXT}{number}" for number in range(known.version + 1, state.version + 1)]
                 texts: list[str | None] = []
                 for start in range(0, len(names), READ_TOGETHER):
@@ -356,7 +355,9 @@ class _Header:
         """Return the header of these fields, in the order of NAMES. Raises StoreDamaged."""
         try:
             born, *numbers, taught, forgotten = values
-            return cls(born, *map(int, numbers), json.loads(taught), set(forgotten.split()))  # type: ignore[call-arg, arg-type]
+            created, changed, version, removals, characters, words = map(int, numbers)
+            return cls(born, created, changed, version, removals, characters, words, json.loads(taught),
+                       set(forgotten.split()))
         except (AttributeError, TypeError, ValueError):
             raise StoreDamaged from None
 
@@ -371,7 +372,7 @@ class _Header:
 
     def drop_taught(self, word: str) -> int:
         """Remove a taught word in each letter case; return the number of spellings that there were."""
-        same = [other for other in self.taught if word_key(other) == word_key(word)]
+        same = spellings_of(word, self.taught)
         for other in same:
             del self.taught[other]
         return len(same)

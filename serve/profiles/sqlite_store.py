@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from nextword.lm.forgetting import digest, without_forgotten, without_word
-from nextword.lm.words import key as word_key
+from nextword.lm.forgetting import digest, without_forgotten
 from nextword.serve.profiles.faults import (
     NoProfile,
     NoText,
@@ -41,6 +40,7 @@ from nextword.serve.profiles.store import (
     State,
     Summary,
     now,
+    spellings_of,
 )
 
 APPLICATION = 0x4E585457  # SQLite's application_id of these files
@@ -151,11 +151,10 @@ class SQLiteStore(ProfileStore):
             growth -= SHORTEST * _delete_taught(db, number, word)
             for found in db.execute("SELECT * FROM texts WHERE profile = ?", (number,)).fetchall():
                 text = _text(found)
-                rest, places = without_word(text.text, word)
+                new, places = text.without_word(word)
                 if places:
-                    new = text.replaced(rest)
                     db.execute("UPDATE texts SET text = ?, words = ?, crc = ? WHERE profile = ? AND version = ?",
-                               (rest, new.words, _crc(rest), number, found["version"]))
+                               (new.text, new.words, _crc(new.text), number, found["version"]))
                     growth += new.characters - text.characters
                     count += places
             new_digest = db.execute("INSERT OR IGNORE INTO forgotten VALUES (?, ?)", (number, digest(word))).rowcount
@@ -198,9 +197,8 @@ class SQLiteStore(ProfileStore):
             state = State(str(row["number"]), row["version"], row["removals"])
             if state == known:
                 return None
-            grown = known is not None and known.born == state.born and state.removals <= known.version
-            after = known.version if known and grown else -1
-            return Reading(state, _content(db, row, after), whole=not grown)
+            after = known.version if known and state.has_only_grown(known) else -1
+            return Reading(state, _content(db, row, after), whole=after < 0)
 
     def close(self) -> None:
         with self._lock:
@@ -414,7 +412,7 @@ def _change(db: sqlite3.Connection, profile: int, growth: int, removes: bool = T
 def _delete_taught(db: sqlite3.Connection, profile: int, word: str) -> int:
     """Remove a taught word in each letter case; return the number of spellings that there were."""
     taught = [row["word"] for row in db.execute("SELECT word FROM taught WHERE profile = ?", (profile,))]
-    same = [(profile, other) for other in taught if word_key(other) == word_key(word)]
+    same = [(profile, other) for other in spellings_of(word, taught)]
     db.executemany("DELETE FROM taught WHERE profile = ? AND word = ?", same)
     return len(same)
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import NamedTuple
 
-from nextword.lm.forgetting import without_forgotten
-from nextword.lm.words import words_in
+from nextword.lm.forgetting import without_forgotten, without_word
+from nextword.lm.words import key, words_in
 from nextword.serve.profiles.faults import ProfileFull, StoreFull
 
 SHORTEST = 50  # characters that a text counts as, at least; and that a taught or forgotten word counts as
@@ -52,6 +53,10 @@ class State(NamedTuple):
     version: int
     removals: int
 
+    def has_only_grown(self, known: State | None) -> bool:
+        """Whether all changes since an earlier state are new texts."""
+        return known is not None and known.born == self.born and self.removals <= known.version
+
 
 @dataclass(slots=True)
 class LearnedText:
@@ -77,6 +82,11 @@ class LearnedText:
         if text == self.text:
             return self
         return LearnedText(self.id, text, self.learned, count_words(text))
+
+    def without_word(self, word: str) -> tuple[LearnedText, int]:
+        """Return it without a word, and the number of places where the word was."""
+        text, places = without_word(self.text, word)
+        return self.replaced(text), places
 
 
 @dataclass(slots=True)
@@ -192,6 +202,11 @@ class ProfileStore(ABC):
 def now() -> int:
     """Return the seconds since 1970."""
     return int(time.time())
+
+
+def spellings_of(word: str, words: Iterable[str]) -> list[str]:
+    """Return those of the words that are this word in any letter case."""
+    return [other for other in words if key(other) == key(word)]
 
 
 def count_words(text: str) -> int:

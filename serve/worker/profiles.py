@@ -139,7 +139,7 @@ class OwnWords:
     """
 
     def __init__(self, model: Model, profiles: Profiles):
-        self._known = {word_key(word) for word in model.vocabulary.words}
+        self._known = set(model.vocabulary.keys)
         self._profiles = profiles
 
     def answer(self, question: OwnWordsQuestion) -> bytes:

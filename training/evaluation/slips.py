@@ -42,7 +42,7 @@ class Slips:
 
     def __init__(self, model: Model) -> None:
         self._model, self._keyboard = model, keyboard()
-        self._vocabulary = set(map(key, model.vocabulary.words))
+        self._vocabulary = set(model.vocabulary.keys)
         self._hits: dict[str, list[int]] = {}
         self._keys = {"savings": 0, "savings_wrong_keys": 0}
         self._letters = 0
