@@ -1,24 +1,24 @@
 """The model of a person: the person's own text changes the distribution of the network and its cache.
 
-The person's text is that of a profile, that of a history which comes with a question, and, beside one of these, the
-text so far. There are three steps, each on the result of the one before:
+The person's text is a profile, or a history that comes with a question, or both. Beside one of these, the text so far
+belongs to it too. There are three steps. Each changes the result of the one before:
 
 1.  Words. The person's unigram scales the words of the vocabulary: p(w) ∝ p(w) (u(w) / v(w))^β. v is the usual
-    unigram, and u is the person's, (c(w) + μ v(w)) / (n + μ): the person has written w c(w) times in n words. This is
-    the fast marginal adaptation of Kneser, Peters & Klakow 1997. Zipf's law gives v: word i of the vocabulary, whose
-    order is that of frequency, has the share 1 / (i + ZIPF).
-2.  Words that the vocabulary lacks. The network tells how likely such a word is: it is the probability of `<unk>`. The
-    person's own words get (c(w) - D) / (n + θ) of it, as in a Pitman-Yor model (Teh 2006) of these n words alone. The
-    rest stays for words that the person has not written yet.
-3.  Phrases. After the last m words of the text (m = 1, 2, 3), let n be the number of times that the person has written
-    them, c(w) how often w followed, and t the number of different words that did:
+    unigram. u is the person's unigram, (c(w) + μ v(w)) / (n + μ), if n words of the person have w c(w) times. This is
+    the fast marginal adaptation of Kneser, Peters & Klakow 1997. Zipf's law gives v: the vocabulary is sorted by
+    frequency, and the share of its word i is proportional to 1 / (i + ZIPF).
+2.  Words that the vocabulary lacks. The network gives the probability of all of them together, that of `<unk>`. Each of
+    the person's own words gets (c(w) - D) / (n + θ) of it, as in a Pitman-Yor model (Teh 2006) of these n words alone.
+    The rest stays for words that the person has not written yet.
+3.  Phrases. Take the last m words of the text (m = 1, 2, 3). The person has written them n times. Then w followed c(w)
+    times, and t different words followed:
 
         p_m(w) = A_m max(c(w) - D_m, 0) / (n + θ_m) + (1 - A_m (n - D_m t) / (n + θ_m)) p_{m-1}(w)
 
-    with the result of step 2 as p_0. So these are n-grams to order 4, interpolated as in a hierarchical Pitman-Yor
-    model with one table for each word (Teh 2006); where θ = 0, that is Kneser-Ney smoothing. So the weight of the
-    person's text depends on how much of it was seen after this context. A_m bounds it. It is higher where the network
-    knows less: after a word that the vocabulary lacks, and for such a word.
+    p_0 is the result of step 2. These are n-grams up to order 4, interpolated as in a hierarchical Pitman-Yor model
+    with one table for each word (Teh 2006). With θ = 0, that is Kneser-Ney smoothing. The more often the person has
+    written the last words, the more the person's text weighs. A_m is the most that it can weigh. A_m is larger where
+    the network knows less: after a word that the vocabulary lacks, and for such a word.
 
 The words of a context are compared by their key, so any spelling fits. A suggested word has the person's spelling.
 The parameters were chosen by hand, on texts with an author's earlier text as profile and history: see
@@ -59,8 +59,8 @@ LAST = chr(0x10FFFF)
 class PersonalSettings:
     """The parameters of the model of a person.
 
-    ladder               letters that are typed before a word which the vocabulary lacks is suggested: a word that the
-                         person has written once, twice, …
+    ladder               letters to type before a word outside the vocabulary is suggested, if the person has written it
+                         once, twice, …
     power, prior         β and μ
     discount_own         D, and D_m for words that the vocabulary lacks
     concentration_own    θ
@@ -91,16 +91,16 @@ ABSENT = -2  # in place of the number of a key that a text does not have
 class ProfileView:
     """A profile as one vocabulary sees it. A word that the vocabulary lacks is the token V + its number in the profile.
 
-    known, factors  (w,) the tokens of the vocabulary that the profile has, and by which factor step 1 makes each
-                    likelier than the tokens that it lacks
-    seen            int64 those of these tokens that the ranking holds back
+    known, factors  (w,) the tokens of the vocabulary that the profile has, and the factors of step 1 for them, compared
+                    with the tokens that it lacks
+    seen            int64 the known tokens that the ranking holds back
     own_counts      token → occurrences, for the words that the vocabulary lacks
     own_total       their sum
     frequent        the most frequent ones of these words
     key_counts      key → occurrences, for these words
     empty           True if the profile has neither text nor decisions
     hides           True if words are blocked or forgotten
-    hidden          the tokens of the vocabulary that are
+    hidden          the tokens of the vocabulary that are blocked or forgotten
     allowed         the keys of taught words
     """
 
@@ -140,7 +140,8 @@ class ProfileView:
         self.hidden += [token for one in profile.forgotten for token in personal.tokens_of_digest.get(one, [])]
 
     def following(self, last: Sequence[str]) -> tuple[numpy.ndarray, numpy.ndarray]:
-        """The token after each occurrence of the last word of the text, and how many of its last words are before it.
+        """Find each occurrence of the text's last word. Return the token after it, and the number of the text's last
+        words that stand before that token.
 
         last: the keys of the last words, the last one first.
         """
@@ -167,7 +168,7 @@ class ProfileView:
 
     @cached_property
     def _candidates(self) -> tuple[numpy.ndarray, Candidates]:
-        """The places in `_own` of the CORRECTED most frequent words, and these words by letters with a slip."""
+        """The places in `_own` of the CORRECTED most frequent words, and an index of them by letters with a slip."""
         places = numpy.sort(numpy.argsort(-self._own_counts, kind="stable")[:CORRECTED])
         return places, Candidates([self._own_keys[place] for place in places.tolist()])
 
@@ -183,14 +184,16 @@ def _joined(parts: list[numpy.ndarray]) -> numpy.ndarray:
 
 
 class PersonalWords:
-    """What a `Distribution` tells of the person's words that the vocabulary lacks, beside its `unknown`.
+    """The person's words outside the vocabulary, also those that the `unknown` of a `Distribution` leaves out.
 
     allowed: keys of words that the person taught. They are suggested even if the service blocks them.
     """
 
     def __init__(self, settings: PersonalSettings, views: Sequence[ProfileView], text: Iterable[str], of_each: float
                  ) -> None:
-        """text: words of the text so far that the vocabulary lacks. of_each: what step 2 gives for each occurrence."""
+        """text: words of the text so far outside the vocabulary. of_each: the probability that step 2 gives for one
+        occurrence.
+        """
         self._settings, self._views, self._text, self._of_each = settings, views, text, of_each
         self.allowed: frozenset[str] = frozenset().union(*(view.allowed for view in views))
 
@@ -261,7 +264,7 @@ class Personal:
         return dict(tokens)
 
     def mixed(self, distribution: Distribution, context: Context, profiles: Sequence[Profile]) -> Distribution:
-        """The distribution after `context` mixed with the model of the person. The given one is not used afterwards.
+        """The distribution after `context`, mixed with the model of the person. The given distribution is overwritten.
 
         profiles: the person's earlier text, in one or several profiles. Without any, the distribution stays as it is.
         """
@@ -345,9 +348,9 @@ class Personal:
                  ) -> tuple[numpy.ndarray, numpy.ndarray, float]:
         """Step 3: different tokens, their shares of the probability, and the share of step 2.
 
-        following: of each text that has any, the tokens and lengths of `ProfileView.following`, and the number that is
-            added to words that the vocabulary lacks.
-        after_own: True if the last word is one that the vocabulary lacks.
+        following: for each text, the tokens and lengths of `ProfileView.following` (at least one), and the number to
+            add to the tokens outside the vocabulary.
+        after_own: True if the vocabulary lacks the last word.
         """
         if not following:
             return _NO_TOKENS, _NO_TOKENS.astype(float), 1.0

@@ -24,7 +24,7 @@ from nextword.lm.vocabulary import EOS, Vocabulary
 from nextword.lm.words import LONGEST_WORD, has_letter, key, straight, visible
 
 END, FORGOTTEN = -1, -2  # in place of tokens: the limits of a text; a forgotten word
-# Characters other than ASCII, with what is between the spaces beside them, and the space before them
+# A part of a line between two spaces that has a character outside ASCII, with the space before it
 _NOT_ASCII = re.compile(r"(?:\s|(?<![^ \t\r\f\v]))[^ \t\r\f\v]*[^\x00-\x7f][^ \t\r\f\v]*", re.ASCII)
 _ASCII_TOKEN = re.compile(r"\w+(?:['-]\w+)*|[^\s\w]", re.ASCII)
 _ASCII_DASH = re.compile(r"(?<!-)-{2,3}(?!-)|(?<=\s)-(?=\s|$)", re.ASCII)  # see words.DASHES
@@ -42,7 +42,7 @@ class OwnWord:
 
 
 class Profile:
-    """The model of one person's text.
+    """The text and the decisions of one person.
 
     >>> profile = Profile()
     >>> profile.learn("Yesterday I called Zbigniew Kowalczyk.")
@@ -50,12 +50,12 @@ class Profile:
     ['Kowalczyk', 'Zbigniew']
 
     Attributes:
-        version: changes with each change, and is never that of another profile.
-        spellings: the different tokens. A token's number is its place. Numbers are never given anew.
-        key_numbers: key → its number, for the keys of the tokens.
+        version: a new number after each change; no two profiles have the same.
+        spellings: the different tokens. A token's number is its place, and is never used for another token.
+        key_numbers: key of a token → the key's number.
         taught: spelling → occurrences that it counts for, for taught words.
         blocked: keys of words that are never suggested to this person.
-        forgotten: digests of the keys of forgotten words, because the words themselves are to be found nowhere.
+        forgotten: digests of the keys of forgotten words. The words themselves are kept nowhere.
     """
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class Profile:
     def learn(self, text: str) -> None:
         """Learn a text: a sentence, or many paragraphs. Its words count at once.
 
-        Words that were forgotten are as new.
+        Forgotten words that it has may be suggested again.
         """
         self.learn_tokens(spelled_tokens(text))
 
@@ -148,7 +148,7 @@ class Profile:
         return similar[0]
 
     def _numbered(self, tokens: Sequence[str], new: bool = True) -> list[int]:
-        """The numbers of tokens. new: True: number new tokens; False: they are FORGOTTEN, as very long words are."""
+        """The numbers of tokens; FORGOTTEN for very long ones. new: True: number new tokens; False: as FORGOTTEN."""
         numbers = []
         for spelling in tokens:
             if spelling == GAP or len(spelling) > LONGEST_WORD:
@@ -252,7 +252,7 @@ class Profile:
                 "forgotten": sorted(self.forgotten)}
 
     def decide(self, decisions: dict[str, Any]) -> None:
-        """Add the result of `decisions`, of this or another profile. Raises ValueError if it is something else."""
+        """Add the result of `decisions`, of this or another profile. Raises ValueError if it has another form."""
         taught, blocked, forgotten = (decisions.get(name, {}) for name in ("taught", "blocked", "forgotten"))
         if not (isinstance(taught, dict) and all(type(count) is int and count > 0 for count in taught.values())
                 and all(isinstance(word, str) for word in [*taught, *blocked, *forgotten])):
@@ -275,8 +275,8 @@ def profile_of(text: str) -> Profile | None:
 def spelled_tokens(text: str) -> list[str]:
     """The tokens of a text, words as they are spelled there, `<eos>` for the end of a paragraph (see lm.vocabulary).
 
-    In ASCII, the rules of the tokenizer are few. So only words with other characters are given to it, which takes
-    twenty times as long for each.
+    Two regular expressions are enough for ASCII. Only words with other characters are given to the tokenizer, which
+    takes twenty times as long.
     """
     tokens: list[str] = []
     other: dict[str, list[str]] = {}

@@ -8,10 +8,10 @@ Each profile is one hash, so it changes and goes as a whole:
     text:VERSION     a text as JSON; VERSION is the profile's version with which it came
     id:ID            the VERSION of the text with this id
 
-A sorted set has all profiles by their last use. A change reads the profile, and is done only if the profile is still
-the same then (WATCH and MULTI); otherwise it is tried again. How safe an acknowledged change is depends on redis:
-with `appendonly yes` and `appendfsync always` it is on the disk. redis' append-only file still has what was removed,
-until redis rewrites it; after a removal it is asked to.
+A sorted set has all profiles by their last use. A change reads the profile. It is made only if nobody else has changed
+the profile meanwhile (WATCH and MULTI); otherwise it is tried again. Redis decides how safe a saved change is: with
+`appendonly yes` and `appendfsync always` it is on the disk. Removed text stays in redis' append-only file until redis
+rewrites that file. After a removal, the store asks for a rewrite.
 """
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from nextword.serve.profiles.store import (
 PREFIX = "{nextword}:"  # the braces keep all keys on one node of a cluster
 PROFILES = f"{PREFIX}profiles"  # the sorted set
 TIMEOUT = 0.5  # seconds to connect, and to wait for each answer
-PAUSE = 2.0  # seconds after a timeout in which redis is not asked: a worker that waits answers nobody
+PAUSE = 2.0  # seconds after a timeout without a call of redis, because a worker that waits answers nobody
 REWRITE_AFTER = 600.0  # seconds after a removal; a rewrite reads all of redis' memory
 READ_TOGETHER = 1_000  # fields
 STATE = ("born", "version", "removals")
@@ -267,7 +267,7 @@ class RedisStore(ProfileStore):
                     continue
 
     def _rewrite_later(self) -> None:
-        """Have redis rewrite its append-only file once for all removals of some time."""
+        """Let redis rewrite its append-only file once for all removals within REWRITE_AFTER."""
         with self._lock:
             if self._rewriting is None:
                 self._rewriting = threading.Timer(REWRITE_AFTER, self._rewrite)

@@ -1,8 +1,8 @@
 """Profiles in one SQLite file, for the services of one machine.
 
-Each change is one transaction, which is on the disk (`synchronous=FULL`) when the method returns. What is removed is
-overwritten with zeros (`secure_delete`) in the file, and the write-ahead log is emptied, before the method returns.
-To remove something takes room on the disk too. So a reserve is kept in a file beside it, and given up on a full disk.
+Each change is one transaction. It is on the disk (`synchronous=FULL`) when the method returns. Before a method that
+removes text returns, the text is overwritten with zeros in the file (`secure_delete`), and the write-ahead log is
+emptied. A removal needs room on the disk. So a file beside this one reserves some. It is deleted when the disk is full.
 """
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ class SQLiteStore(ProfileStore):
 
     @contextlib.contextmanager
     def _removing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction whose removed texts, and those of earlier ones, are in no file at its end."""
+        """A transaction. At its end, no file has the texts that it or an earlier one has removed."""
         with self._connected() as db:
             try:
                 with _transaction(db, "BEGIN IMMEDIATE"):
@@ -289,7 +289,7 @@ class SQLiteStore(ProfileStore):
             raise StoreUnavailable(LEFT)
 
     def _remove(self, removal: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Do a change that only removes; on a full disk with the room of the reserve."""
+        """Do a change that only removes. If the disk is full, it gets the room of the reserve."""
         def remove() -> Result:
             with self._removing() as db:
                 return removal(db)

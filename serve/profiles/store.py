@@ -1,10 +1,10 @@
 """The store of profiles, as the HTTP process and the workers use it.
 
 A profile is what one person has taught: texts, each with an id; words that were taught alone; and the digests of
-forgotten words (`lm.forgetting`). Counts and models are made of it by the workers, so a new bundle needs no conversion.
+forgotten words (`lm.forgetting`). The workers compute counts and models from it, so a new bundle needs no conversion.
 
-The HTTP process writes. A method that has returned has saved its change for good: the process, and the machine, may
-die at once. A worker compares `state` at each question, and reads what is new.
+The HTTP process writes. When a method returns, its change is saved, even if the process or the machine dies right then.
+A worker compares the state of a profile at each question, and reads what is new.
 """
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nextword.lm.forgetting import without_forgotten, without_word
 from nextword.lm.words import key, words_in
 from nextword.serve.profiles.faults import ProfileFull, StoreFull
 
-SHORTEST = 50  # characters that a text counts as, at least; and that a taught or forgotten word counts as
+SHORTEST = 50  # characters that a shorter text, a taught word and a forgotten word count as
 TAUGHT = 3  # occurrences that a taught word counts for
 
 ProfileKey = str  # the digest of the owner's API key, a slash, and the name of the profile
@@ -44,7 +44,7 @@ DEFAULT = Limits()
 class State(NamedTuple):
     """The state of a profile, for a comparison with an earlier one.
 
-    born      differs between two profiles of one name, one deleted before the other
+    born      tells a profile from a deleted one of the same name
     version   grows by one with each change
     removals  the version of the last change other than a new text
     """
@@ -131,7 +131,10 @@ class Reading(NamedTuple):
 
 
 class ProfileStore(ABC):
-    """The methods raise `StoreFault`s. A method that changes a profile makes it where its docstring says so."""
+    """A store. All methods raise StoreFault.
+
+    A missing profile is made by the methods that say so. `touch` ignores it, and the other methods raise NoProfile.
+    """
 
     def __init__(self, limits: Limits):
         self.limits = limits
@@ -153,7 +156,7 @@ class ProfileStore(ABC):
 
     @abstractmethod
     def teach(self, key: ProfileKey, word: str) -> None:
-        """Save a word that is suggested from now on. It is no forgotten word any more. Makes the profile."""
+        """Save a word that is suggested from now on. The word is no longer forgotten. Makes the profile."""
 
     @abstractmethod
     def forget(self, key: ProfileKey, word: str) -> int:
@@ -161,7 +164,7 @@ class ProfileStore(ABC):
 
     @abstractmethod
     def load(self, key: ProfileKey, content: Content) -> Summary:
-        """Put a whole profile in the place of what there is. Makes the profile."""
+        """Replace the whole profile. Makes the profile."""
 
     @abstractmethod
     def delete(self, key: ProfileKey) -> None:
@@ -196,7 +199,7 @@ class ProfileStore(ABC):
     def check_count(self, profiles: int) -> None:
         """Raise StoreFull if there may not be so many profiles."""
         if profiles > self.limits.profiles:
-            raise StoreFull(f"this service keeps {self.limits.profiles:,} profiles, and has as many")
+            raise StoreFull(f"this service keeps {self.limits.profiles:,} profiles, and it has that many")
 
 
 def now() -> int:

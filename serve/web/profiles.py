@@ -40,8 +40,8 @@ from nextword.serve.web.middleware.rate_limit import count_as
 
 THREADS = 4  # that wait for the store
 PENDING_LIMIT = 100  # calls of the store that wait
-LEARNED_CHARACTERS = 2_000  # for which a text counts as one request in the limit of the rate
-WHOLE = 5  # requests that a change of a whole profile counts as
+LEARNED_CHARACTERS = 2_000  # of a text that count as one request for the rate limit
+WHOLE = 5  # requests that a change of a whole profile counts as, for the rate limit
 TOUCH_SECONDS = 3_600  # between two notes that a profile is in use
 TOUCHED_LIMIT = 100_000  # profiles whose last note is remembered
 

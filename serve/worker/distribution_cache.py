@@ -56,7 +56,7 @@ class DistributionCache:
         return [cached[key] for key in keys]
 
     def _drop(self, profile: Profile) -> None:
-        """Drop what belongs to an earlier version of a profile, and keeps all of it in memory."""
+        """Drop the distributions of a profile's earlier version, which keep that version in memory."""
         earlier, self._versions[profile] = self._versions.get(profile), profile.version
         for key in [key for key in self._entries if key[2] == earlier is not None]:
             self.bytes -= self._entries.pop(key).bytes

@@ -1,4 +1,4 @@
-"""The histories that came with recent questions, learnt: most questions of a person have the same one."""
+"""Profiles made of the histories of recent questions: most questions of a person have the same history."""
 from __future__ import annotations
 
 from collections import OrderedDict

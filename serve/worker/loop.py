@@ -16,8 +16,8 @@ class DrainingLoop(LitLoop):
     LitServe's batching uses a core while idle, or makes a single request wait for others. Its queues take more time
     than a model's answer. In addition to LitServe's hooks, the API has:
 
-    groups   splits questions into groups to be answered together, in the order in which they should be answered.
-             What it leaves out waits for the next call, with new questions; the first question is never left out
+    groups   splits questions into groups, in the order in which to answer them. Questions that it leaves out wait for
+             the next call; the first question is never left out
     predict  answers a group: for each question bytes or an exception, so that a bad question fails alone
     counts   returns what the last `predict` counted
     idle     is called about once a second while there is no question

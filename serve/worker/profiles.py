@@ -1,7 +1,7 @@
-"""The profiles of persons in a worker, as the model needs them. The store has what they are made of.
+"""A worker's profiles, built from the texts and decisions in the store.
 
-Before each batch, a worker asks the store for the state of the batch's profiles, and reads what is new. So every worker
-knows what was learned as soon as the change was acknowledged.
+Before each batch, a worker asks the store for the state of the batch's profiles, and reads what is new. So all workers
+know a change as soon as it is acknowledged.
 """
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Profiles:
 
 
 def _changed(built: _Built | None, reading: Reading) -> _Built:
-    """Return a built profile in its new state; it is built anew where that takes less time."""
+    """Return a built profile in its new state. It is built again from the start if that takes less time."""
     texts = {text.id: text.text for text in reading.content.texts}
     gone: dict[str, str] = {}
     if built and reading.whole:
@@ -95,7 +95,7 @@ def _changed(built: _Built | None, reading: Reading) -> _Built:
     for id, text in gone.items():
         try:
             built.profile.unlearn(text)
-        except ValueError:  # a word was forgotten of which the profile and the text have different parts
+        except ValueError:  # a word was forgotten, and cut out of the profile and of the text in different places
             return _changed(None, reading)
         del built.texts[id]
     for id, text in texts.items():
