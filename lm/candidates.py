@@ -18,7 +18,7 @@ from nextword.lm.keyboards import Keyboard
 
 LAST = chr(0x10FFFF)
 LONG = 6  # letters; from here on two slips are corrected, where one is not enough
-FIRST_SLIPS = 8
+FIRST_SLIPS = 8  # likeliest first slips that are tried for each cut
 CACHED = 512  # results, as many people type the same letters
 
 
@@ -42,7 +42,7 @@ class Candidates:
 
         The weight of a word is P(typed | word). typed: a key. Words that begin with it, but for apostrophes and
         accents, are found too.
-        ended: factor of the weight of the words that the typed letters end.
+        ended: factor of the weight of words typed to their end.
         """
         letters = unmarked(typed)
         beginnings = intended(letters, self._followers, keyboard)
@@ -81,7 +81,7 @@ class Candidates:
 
 
 def _outermost(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The spans that are in no other one. Two spans are apart, or one is in the other."""
+    """The spans that no other span contains. No two spans overlap in part."""
     last = 0
     for first, end in sorted(spans, key=lambda span: (span[0], -span[1])):
         if end > last:

@@ -24,15 +24,15 @@ TRANSPOSED = 0.0040
 NEAR = 0.85  # share of the substitutions that hit a neighbouring key
 DOUBLED = 0.6  # share of the insertions that repeat a letter
 BESIDE = 0.3  # share of the insertions that hit a neighbour of a letter beside them
-NEIGHBOURS = 6  # of a key, about
+NEIGHBOURS = 6  # of a key, approximately
 SINGLED = 3.0  # one of two equal letters is omitted this many times as often as another letter
 FIRST = 0.5  # rate of slips at the first letter, compared with the other letters
 UNMARKED = 0.5  # the probability that apostrophes, hyphens and accents are left out
 MARKED = 0.05  # the probability that an apostrophe, hyphen or accent is typed in a word that has none
-LETTERS = 26  # letters among which a finger chooses where no neighbour is hit
+LETTERS = 26  # letters that are equally likely where no neighbour is hit
 SHORTEST = 2  # letters; shorter beginnings are not corrected
-SHORT = 3  # letters; up to here only slips at least as likely as LIKELY are corrected, as most words are near
-LIKELY = 0.0005
+SHORT = 3  # letters; most words are near a beginning of this length or less, so only likely slips are corrected:
+LIKELY = 0.0005  # the least probability of such a slip
 
 # Apostrophe, hyphen, middle dot, and the accents and points of Latin, Greek, Cyrillic, Hebrew and Arabic
 _MARKS = re.compile("['\\-\u00b7\u0300-\u036f\u0591-\u05c7\u064b-\u0652\u0670]")
@@ -84,7 +84,7 @@ def _inserted(letter: str, previous: str, following: str, keyboard: Keyboard) ->
 
 
 def _substituted(intended_letter: str, letter: str, keyboard: Keyboard) -> float:
-    """The probability that `letter` is typed in place of another letter, if that is replaced."""
+    """The probability that `letter` is typed, if another letter is typed in place of the intended one."""
     neighbours = keyboard.neighbours.get(intended_letter)
     if neighbours is None:
         return 1 / LETTERS

@@ -1,14 +1,14 @@
 """Suggestions where the typed letters may have a slip: literal completions and corrections in one ranking.
 
 A word's score is P(word | text) × P(typed | word), by the channel of nextword.lm.channel. The typed letters can also be
-meant as they stand, as a word that nothing here knows. The score of that is P(<unk> | text) × the probability of the
-letters (nextword.lm.letters). Its kind is TYPED. It is offered if it is likelier than each correction and no known word
-begins as typed.
+meant as they stand: as a word that neither vocabulary, text nor profile has. The score of that is P(<unk> | text) × the
+probability of the letters (nextword.lm.letters). Its kind is TYPED. It is offered if it is likelier than each
+correction, and no known word begins as typed.
 
-What is typed rightly is left alone. A known word typed to its end comes before all corrections, unless it is itself a
-misspelling that the training text has (teh, dont). It counts as one if the correction is MISSPELT times as likely here
-and much more frequent: by RARE times, or by UNMARKED_RARE times if they differ in apostrophes and accents alone. The
-places in the vocabulary, which is sorted by frequency, stand for the frequencies (Zipf's law).
+A known word typed to its end comes before all corrections. Misspellings in the training text (teh, dont) are an
+exception. A word counts as one if a correction is MISSPELT times as likely here, and RARE times as frequent
+(UNMARKED_RARE times if the two differ in apostrophes and accents alone). Frequencies are compared by the places in the
+vocabulary, which is sorted by frequency (Zipf's law).
 """
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from nextword.lm.suggestion import CORRECTION, TYPED, Word, all_capitals, logpro
 from nextword.lm.vocabulary import EOS_ID, UNK_ID
 from nextword.lm.words import has_letter, key, visible
 
-ENDED = 5.0  # weight of a word that the typed letters end, compared with longer words; chosen on validation text
+ENDED = 5.0  # weight of a word typed to its end, compared with longer words; chosen on validation text
 MISSPELT, RARE, UNMARKED_RARE = 5.0, 100.0, 5.0
 BELOW = 0.99  # the score of the best other correction of a known word, compared with that word's
 SLIGHT = 0.0005  # corrections with less than this share are not suggested
-OTHER_CASE = 0.01  # share of its probability that counts for a spelling without the typed capitals
+OTHER_CASE = 0.01  # factor of the probability of a spelling that lacks the typed capitals
 
 Unknown = Mapping[str, Mapping[str, float]]  # key → spelling → probability, for words that the vocabulary lacks
 
@@ -102,7 +102,7 @@ class Corrections:
 
     def _correct(self, typed: str, beginning: str, k: int, keyboard: Keyboard, probabilities: numpy.ndarray,
                  unknown: Unknown, excluded: Set[str]) -> tuple[list[_Correction], float]:
-        """The k best corrections, or some more, best first; and the sum of the scores of all corrections."""
+        """At least the k best corrections, best first; and the sum of the scores of all corrections."""
         if len(unmarked(beginning)) < SHORTEST or any(map(str.isdigit, beginning)):
             return [], 0.0
         numbers, weights = self._candidates.find(beginning, keyboard, ENDED)
@@ -137,7 +137,7 @@ class Corrections:
 
     def _below(self, score: float, own: str, corrections: list[_Correction], total: float
                ) -> tuple[list[_Correction], float]:
-        """The corrections of a known word with this score, and their total. Only its right spelling comes before it."""
+        """The corrections of a known word and their total, scaled to be below its score. Its right spelling is not."""
         right = [correction for correction in corrections
                  if correction.score >= MISSPELT * score and self._is_misspelling(own, correction.key)]
         others = [correction for correction in corrections if correction not in right]
@@ -155,7 +155,7 @@ class Corrections:
         return bool(self._ranks[number] >= rare * self._ranks[other])
 
     def _as_typed(self, typed: str, beginning: str, unk: float) -> float:
-        """The score of the typed letters as a word that nothing here knows; 0 if they are no word."""
+        """The score of the typed letters as a word that is known nowhere; 0 if they are no word."""
         if len(beginning) < SHORTEST or not has_letter(visible(typed)):
             return 0.0
         return unk * self._letters.probability(beginning) * (OTHER_CASE if all_capitals(typed) else 1.0)

@@ -1,6 +1,6 @@
-"""Forgotten words: their digests are kept, and no text that has them. It needs only Python.
+"""Forgotten words: they are cut out of all texts, and their digests are kept. This module needs only Python.
 
-A digest tells whether a word is a forgotten one, and does not tell which word was forgotten. Who has the digests can
+A digest tells whether a given word was forgotten, and nobody can compute the word from it. Whoever has the digests can
 still guess words and compare them.
 """
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 
 from nextword.lm.words import key, words_in
 
-GAP = "\ufffc"  # stands in a text for a word that was forgotten: no phrase goes over it
+GAP = "\ufffc"  # replaces a forgotten word in a text; no phrase contains it
 CACHED = 50  # characters of the longest word whose digest is kept in memory
 
 

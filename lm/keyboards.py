@@ -21,7 +21,7 @@ LAYOUTS = {
 QWERTY: Literal["qwerty"] = "qwerty"
 STAGGER = (0.0, 0.25, 0.75)
 FARTHEST_PLACE = 1e6  # of a key, in any unit
-FARTHEST = 2.0  # widths of a key; no finger misses by more
+FARTHEST = 2.0  # widths of a key; keys beyond are never hit
 
 Places = Mapping[str, Sequence[float]]  # letter → (x, y)
 Layout = str | Places  # a name of LAYOUTS, or places
@@ -30,8 +30,8 @@ Layout = str | Places  # a name of LAYOUTS, or places
 class Keyboard:
     """The probabilities with which one key is hit instead of another.
 
-    For a slip to the key at distance d (in widths of a key), they are in the proportion exp(-d²). For a letter without
-    a place on the keyboard, `neighbours` is empty.
+    The probability of the key at distance d (in widths of a key) is proportional to exp(-d²). A letter without a place
+    on the keyboard is not among `neighbours`.
     """
 
     def __init__(self, places: Places) -> None:

@@ -1,6 +1,6 @@
 """The file of `nextword predict --profile`: the texts and decisions of one person as JSON.
 
-It is the export of the service's profiles, so each can load what the other keeps.
+It has the form of the service's export, so the service can load it, and this command can load an export.
 """
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A training step on a GPU as one CUDA graph.
 
-A step of a recurrent network starts over a thousand small kernels. Python starts them one by one, and the GPU waits for
-Python. A CUDA graph records the kernels of one step, and replays them with one call.
+A step of a recurrent network has over a thousand small kernels. Python starts them one by one, and the GPU waits for
+Python. A CUDA graph records the kernels of one step, and one call replays them.
 """
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nextword.training.recipe import Recipe
 
-RESTART = 2.0  # a finished training that becomes longer by 1 / RESTART of its steps rises to the full rate again
+RESTART = 2.0  # a finished training that is made longer by 1 / RESTART of its steps gets the full rate again
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int, start: float = 0.0, top: float | None = None) -> float:
@@ -26,9 +26,9 @@ def learning_rate(recipe: Recipe, step: int, steps: int, start: float = 0.0, top
 class Schedule:
     """The learning rates of a training whose number of steps may change.
 
-    After such a change, the steps that are left have a rise and a fall of their own (warm restarts: Loshchilov & Hutter
-    2017). A training that becomes much longer rises to the recipe's rate again. One that becomes little longer rises
-    less, because there is little time to fall again. One that becomes shorter falls from the rate that it has.
+    After such a change, the rate rises and falls again over the steps that are left (warm restarts: Loshchilov & Hutter
+    2017). It rises to the recipe's rate if the training becomes much longer, and less far if it becomes a little
+    longer, because there is little time to fall again. If the training becomes shorter, the rate only falls.
 
     steps       steps of the whole training
     lengths     (first step, steps of the whole training) at the start and after each change

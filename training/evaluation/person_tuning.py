@@ -1,8 +1,8 @@
 """Choose the settings of the model of a person (see lm.personal), on later texts of writers with a history.
 
 The settings are varied one after the other, with the values of STEPS, as long as the loss falls. The loss is the mean
-negative logarithm of the probability of a word as it is spelled. A word that nothing has told to the model counts as
-one of NEW words that share the probability of `<unk>`.
+negative logarithm of the probability of a word as it is spelled. A word that neither the vocabulary, the text nor the
+writer's history has counts as one of NEW words that share the probability of `<unk>`.
 """
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def tune_person(model: Model, texts: Sequence[Text], histories: Sequence[Profile
 
 
 def _variations(settings: PersonalSettings) -> Iterator[PersonalSettings]:
-    """Settings in which one number differs. The ladder stays: it is no matter of probabilities."""
+    """Settings in which one number differs. The ladder stays: it changes no probability."""
     for name in (field.name for field in fields(settings) if field.name != "ladder"):
         value = getattr(settings, name)
         for place in range(len(value) if isinstance(value, tuple) else 1):
