@@ -16,7 +16,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 help:
 	@echo "make serve        serve next words over HTTP: PORT=8000 HOST=127.0.0.1 BUNDLE=folder WORKERS=n"
-	@echo "make test         run the tests: ARGS='-k client'"
+	@echo "make test         run the tests, or some of them: ARGS='-k client'"
 	@echo "make lint         check style and types: ruff and mypy"
 	@echo "make train        train a model: CORPUS=name-or-path RECIPE=file OUT=runs/name NPROC=processes"
 	@echo "make compare      train RNN, GRU, LSTM and a Transformer alike: CORPUS=name-or-path OUT=runs/name ARGS=--quick"
@@ -44,8 +44,9 @@ help:
 serve: .venv/serve.stamp
 	$(nextword) serve $(host) $(call option,port,PORT) $(call option,bundle,BUNDLE) $(call option,workers,WORKERS) $(ARGS)
 
+# All tests run in three processes, because many of them wait. Each process trains its own tiny model.
 test: .venv/test.stamp
-	$(python) pytest $(ARGS)
+	$(python) pytest $(or $(ARGS),-n 3 --dist worksteal)
 
 # mypy finds the packages by the folder's links: the folders here are not named nextword.
 lint: .venv/lint.stamp

@@ -15,8 +15,7 @@ from nextword.training.distributed import Processes
 from nextword.training.windows import Windows
 from tests.conftest import TINY
 
-OPTIONS = [*TINY, "--evaluate-every", "50", "--checkpoint-every", "5", "--precision", "float32", "--forget", "0.1",
-           "--averaging", "0.9"]
+OPTIONS = [*TINY, "--evaluate-every", "50", "--checkpoint-every", "5", "--averaging", "0.9"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 

@@ -116,6 +116,13 @@ def test_the_tests_setup_serves_and_trains_too(checkout: Checkout) -> None:
         assert bool(checkout.calls("-m pip")) == (target == "test")
 
 
+def test_all_tests_run_side_by_side_and_some_as_asked(checkout: Checkout) -> None:
+    assert checkout.make("test").returncode == 0
+    assert checkout.calls("-m pytest") == ["-m pytest -n 3 --dist worksteal"]
+    assert checkout.make("test", "ARGS=-k 'a client'").returncode == 0
+    assert checkout.calls("-m pytest") == ["-m pytest -k a client"]
+
+
 def test_torch_alone_comes_from_the_index_that_is_named(checkout: Checkout) -> None:
     checkout.make("serve", "TORCH_INDEX=https://torch.example/cpu")
     torch, *others = checkout.calls("-m pip")

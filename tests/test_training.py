@@ -29,34 +29,12 @@ from nextword.training.windows import Windows
 from tests.conftest import TINY
 
 # Averaging is among them, so that a resumed run must bring the averaged weights back too.
-SHORT = [
-    *TINY,
-    "--epochs",
-    "1",
-    "--precision",
-    "float32",
-    "--evaluate-every",
-    "15",
-    "--averaging",
-    "0.9",
-    "--weight-drop",
-    "0.1",
-]
+SHORT = [*TINY, *"--epochs 1 --evaluate-every 15 --averaging 0.9 --weight-drop 0.1".split()]
 
 
 def command(corpus, out, *options):
-    return [
-        sys.executable,
-        "-m",
-        "nextword.training",
-        "train",
-        "--corpus",
-        str(corpus),
-        "--out",
-        str(out),
-        *SHORT,
-        *options,
-    ]
+    train = [sys.executable, "-m", "nextword.training", "train"]
+    return [*train, "--corpus", str(corpus), "--out", str(out), *SHORT, *options]
 
 
 def weights(out):
@@ -71,11 +49,6 @@ def same_bundle(a, b):
     return (a / "bundle" / "model.pt").read_bytes() == (b / "bundle" / "model.pt").read_bytes()
 
 
-def environment(hashes):
-    """One in which Python draws the order of sets by this number; by "1" and "2" it is another."""
-    return {**os.environ, "PYTHONHASHSEED": hashes}
-
-
 def wait_for(condition, process):
     end = time.monotonic() + 60
     while not condition():
@@ -86,9 +59,11 @@ def wait_for(condition, process):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, corpus_file):
-    """A short run that was never stopped."""
+    """A short run that was never stopped. Its sets have another order than those of this process."""
     out = tmp_path_factory.mktemp("runs") / "mein Lauf"
-    run = subprocess.run(command(corpus_file, out), capture_output=True, text=True, env=environment("1"))
+    hashes = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    run = subprocess.run(command(corpus_file, out), capture_output=True, text=True,
+                         env={**os.environ, "PYTHONHASHSEED": hashes})
     assert run.returncode == 0, run.stderr
     return out, run
 
@@ -131,8 +106,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(finished, corpus_file, tmp_pa
     assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
     assert number == signal.SIGKILL or (f"stopped by {number.name}" in errors and "Traceback" not in errors)
     assert not (out / "bundle").exists()
-    resumed = subprocess.run(command(corpus_file, out), capture_output=True, text=True, env=environment("2"))
-    assert resumed.returncode == 0, resumed.stderr
+    assert main(command(corpus_file, out)[3:]) == 0
     assert same(weights(out), weights(finished[0])) and same_bundle(out, finished[0])
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
@@ -528,13 +502,22 @@ def test_changed_text_is_noticed(tmp_path):
     assert encode_split(load_corpus(str(path)), "train", vocabulary).tolist() != first.tolist()
 
 
-def test_precision_is_found_out(monkeypatch):
+@pytest.fixture
+def untried():
+    """No trial of precisions was made in this process, neither before a test nor after it."""
+    precision._bfloat16_is_faster.cache_clear()
+    yield
+    precision._bfloat16_is_faster.cache_clear()
+
+
+def test_precision_is_found_out(monkeypatch, untried):
     cpu, choose = torch.device("cpu"), precision.choose_precision
     assert choose("float32", cpu).dtype == torch.float32
     assert choose("bfloat16", cpu).dtype == torch.bfloat16
     monkeypatch.setattr(precision, "_has_bfloat16", lambda: True)
     for seconds, faster in ((0.5, torch.bfloat16), (1.5, torch.float32)):  # of bfloat16's products; float32's take 1
         times = {torch.bfloat16: seconds, torch.float32: 1.0}
+        precision._bfloat16_is_faster.cache_clear()  # as in another process
         monkeypatch.setattr(precision, "_seconds", times.__getitem__)
         assert choose("auto", cpu) == (faster, "the faster type in a trial")
     monkeypatch.setattr(precision, "_has_bfloat16", lambda: False)
@@ -542,7 +525,7 @@ def test_precision_is_found_out(monkeypatch):
 
 
 @pytest.mark.parametrize("noisy_trials, said", [(1, "in a trial"), (9, "in 4 trials; they ran beside other work")])
-def test_a_noisy_trial_of_precision_is_repeated(monkeypatch, noisy_trials, said):
+def test_a_noisy_trial_of_precision_is_repeated(monkeypatch, untried, noisy_trials, said):
     calls = []
 
     def seconds(dtype):
@@ -555,6 +538,8 @@ def test_a_noisy_trial_of_precision_is_repeated(monkeypatch, noisy_trials, said)
     monkeypatch.setattr(precision, "_seconds", seconds)
     choice = precision.choose_precision("auto", torch.device("cpu"))
     assert choice.dtype == torch.bfloat16 and said in choice.reason
+    assert len(calls) == 2 * precision.ROUNDS * min(noisy_trials + 1, precision.TRIALS)
+    assert precision.choose_precision("auto", torch.device("cpu")) == choice  # the process does not try again
     assert len(calls) == 2 * precision.ROUNDS * min(noisy_trials + 1, precision.TRIALS)
 
 

@@ -5,6 +5,7 @@ AMD's Zen 4 twice as fast, and on Intel's processors without AMX slower.
 """
 from __future__ import annotations
 
+import functools
 import time
 from statistics import median
 from typing import NamedTuple
@@ -41,8 +42,9 @@ def _has_bfloat16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+@functools.cache
 def _bfloat16_is_faster() -> tuple[bool, bool]:
-    """Whether bfloat16 is faster, and whether a trial was quiet.
+    """Whether bfloat16 is faster, and whether a trial was quiet. There is one trial a process.
 
     Both types are timed in turns, so that other work on the machine slows both. The fastest round of each counts. A
     noisy trial is repeated.
