@@ -146,14 +146,6 @@ class Bundle:
     def name(self) -> str:
         return self.description.name
 
-    @property
-    def model_file(self) -> Path:
-        return self.path / MODEL
-
-    @property
-    def tokenizer_file(self) -> Path:
-        return self.path / TOKENIZER
-
 
 def open_bundle(path: str | os.PathLike[str] | None = None) -> Bundle:
     """Check a bundle's files against its description. None: the English bundle that comes with the project.

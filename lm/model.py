@@ -100,12 +100,9 @@ class Model:
         return self.rank(distribution, k, partial=partial, punctuation=punctuation, emoji=emoji, exclude=exclude,
                          keyboard=typed_on)
 
-    def extend(self, contexts: Sequence[Context], texts: Sequence[str], limit: int | None = None) -> list[Context]:
-        """Read one text after each context, and return the new contexts. `start` is the context of the empty text.
-
-        limit: the network reads only the last `limit` tokens of each text.
-        """
-        return self.read(contexts, [_last(limit, *self.vocabulary.encode_with_unknown(text)) for text in texts])
+    def extend(self, contexts: Sequence[Context], texts: Sequence[str]) -> list[Context]:
+        """Read one text after each context, and return the new contexts. `start` is the context of the empty text."""
+        return self.read(contexts, [self.vocabulary.encode_with_unknown(text) for text in texts])
 
     @torch.inference_mode()
     def read(self, contexts: Sequence[Context], encoded: Sequence[tuple[list[int], dict[int, str]]]) -> list[Context]:
@@ -189,11 +186,6 @@ class Model:
     def places(self, distribution: Distribution, word: str, most: int) -> Iterator[int]:
         """The place of a word among the suggestions, before each of its letters: see `Ranking.places`."""
         return self._ranking.places(distribution, word, most)
-
-
-def _last(limit: int | None, ids: list[int], unknown: dict[int, str]) -> tuple[list[int], dict[int, str]]:
-    drop = max(0, len(ids) - limit) if limit is not None else 0
-    return ids[drop:], {place - drop: word for place, word in unknown.items() if place >= drop}
 
 
 def padded(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,7 @@ from itertools import accumulate
 import numpy
 import torch
 
-from nextword.lm.candidates import Candidates
+from nextword.lm.candidates import LAST, Candidates
 from nextword.lm.context import Context, Distribution
 from nextword.lm.forgetting import digest, parts
 from nextword.lm.keyboards import Keyboard
@@ -52,7 +52,6 @@ UNPROMPTED = 10  # before a letter is typed
 PROMPTED = 30  # those that begin with the typed letters
 CORRECTED = 2_000  # words outside the vocabulary that are found by letters with a slip
 ZIPF = 2.7
-LAST = chr(0x10FFFF)
 
 
 @dataclass(frozen=True)

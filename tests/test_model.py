@@ -198,7 +198,7 @@ def test_what_is_wrong_with_a_bundle_is_said(tiny_bundle, tmp_path, what, messag
 def test_parts_of_two_bundles_do_not_load(tiny_bundle, tmp_path):
     bundle = open_bundle(tiny_bundle)
     other = Vocabulary.build(["quite another vocabulary"])
-    write_bundle(tmp_path / "mixed", bundle.model_file.read_bytes(), other.to_json(), {"name": "mixed"})
+    write_bundle(tmp_path / "mixed", bundle.content["model.pt"], other.to_json(), {"name": "mixed"})
     with pytest.raises(BundleError, match="the network has .* tokens and the tokenizer 5"):
         load(tmp_path / "mixed")
     write_bundle(tmp_path / "text", b"not TorchScript", other.to_json(), {"name": "text"})

@@ -1,0 +1,1 @@
+"""The HTTP process: routes and middlewares. They ask `serve.engine.dispatcher`; nothing here computes suggestions."""

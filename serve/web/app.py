@@ -32,7 +32,8 @@ from nextword.serve.schemas import (
 )
 from nextword.serve.settings import Settings
 from nextword.serve.text_window import window
-from nextword.serve.web import completions, errors, health, profiles
+from nextword.serve.web import completions, errors, health
+from nextword.serve.web import profiles as profile_routes
 from nextword.serve.web.body_route import BodyRoute
 from nextword.serve.web.middleware.api_keys import APIKeys
 from nextword.serve.web.middleware.body_limit import BodyLimit
@@ -81,14 +82,14 @@ class _App(FastAPI):
 
 def build_app(dispatcher: AnyDispatcher, settings: Settings, lifespan: Lifespan[Any] | None = None) -> FastAPI:
     """Return the application. `dispatcher` answers its questions."""
-    store = Profiles(settings)
+    profiles = Profiles(settings)
     app = _App(
         settings,
         title="Nextword",
         version="1",
         description=DESCRIPTION,
         servers=[{"url": "."}],  # relative to the document, so also below the path prefix of a proxy
-        lifespan=_closing(store, lifespan),
+        lifespan=_closing(profiles, lifespan),
         docs_url=None,  # FastAPI's own pages load scripts from the Internet
         redoc_url=None,
         redirect_slashes=False,
@@ -99,12 +100,12 @@ def build_app(dispatcher: AnyDispatcher, settings: Settings, lifespan: Lifespan[
     app.add_middleware(ClientPresence)
     app.add_middleware(BodyLimit)
     errors.install(app)
-    _add_questions(app, dispatcher, store, settings.layout)
-    routers = [completions.build_router(dispatcher, store), profiles.build_router(dispatcher, store),
+    _add_questions(app, dispatcher, profiles, settings.layout)
+    routers = [completions.build_router(dispatcher, profiles), profile_routes.build_router(dispatcher, profiles),
                health.build_router(dispatcher)]
     for router in routers:
         app.include_router(router)
-    for path, page in (("/", _start_page(store.on)), ("/docs", _page(PAGE / "docs.html"))):
+    for path, page in (("/", _start_page(profiles.on)), ("/docs", _page(PAGE / "docs.html"))):
         app.add_route(path, page, include_in_schema=False)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
@@ -112,19 +113,19 @@ def build_app(dispatcher: AnyDispatcher, settings: Settings, lifespan: Lifespan[
     return app
 
 
-def _closing(store: Profiles, lifespan: Lifespan[Any] | None) -> Lifespan[Any]:
-    """Return a lifespan at whose end the store is closed."""
+def _closing(profiles: Profiles, lifespan: Lifespan[Any] | None) -> Lifespan[Any]:
+    """Return a lifespan at whose end the store of profiles is closed."""
 
     @contextlib.asynccontextmanager
     async def closing(app: ASGIApp) -> AsyncIterator[None]:
         async with lifespan(app) if lifespan else contextlib.nullcontext():
             yield
-        store.close()
+        profiles.close()
 
     return closing
 
 
-def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, store: Profiles, layout: Layout) -> None:
+def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, profiles: Profiles, layout: Layout) -> None:
     refusals = errors.responses(400, 401, 404, 413, 415, 422, 429, 500, 501, 503, 504)
 
     @app.post(
@@ -138,7 +139,7 @@ def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, store: Profiles, lay
     async def next_words(request: NextWordsRequest) -> Response:
         """Answers one text with `NextWordsResponse`, and a list of texts with `NextWordsResults`."""
         history = window(request.history, HISTORY_BLOCK)
-        options = request.model_dump(exclude={"text", "history"}) | {"profile": store.key(request.profile)}
+        options = request.model_dump(exclude={"text", "history"}) | {"profile": profiles.key(request.profile)}
         options["layout"] = request.layout or layout
         if isinstance(request.text, str):
             question = NextWordsQuestion(window(request.text, TEXT_BLOCK), history, **options)
@@ -160,7 +161,7 @@ def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, store: Profiles, lay
     async def next_letters(request: NextLettersRequest) -> Response:
         """Gives the probability of each letter, for keyboards that are scanned, used with the eyes, or light up."""
         text, history = window(request.text, TEXT_BLOCK), window(request.history, HISTORY_BLOCK)
-        question = NextLettersQuestion(text, history, request.partial, store.key(request.profile))
+        question = NextLettersQuestion(text, history, request.partial, profiles.key(request.profile))
         count_as(question.cost)
         return _json(await dispatcher.ask(question))
 
@@ -174,7 +175,7 @@ def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, store: Profiles, lay
     )
     async def score(request: ScoreRequest) -> Response:
         """Gives the probability of each word, for choosing among candidates of speech or handwriting recognition."""
-        question = ScoreQuestion(request.text, store.key(request.profile))
+        question = ScoreQuestion(request.text, profiles.key(request.profile))
         count_as(question.cost)
         return _json(await dispatcher.ask(question))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from nextword.training.tokens import encode_split
 
 
 class NGram:
-    """A model in one of KenLM's formats. Raises ValueError if it cannot be read."""
+    """A model in one of KenLM's formats; `model` is KenLM's own. Raises ValueError if it cannot be read."""
 
     def __init__(self, path: Path):
         try:
@@ -32,26 +32,15 @@ class NGram:
                 "an n-gram is read by the package kenlm, which is not installed: pip install kenlm"
             ) from None
         try:
-            self._model = kenlm.Model(str(path))
+            self.model = kenlm.Model(str(path))
         except OSError as error:
             raise ValueError(f"{path} is no n-gram that KenLM can read: {str(error).splitlines()[0]}") from None
 
     def log_probs(self, ids: np.ndarray) -> np.ndarray:
         """Natural log-probabilities of a text's tokens (n,); the last token is `<eos>`."""
         scores = [log10 for paragraph in np.split(ids, np.flatnonzero(ids == EOS_ID)[:-1] + 1)
-                  for log10, _, _ in self._model.full_scores(" ".join(map(str, paragraph[:-1])))]
+                  for log10, _, _ in self.model.full_scores(" ".join(map(str, paragraph[:-1])))]
         return np.array(scores) * math.log(10)
-
-    def log_probs_after(self, history: Sequence[str], words: Sequence[str]) -> list[float]:
-        """The natural log-probability of each word as the next word after a history."""
-        import kenlm
-
-        state, following = kenlm.State(), kenlm.State()
-        self._model.NullContextWrite(state)
-        for word in history:
-            self._model.BaseScore(state, word, following)
-            state, following = following, state
-        return [self._model.BaseScore(state, word, following) * math.log(10) for word in words]
 
 
 def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], None]:

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from nextword.lm import BundleError, open_bundle
-from nextword.training import machine
+from tests.benchmarks.machine import describe
 from tests.benchmarks.serving import options, report
 from tests.benchmarks.serving.load import Case, LoadError, wrk_version
 from tests.benchmarks.serving.measure import Measurement, Texts, measure
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(chosen: argparse.Namespace, command: str) -> None:
     if sys.platform != "linux":
         raise OSError("this needs Linux, whose /proc has the processor time and the memory of the servers")
-    environment = machine.describe("torch", "litserve", "fastapi") | {"wrk": wrk_version()}
+    environment = describe("torch", "litserve", "fastapi") | {"wrk": wrk_version()}
     model = open_bundle(chosen.bundle).name
     plan = QUICK if chosen.quick else FULL
     peers, notes = _choose(chosen)

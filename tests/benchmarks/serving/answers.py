@@ -39,7 +39,8 @@ def float_model(folder: Path | None, weights: Path | None) -> Answer:
     network = Network(Architecture(**bundle.metadata["architecture"]))
     if weights:
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True)["network"])
-    return _words_of(Model(bundle, Vocabulary.from_file(bundle.tokenizer_file), torchscript.script(network)))
+    vocabulary = Vocabulary.from_json(bundle.content["tokenizer.json"].decode())
+    return _words_of(Model(bundle, vocabulary, torchscript.script(network)))
 
 
 def _words_of(model: Model) -> Answer:

@@ -62,7 +62,7 @@ class NextWords:
     """
 
     def __init__(self, arpa: Path, text: list[str]) -> None:
-        self._model = NGram(arpa)
+        self._model = NGram(arpa).model
         self._after: dict[str, set[str]] = defaultdict(set)
         for word, following in zip(text, text[1:]):
             if following[0].isalpha():
@@ -75,5 +75,16 @@ class NextWords:
         seen = self._after.get(history[-1], set()) if history else set()
         others = [word for word in self._frequent[: len(seen) + k] if word not in seen][:k]
         candidates = [*seen, *others]
-        scored = sorted(zip(self._model.log_probs_after(history, candidates), candidates), reverse=True)
+        scored = sorted(zip(self.log_probs(history, candidates), candidates), reverse=True)
         return [(word, logprob) for logprob, word in scored[:k]]
+
+    def log_probs(self, history: list[str], words: list[str]) -> list[float]:
+        """Return the natural log-probability of each word as the next word after a history."""
+        import kenlm
+
+        state, following = kenlm.State(), kenlm.State()
+        self._model.NullContextWrite(state)
+        for word in history:
+            self._model.BaseScore(state, word, following)
+            state, following = following, state
+        return [self._model.BaseScore(state, word, following) * math.log(10) for word in words]

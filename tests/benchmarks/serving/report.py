@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import median
 
-from nextword.training.machine import in_words
+from tests.benchmarks.machine import in_words
 from tests.benchmarks.serving.load import SESSION, Case
 from tests.benchmarks.serving.measure import Measurement
 from tests.benchmarks.serving.peers import NOTHING, SERVICE, TRANSFORMER, Peer

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 
 from nextword.training.corpora import CorpusError, load_corpus
-from nextword.training.machine import describe, in_words
 from nextword.training.recipe import Recipe
+from tests.benchmarks.machine import describe, in_words
 from tests.benchmarks.training import memory
 from tests.benchmarks.training.rivals import Job, Size, started
 
