@@ -71,13 +71,13 @@ class Candidates:
 
         The first slip is before a cut, and the second one behind it. A few cuts and likely first slips are tried.
         """
-        found: dict[str, float] = {}
+        beginnings: dict[str, float] = {}
         for cut in sorted({len(letters) * part // 4 for part in (1, 2, 3)}):
             firsts = intended(letters[:cut], self._followers, keyboard)
             for first, weight in heapq.nlargest(FIRST_SLIPS, firsts.items(), key=itemgetter(1)):
                 for beginning, other in intended(first + letters[cut:], self._followers, keyboard).items():
-                    found[beginning] = max(found.get(beginning, 0.0), weight * other)
-        return found
+                    beginnings[beginning] = max(beginnings.get(beginning, 0.0), weight * other)
+        return beginnings
 
 
 def _outermost(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

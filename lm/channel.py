@@ -50,7 +50,7 @@ def intended(typed: str, followers: Mapping[str, str], keyboard: Keyboard) -> di
 
     followers: each beginning of a word → the letters that may follow it.
     """
-    found: dict[str, float] = {}
+    beginnings: dict[str, float] = {}
     for place, letter in enumerate(typed):
         before, after = typed[:place], typed[place + 1 :]
         letters = followers.get(before)
@@ -59,18 +59,18 @@ def intended(typed: str, followers: Mapping[str, str], keyboard: Keyboard) -> di
         rate = 1.0 if place else FIRST
         previous, following = before[-1:], after[:1]
         if len(typed) > SHORTEST and before + after in followers:  # one letter too many
-            _add(found, before + after, rate * INSERTED * _inserted(letter, previous, following, keyboard))
+            _add(beginnings, before + after, rate * INSERTED * _inserted(letter, previous, following, keyboard))
         if following and following != letter and before + following + letter + after[1:] in followers:
-            _add(found, before + following + letter + after[1:], rate * TRANSPOSED)
+            _add(beginnings, before + following + letter + after[1:], rate * TRANSPOSED)
         for other in letters:
             if other != letter and before + other + after in followers:
-                _add(found, before + other + after, rate * SUBSTITUTED * _substituted(other, letter, keyboard))
+                _add(beginnings, before + other + after, rate * SUBSTITUTED * _substituted(other, letter, keyboard))
             if before + other + letter + after in followers:  # one letter too few
-                _add(found, before + other + letter + after,
+                _add(beginnings, before + other + letter + after,
                      rate * OMITTED * (SINGLED if other in (previous, letter) else 1.0))
     if len(typed) <= SHORT:
-        return {beginning: probability for beginning, probability in found.items() if probability >= LIKELY}
-    return found
+        return {beginning: probability for beginning, probability in beginnings.items() if probability >= LIKELY}
+    return beginnings
 
 
 def _inserted(letter: str, previous: str, following: str, keyboard: Keyboard) -> float:
@@ -91,5 +91,5 @@ def _substituted(intended_letter: str, letter: str, keyboard: Keyboard) -> float
     return (1 - NEAR) / LETTERS + NEAR * neighbours.get(letter, 0.0)
 
 
-def _add(found: dict[str, float], beginning: str, probability: float) -> None:
-    found[beginning] = max(found.get(beginning, 0.0), probability)
+def _add(beginnings: dict[str, float], beginning: str, probability: float) -> None:
+    beginnings[beginning] = max(beginnings.get(beginning, 0.0), probability)

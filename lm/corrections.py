@@ -118,7 +118,7 @@ class Corrections:
         scores = masses * weights
         best = numpy.argsort(-scores)[:k] if len(scores) <= k else numpy.argpartition(-scores, k - 1)[:k]
         columns = spellings[best].argmax(1)
-        found = {self._keys[number]: _Correction(score, mass, self._keys[number], self._words[token])
+        by_key = {self._keys[number]: _Correction(score, mass, self._keys[number], self._words[token])
                  for number, score, mass, token in zip(numbers[best].tolist(), scores[best].tolist(),
                                                        masses[best].tolist(), tokens[best, columns].tolist())
                  if score > 0}
@@ -132,8 +132,8 @@ class Corrections:
                 if (number := self._numbers.get(word)) is not None:
                     mass += float(probabilities[self._tokens[number]].sum())
                 spelling = max(probability_of, key=probability_of.__getitem__)
-                found[word] = _Correction(mass * weight, mass, word, spelling)
-        return sorted(found.values(), key=lambda correction: -correction.score), total
+                by_key[word] = _Correction(mass * weight, mass, word, spelling)
+        return sorted(by_key.values(), key=lambda correction: -correction.score), total
 
     def _below(self, score: float, own: str, corrections: list[_Correction], total: float
                ) -> tuple[list[_Correction], float]:

@@ -52,13 +52,13 @@ def without_forgotten(text: str, digests: Collection[str]) -> str:
 
 
 def _cut(text: str, gone: Callable[[str], bool]) -> tuple[str, int]:
-    known: dict[str, bool] = {}
+    is_gone: dict[str, bool] = {}
     pieces, end, count = [], 0, 0
     for match in words_in(text):
         word = match[0]
-        if word not in known:
-            known[word] = gone(word)
-        if known[word]:
+        if word not in is_gone:
+            is_gone[word] = gone(word)
+        if is_gone[word]:
             pieces += [text[end : match.start()], GAP]
             end, count = match.end(), count + 1
     return "".join([*pieces, text[end:]]), count
