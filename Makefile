@@ -44,9 +44,9 @@ help:
 serve: .venv/serve.stamp
 	$(nextword) serve $(host) $(call option,port,PORT) $(call option,bundle,BUNDLE) $(call option,workers,WORKERS) $(ARGS)
 
-# All tests run in three processes, because many of them wait. Each process trains its own tiny model.
+# All tests run in two processes. Each trains a tiny model of its own, so a few tests alone are quicker in one process.
 test: .venv/test.stamp
-	$(python) pytest $(or $(ARGS),-n 3 --dist worksteal)
+	$(python) pytest $(or $(ARGS),-n 2 --dist worksteal)
 
 # mypy finds the packages by the folder's links: the folders here are not named nextword.
 lint: .venv/lint.stamp

@@ -118,7 +118,7 @@ def test_the_tests_setup_serves_and_trains_too(checkout: Checkout) -> None:
 
 def test_all_tests_run_side_by_side_and_some_as_asked(checkout: Checkout) -> None:
     assert checkout.make("test").returncode == 0
-    assert checkout.calls("-m pytest") == ["-m pytest -n 3 --dist worksteal"]
+    assert checkout.calls("-m pytest") == ["-m pytest -n 2 --dist worksteal"]
     assert checkout.make("test", "ARGS=-k 'a client'").returncode == 0
     assert checkout.calls("-m pytest") == ["-m pytest -k a client"]
 
