@@ -226,7 +226,7 @@ def test_a_failure_in_mid_stream_is_its_last_event():
         ({"text": "", "history": "x" * 100_001}, "history", "100000"),
         ({"text": "", "max_words": 0}, "max_words", "1"),
         ({"text": "", "max_words": 11}, "max_words", "10"),
-        ({"text": "", "k": "5"}, "k", "integer"),
+        ({"text": "", "k": "5"}, "k", "integer; it is a string"),
         ({"text": "", "k": True}, "k", "integer"),
         ({"text": "", "k": 5.5}, "k", "integer"),
         ({"text": "", "k": math.inf}, "k", "integer"),
@@ -253,7 +253,7 @@ def test_wrong_fields_are_refused_by_name(http, question, where, hint):
     fault = error(response)
     assert fault["type"] == "invalid_request"
     assert where is None or fault["where"] == where
-    assert hint in fault["message"]
+    assert hint in fault["message"] and "the fields; it is" not in fault["message"]
 
 
 @pytest.mark.parametrize("fields", [{}, {"text": None}, {"text": ["I"]}, {"text": "I", "k": 5}, {"text": "." * 5001}],
@@ -309,6 +309,25 @@ def test_other_addresses_and_methods_are_refused(http):
         refused = http.get(path)
         assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
         assert "POST" in error(refused)["message"] and error(refused)[kind] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(("path", "hint"), [
+    ("/completions", "did you mean /v1/completions?"),
+    ("/v1/v1/completions", "did you mean /v1/completions?"),
+    ("/v1/next_words/", "did you mean /v1/next-words?"),
+    ("/healthz", "did you mean /health?"),
+    (f"/v1/{'completions' * 10}", "address; /docs describes"),
+])  # fmt: skip
+def test_an_address_that_is_nearly_right_is_answered_with_the_right_one(http, path, hint):
+    refused = http.post(path, json={})
+    assert refused.status_code == 404 and hint in error(refused)["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings", "/v1/responses"])
+def test_what_openai_has_and_this_service_lacks_is_refused_by_name(http, path):
+    refused = http.post(path, json={"model": "tiny"})
+    assert (refused.status_code, error(refused)["code"]) == (404, "not_found")
+    assert "POST /v1/completions continues a text" in error(refused)["message"]
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,16 @@ def test_runs_are_one_table(tiny_run: Path, tmp_path: Path, capsys: pytest.Captu
     assert others[-2].startswith(str(file)) and others[-1] == f"{tmp_path / 'none'}: no run: it has no recipe.json"
 
 
+def test_a_folder_of_runs_stands_for_its_runs(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                              capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(tiny_run, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "notes").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["runs"]) == main(["runs", "runs"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["run", "runs/a", "runs/b"] * 2
+
+
 def test_no_run_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", str(tmp_path)]) == 2
     assert capsys.readouterr().out == f"{tmp_path}: no run: it has no recipe.json\n"

@@ -131,12 +131,14 @@ def test_a_run_goes_on_with_its_text_elsewhere_and_is_refused_another_text(finis
     out, copy = shutil.copytree(finished[0], tmp_path / "run"), tmp_path / "elsewhere" / corpus_file.name
     copy.parent.mkdir()
     copy.write_text(corpus_file.read_text())
-    before = (out / "tokenizer.json").read_bytes(), (out / "best.pt").read_bytes()
     assert main(command(copy, out, "--threads", "1")[3:]) == 0
-    copy.write_text(copy.read_text().replace("the", "then"))
-    assert main(command(copy, out)[3:]) == 2
+    files = [out / name for name in ("recipe.json", "tokenizer.json", "best.pt")]
+    before = [file.read_bytes() for file in files]
+    other = copy.with_name("other.txt")
+    other.write_text(copy.read_text().replace("the", "then"))
+    assert main(command(other, out)[3:]) == 2
     assert "the corpus's text has changed" in capsys.readouterr().err
-    assert ((out / "tokenizer.json").read_bytes(), (out / "best.pt").read_bytes()) == before
+    assert [file.read_bytes() for file in files] == before
 
 
 def test_the_averaged_weights_are_the_ones_kept(finished):
@@ -265,7 +267,7 @@ def test_a_run_gets_more_epochs(tmp_path, finished, corpus_file, monkeypatch, ca
     assert rates[first] > 5 * rates[first - 1] and rates[-1] < rates[first]
     assert f"The training has now {rows[-1]['step']:,} steps in all, before" in said
     assert "moves from 0.00022 to 0.01, then it falls" in said
-    assert "all 1.5 epochs done" in said and rows[-1]["epoch"] == pytest.approx(1.5, abs=0.02)
+    assert "epoch 1.5 of 1.5 is done" in said and rows[-1]["epoch"] == pytest.approx(1.5, abs=0.02)
 
     train_step = Trainer.train_step
 

@@ -55,14 +55,15 @@ def fit(recipe: Recipe, corpus: Corpus, out: Path, processes: Processes = ALONE,
     folder = RunFolder(out)
     settings = recipe.to_dict()
     epochs = settings.pop("epochs")  # saved when it is certain that the run has not done more of them
-    processes.once(lambda: folder.claim(settings))
+    fixed = {name: value for name, value in settings.items() if name not in Recipe.free_settings()}
+    processes.once(lambda: folder.claim(fixed))
     start = Start(recipe.start_from) if recipe.start_from else None
     vocabulary = processes.once(lambda: choose_vocabulary(recipe, corpus, start))
     data = TrainingData.load(recipe, corpus, vocabulary, processes)
     first = processes.once(lambda: data.digest)
     if any(processes.sums(data.digest != first)):
         raise RunError("the corpus is not the same on all machines")
-    processes.once(lambda: folder.claim({"text": data.digest}))
+    processes.once(lambda: folder.claim({**settings, "text": data.digest}))  # another text changes no setting
     processes.once(lambda: folder.write_vocabulary(vocabulary))
     dtype = getattr(torch, processes.once(lambda: _chosen_precision(recipe, folder, processes)))
     trainer = Trainer(recipe, data, processes, build, dtype)
@@ -131,7 +132,7 @@ class _Run:
                     raise Interrupted(received[0] if received else signal.SIGTERM)
         progress.close()
         return {"steps": trainer.step, "tokens": trainer.tokens, "seconds": round(self.seconds, 1),
-                "reason": self.stopping.reason or f"all {recipe.epochs:g} epochs done"}
+                "reason": self.stopping.reason or f"epoch {recipe.epochs:g} of {recipe.epochs:g} is done"}
 
     def _evaluate(self) -> str:
         """Measure the weights, save the figures, and save the weights if they are the best. Returns a line to print."""

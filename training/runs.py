@@ -48,6 +48,12 @@ def read_run(folder: Path) -> Entry:
     return entry
 
 
+def runs_in(folder: Path) -> list[Path]:
+    """The folder itself, if it has a run or nothing; otherwise the folders in it that have runs."""
+    inner = sorted(recipe.parent for recipe in folder.glob("*/recipe.json"))
+    return [folder] if (folder / "recipe.json").exists() or not inner else inner
+
+
 def table(entries: list[Entry]) -> str:
     """The runs by their validation perplexity, with the settings in which they differ."""
     names = [name for name in dict.fromkeys(name for entry in entries for name in entry.settings)
@@ -67,11 +73,12 @@ def table(entries: list[Entry]) -> str:
 def command(parser: Parser) -> Run:
     parser.description = ("The best validation figures of several runs, their times, and the settings in which they "
                           "differ, as one table.")
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a run's folder, as in: runs/*")
+    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", default=[Path("runs")],
+                        help="a run's folder, or a folder of runs (default: runs)")
 
     def run(arguments: Any) -> int:
         entries, others = [], []
-        for folder in arguments.folders:
+        for folder in (run for folder in arguments.folders for run in runs_in(folder)):
             try:
                 entries.append(read_run(folder))
             except RunError as error:

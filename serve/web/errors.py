@@ -1,8 +1,9 @@
 """Errors for clients. Each is a `Fault`; the path decides its shape: the service's or OpenAI's."""
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request, Response
@@ -22,7 +23,9 @@ from nextword.serve.openai_schemas import (
 from nextword.serve.profiles.faults import StoreFault
 from nextword.serve.schemas import TAGS, TEXT_LIMIT, ErrorDetail, ErrorResponse
 
-OPENAI_PATHS = ("/v1/completions", "/v1/models")
+OPENAI_LACKING = ("/v1/chat", "/v1/responses", "/v1/embeddings")  # what clients of OpenAI's ask for in vain
+OPENAI_PATHS = ("/v1/completions", "/v1/models", *OPENAI_LACKING)
+LONGEST_NAMED = 100  # characters of a path that is compared with the routes
 
 
 class _Status(NamedTuple):
@@ -101,7 +104,7 @@ class Fault(HTTPException):
     def response(self, path: str) -> Response:
         """Render the error in the shape of the routes at `path`."""
         status, content = self.status_code, {}
-        if any(path == prefix or path.startswith(f"{prefix}/") for prefix in OPENAI_PATHS):
+        if _is_below(path, OPENAI_PATHS):
             status = 400 if status == 422 else status
             content = self.openai_error().model_dump()
         else:
@@ -169,8 +172,10 @@ def _invalid(fault: dict[str, Any], body: Any, request: Request) -> Fault:
         "extra_forbidden": "there is no such field; /docs lists the fields",
         "missing": "this field is required",
     }.get(fault["type"], fault["msg"])
-    if isinstance(fault["input"], bool | int | float | type(None)) and fault["type"] != "missing":
+    if message == fault["msg"] and isinstance(fault["input"], bool | int | float | type(None)):
         message = f"{message}; it is {_describe(fault['input'])}"
+    elif isinstance(fault["input"], str) and message.startswith("Input should be a valid"):
+        message = f"{message}; it is a string"
     field = fault["loc"][1]
     sent = _describe(body[field]) if isinstance(body, dict) and field in body else ""
     return Fault(422, f"{where}: {message}", where, sent=sent)
@@ -198,10 +203,22 @@ def _http_fault(error: HTTPException, request: Request) -> Fault:
     if error.status_code == 400 and error.__cause__:
         message = f"the body is not JSON: {_parse_fault(error.__cause__)}"
     elif error.status_code == 404:
-        message = "there is nothing at this address; /docs describes the service"
+        message = _nothing_at(request.scope["path"], request.app.state.route_names.paths)
     elif error.status_code == 405:
         message = f"{request.method} is not possible here; {dict(error.headers or {}).get('Allow', 'see /docs')} is"
     return Fault(error.status_code, message, headers=error.headers)
+
+
+def _nothing_at(path: str, routes: Iterable[str]) -> str:
+    if _is_below(path, OPENAI_LACKING):
+        return "this service has no chat, responses or embeddings; POST /v1/completions continues a text"
+    close = difflib.get_close_matches(path, routes, 1) if len(path) < LONGEST_NAMED else []
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"there is nothing at this address; {hint}/docs describes the service"
+
+
+def _is_below(path: str, prefixes: Iterable[str]) -> bool:
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in prefixes)
 
 
 def _parse_fault(error: BaseException) -> str:

@@ -10,12 +10,16 @@ OTHER = "other"  # the name for paths without a route
 
 
 class RouteNames:
-    """Finds the route of a path, even if the request was refused before routing."""
+    """Finds the route of a path, even if the request was refused before routing.
+
+    paths: the declared paths.
+    """
 
     def __init__(self, routes: Iterable[BaseRoute]):
         paths = {route.path: isinstance(route, Mount) for route in routes if hasattr(route, "path")}
         self._routes = [(compile_path(f"{path}/{{rest:path}}" if mounted else path)[0], path)
                         for path, mounted in paths.items()]
+        self.paths = list(paths)
 
     def of(self, path: str) -> str:
         return next((name for pattern, name in self._routes if pattern.match(path)), OTHER)

@@ -62,6 +62,8 @@ def _one_line_errors(path: Path) -> Iterator[None]:
         problem = " ".join(str(cause).split())
         if isinstance(cause, UnicodeDecodeError):
             problem = f"it is not in UTF-8 ({problem}); if it is Windows-1252, say: iconv -f WINDOWS-1252 -t UTF-8"
+        if problem.startswith("Error tokenizing data"):  # pandas, of a csv file
+            problem += "; text that has the mark between the columns must stand in double quotes"
         raise CorpusError(f"{path} cannot be read: {problem}") from None
 
 

@@ -109,7 +109,8 @@ def _single_member(file: io.BufferedReader, path: Path) -> tuple[BinaryIO, str]:
                           "Save its text as .txt first")
     members = [member for member in archive.infolist() if not member.is_dir() and not _is_left_over(member.filename)]
     if len(members) != 1:
-        raise CorpusError(f"{path} holds {len(members)} files; one text file or table is accepted")
+        raise CorpusError(f"{path} holds {len(members)} files; one text file or table is accepted. "
+                          "Unpack it, and name the folder")
     if members[0].flag_bits & 1:
         raise CorpusError(f"{path} is encrypted; unpack it first")
     try:

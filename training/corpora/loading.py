@@ -187,6 +187,8 @@ def _from_hub(spec: str, use: Callable[[datasets.DatasetBuilder], dict[str, Any]
 
 def _unknown(spec: str) -> str:
     beside = Path(os.path.expanduser(spec)).parent
+    if re.match(r"\w+://", spec):
+        return f"{spec!r} is an address; download the text, and name its file"
     if "/" in spec:
         problem, names = f"there is no file or directory {spec!r}", [path.name for path in beside.glob("*")]
         close = [str(beside / name) for name in difflib.get_close_matches(Path(spec).name, names, 1)]

@@ -96,7 +96,8 @@ def _text_column(name: str, features: datasets.Features) -> str:
         return "text" if "text" in strings else strings[0]
     columns = ", ".join(f"{column} ({getattr(kind, 'dtype', 'list').removeprefix('large_')})"
                         for column, kind in features.items())
-    raise CorpusError(f"corpus {name!r} has the columns {columns}; accepted: 'text' (string), or one string column")
+    raise CorpusError(f"corpus {name!r} has the columns {columns}; accepted: 'text' (string), or one string column. "
+                      "Rename the column with the text to 'text'")
 
 
 def _clean(batch: dict[str, list], column: str, clean_up: str | None, by_origin: bool, version: int) -> dict[str, list]:

@@ -285,7 +285,8 @@ function closeUp(event) {
 
 function chosen(event) {
   if (event.ctrlKey || event.metaKey || event.isComposing || event.getModifierState("AltGraph")) return 0;
-  if (event.altKey) return Number(event.code.match(/^(?:Digit|Numpad)([1-5])$/)?.[1] ?? 0);
+  // Not the number pad: on Windows, Alt and a number there write a character.
+  if (event.altKey) return Number(event.code.match(/^Digit([1-5])$/)?.[1] ?? 0);
   if (event.key === "Tab") return event.shiftKey ? 0 : TAB;
   return digits.checked && /^[1-5]$/.test(event.key) && /(^|\s)$/.test(before()) ? Number(event.key) : 0;
 }
