@@ -11,8 +11,9 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Response
 
+from nextword.lm.forgetting import is_one_word
 from nextword.lm.words import key as word_key
-from nextword.lm.words import straight, words_in
+from nextword.lm.words import words_in
 from nextword.serve.engine.dispatcher import AnyDispatcher
 from nextword.serve.engine.faults import DeadlinePassed
 from nextword.serve.profile_schemas import (
@@ -207,9 +208,8 @@ def _add_whole(router: APIRouter, profiles: Profiles) -> None:
 
 
 def _check_word(word: str, where: str = "word") -> None:
-    """Raise Fault if it is not one word (`lm.words`)."""
-    found = [match[0] for match in words_in(straight(word))]
-    if found != [straight(word)]:
+    """Raise Fault if it is not one word."""
+    if not is_one_word(word):
         raise Fault(422, f"{where}: it must be one word, with no space or mark beside it", where)
 
 
