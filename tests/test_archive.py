@@ -421,6 +421,9 @@ def test_writing_a_bundle_removes_its_own_leftovers_alone(tmp_path):
     for folder in kept:
         folder.mkdir()
         (folder / "letter.txt").write_text("dear all")
+    kept.append(tmp_path / ".new.copy")
+    kept[-1].mkdir()
+    (kept[-1] / MODEL).write_bytes(b"whole")
     for name in (".new.part-left_1", ".new.part-left_2.old"):
         (tmp_path / name).mkdir()
         (tmp_path / name / MODEL).write_bytes(b"half")
