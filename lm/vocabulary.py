@@ -195,10 +195,14 @@ class Vocabulary:
         start = 0
         for line, ended in self.lines(text):
             start = text.index(line, start)
-            ends += [start + end for _, end in _whole(line, self._tokenizer.encode(line).offsets)]
+            ends += [start + end for _, end in self.spans(line)]
             start += len(line) + ended
             ends += [start] * ended
         return ends
+
+    def spans(self, line: str) -> list[tuple[int, int]]:
+        """The start and the end of each token of a text without line breaks."""
+        return _whole(line, self._tokenizer.encode(line).offsets)
 
     def encode_many(self, texts: list[str]) -> list[list[int]]:
         """`encode` for many texts; the `tokenizers` library encodes them in parallel."""

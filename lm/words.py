@@ -235,6 +235,7 @@ def visible(word: str) -> str:
     if _unusual().search(word):
         for pattern, new in _invisible():
             word = pattern.sub(new, word)
+        word = unicodedata.normalize("NFC", word)  # a mark may have followed what was removed
     return word
 
 

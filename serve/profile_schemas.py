@@ -1,19 +1,23 @@
 """Requests and answers of the routes for profiles. This module imports only pydantic."""
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
 from nextword.serve.schemas import TEXT_LIMIT, WORD_LIMIT, Request
 
 TEXT_ID = "^[A-Za-z0-9_-]{1,64}$"
 DIGEST = "^[0-9a-f]{16}$"
-ENTRY_LIMIT = 100_000  # of a list in an export
+ENTRY_LIMIT = 20_000  # of a list in an export: as many as a profile of the largest size has
 COUNT_LIMIT = 1_000_000
 
 Id = Annotated[str, Field(pattern=TEXT_ID)]
 Digest = Annotated[str, Field(pattern=DIGEST)]
+
+
+def _first(value: Any) -> Any:
+    return value[:1] if isinstance(value, list) else value
 
 
 class LearnRequest(Request):
@@ -117,6 +121,11 @@ class ProfileExport(Request):
         "keyboard can be loaded here, with their frequencies.")
     forgotten: Annotated[list[Digest], FailFast()] = Field(
         [], max_length=ENTRY_LIMIT, description="Digests of forgotten words. The words cannot be read from them.")
-    words: Annotated[list[CountedWord], FailFast()] = Field(
-        [], max_length=ENTRY_LIMIT,
-        description="All words of the texts by their frequency, for other programs. They are not loaded.")
+    words: list[CountedWord] = Field(
+        [], description="The words of the texts by their frequency, for other programs. They are not loaded.")
+
+
+class LoadRequest(ProfileExport):
+    """A whole profile. Of its `words`, which are not loaded, the first alone is checked, as this takes time."""
+
+    words: Annotated[list[CountedWord], BeforeValidator(_first)] = Field([])

@@ -18,6 +18,7 @@ import threading
 import time
 import unicodedata
 import zipfile
+from pathlib import Path
 
 import datasets
 import pytest
@@ -177,7 +178,8 @@ def test_long_lines_take_time_in_proportion(unit):
     def seconds(length):
         start = time.process_time()
         for clean_up in cleaning.CLEANERS.values():
-            clean_up(f"a {unit * (length // len(unit))}x\n= {unit * (length // len(unit))}\n\nx")
+            long = unit * (length // len(unit))
+            clean_up(f"a {long}x\n= {long}\n\nx a{long}=")
         return time.process_time() - start
 
     assert seconds(32_000) < 3 * seconds(16_000) + 0.1  # in proportion to the square it would be 4, of seconds
@@ -298,6 +300,8 @@ def test_pipes(tmp_path):
         assert all(everything(corpus) == sorted(sentences(40)) for corpus in corpora)
         found += [corpus.fingerprint("train") for corpus in corpora]
     assert len(set(found)) == 1
+    copies = Path(datasets.config.HF_DATASETS_CACHE) / "piped"
+    assert copies.stat().st_mode & 0o077 == 0, "the text is not for other users"
 
 
 def test_a_pipe_is_not_for_several_processes(tmp_path, monkeypatch):
@@ -509,7 +513,8 @@ def test_tokens_of_a_streamed_corpus_are_made_once(tmp_path, monkeypatch):
     from nextword.training.corpora.streaming import Streamed
     from nextword.training.tokens import build_vocabulary, encode_split
 
-    spec = "stream:" + write_shards(tmp_path, list(sentences(2000)))
+    monkeypatch.setenv("NEXTWORD_CACHE", str(tmp_path / "cache"))
+    spec = "stream:" + write_shards(tmp_path / "shards", list(sentences(2000)))
 
     def prepared():
         corpus = load_corpus(spec)
@@ -518,6 +523,7 @@ def test_tokens_of_a_streamed_corpus_are_made_once(tmp_path, monkeypatch):
     first = prepared()
     monkeypatch.setattr(Streamed, "iter", None)  # the second time nothing is read
     assert prepared().tolist() == first.tolist() and len(first) > 15_000
+    assert (tmp_path / "cache").stat().st_mode & 0o077 == 0, "the text is not for other users"
 
 
 # ---- Python's own documentation.

@@ -12,19 +12,22 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nextword.lm.profile import END, Profile
-from nextword.serve.profiles import faults
+from nextword.serve.profiles import faults, redis_store
 from nextword.serve.profiles.opening import open_store
 from nextword.serve.profiles.store import Content, LearnedText, Limits, ProfileStore
+from nextword.serve.worker import profiles as worker_profiles
 from nextword.serve.worker.profiles import Profiles
 from tests.harness.redis import Redis, find_redis
 from tests.harness.waiting import wait_until
 
 Open = Callable[..., ProfileStore]
 KEY = "owner/me"
+needs_redis = pytest.mark.skipif(not find_redis(), reason="redis-server or the package redis is not installed")
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -155,6 +158,114 @@ def test_limits_are_kept_and_only_a_setting_drops_profiles(opened: Open) -> None
     assert [key for key in ("o/1", "o/2", "o/3") if _exists(store, key)] == ["o/1", "o/3"]
 
 
+def test_no_owner_drops_the_profiles_of_another(opened: Open) -> None:
+    store = opened(profiles=3, drop=True)
+    keys = ("a/old", "ab/1", "b/1", "b/2", "b/3")
+    store.teach("a/old", "word")
+    for make in (lambda: store.teach("b/1", "word"), lambda: store.learn("b/2", LearnedText.of("text")),
+                 lambda: store.load("b/3", Content(0, 0))):
+        make()
+    assert [key for key in keys if _exists(store, key)] == ["a/old", "b/2", "b/3"]
+    with pytest.raises(faults.StoreFull, match="keeps 3 profiles"):
+        store.teach("ab/1", "word")
+    smaller = opened(profiles=2, drop=True)
+    smaller.teach("b/1", "word")
+    assert [key for key in keys if _exists(store, key)] == ["a/old", "b/1"]
+
+
+@needs_redis
+def test_redis_drops_nothing_for_a_profile_that_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Redis(tmp_path) as server:
+        store = open_store(server.address, Limits(profiles=1, characters=100, drop=True))
+        store.teach("o/1", "word")
+        with pytest.raises(faults.ProfileFull):
+            store.learn("o/2", LearnedText.of("x" * 101))
+        assert _exists(store, "o/1")
+        store.learn("o/2", LearnedText.of("text"))
+        assert (_exists(store, "o/1"), _exists(store, "o/2")) == (False, True)
+
+
+@needs_redis
+def test_redis_gives_up_where_others_do_not_stop_to_change_a_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_store, "PATIENCE", 0.2)
+    with Redis(tmp_path) as server:
+        store, other = open_store(server.address), open_store(server.address)
+        store.learn(KEY, LearnedText.of("One.", "1"))
+        read = redis_store._Header.of
+
+        def read_and_change(client: Any, name: str) -> Any:
+            header = read(client, name)
+            if client is not other._client:  # type: ignore[attr-defined]
+                other._client.hincrby(name, "changed", 1)  # type: ignore[attr-defined]
+            return header
+
+        with monkeypatch.context() as patch:
+            patch.setattr(redis_store._Header, "of", read_and_change)
+            with pytest.raises(faults.StoreUnavailable, match="others change the same profile"):
+                store.learn(KEY, LearnedText.of("Two.", "2"))
+        store.learn(KEY, LearnedText.of("Three.", "3"))
+        assert texts(store) == ["One.", "Three."]
+
+
+def damage_redis(store: ProfileStore, changes: dict[str, str | bytes]) -> None:
+    store._client.hset("{nextword}:" + KEY, mapping=changes)  # type: ignore[attr-defined]
+
+
+@needs_redis
+@pytest.mark.parametrize("changes", [
+    {"created": "-1"}, {"characters": "NaN"}, {"words": "1e308"}, {"version": "9" * 5_000}, {"removals": ""},
+    {"taught": "[1]"}, {"taught": '{"word": -1}'}, {"taught": '{"word": "3"}'}, {"taught": "[" * 100_000},
+    {"text:1": "5"}, {"text:1": '["one", "text", "yesterday", 1]'}, {"text:1": '["one", "text", 1, 1e308]'},
+    {"text:1": '["one", "text"]'}, {"text:1": "null"}, {"text:1": b"\xff"}, {"text:one": '["one", "text", 1, 1]'},
+], ids=lambda changes: repr(changes)[:40])
+def test_what_redis_has_in_another_form_is_told_as_damage(tmp_path: Path, changes: dict[str, str | bytes]) -> None:
+    with Redis(tmp_path) as server:
+        store = open_store(server.address)
+        store.learn(KEY, LearnedText.of("One.", "one"))
+        damage_redis(store, changes)
+        with pytest.raises(faults.StoreDamaged):
+            store.content(KEY)
+        with pytest.raises(faults.StoreDamaged):
+            store.read(KEY, None)
+        store.delete(KEY)
+        assert not _exists(store, KEY)
+        store._client.set("{nextword}:" + KEY, "no hash")  # type: ignore[attr-defined]
+        with pytest.raises(faults.StoreDamaged):
+            store.summary(KEY)
+
+
+@pytest.mark.parametrize("change", [
+    "UPDATE texts SET learned = -1", "UPDATE texts SET learned = 'yesterday'", "UPDATE texts SET words = 1e308",
+    "UPDATE texts SET text = x'00'", "UPDATE texts SET id = x'00'", "UPDATE taught SET count = 0",
+    "UPDATE taught SET count = 'three'", "UPDATE profiles SET created = 'never'", "UPDATE profiles SET characters = -1",
+])
+def test_what_a_file_has_in_another_form_is_told_as_damage(tmp_path: Path, change: str) -> None:
+    file = tmp_path / "profiles.sqlite"
+    with contextlib.closing(open_store(str(file))) as store, contextlib.closing(sqlite3.connect(file)) as damaging:
+        store.check()
+        store.learn(KEY, LearnedText.of("One.", "one"))
+        store.teach(KEY, "word")
+        damaging.execute(change)
+        damaging.commit()
+        with pytest.raises(faults.StoreDamaged):
+            store.content(KEY)
+        with pytest.raises(faults.StoreDamaged):
+            store.read(KEY, None)
+        store.delete(KEY)
+        assert not _exists(store, KEY)
+
+
+def test_the_reserve_is_written_to_no_other_place(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "profiles.sqlite-reserve").symlink_to(elsewhere)
+    with contextlib.closing(open_store(str(tmp_path / "profiles.sqlite"))) as store:
+        store.check()
+        store.learn(KEY, LearnedText.of("One."))
+    assert not elsewhere.exists()
+
+
 def _exists(store: ProfileStore, key: str) -> bool:
     try:
         store.summary(key)
@@ -214,7 +325,7 @@ def test_forgetting_leaves_nothing_in_the_files(tmp_path: Path) -> None:
     assert {oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()} == {"0o600"}
 
 
-@pytest.mark.skipif(not find_redis(), reason="redis-server or the package redis is not installed")
+@needs_redis
 def test_redis_rewrites_its_file_after_a_removal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nextword.serve.profiles.redis_store.REWRITE_AFTER", 0.1)
     with Redis(tmp_path) as server:
@@ -399,3 +510,35 @@ def test_a_profile_that_cannot_be_followed_ends_no_worker(tmp_path: Path, monkey
         faulty = following.update([KEY, other])
         assert list(faulty) == [KEY] and isinstance(faulty[KEY], faults.StoreDamaged)
         assert "Zofia" in following.get(other).spellings
+
+
+def test_a_large_profile_is_learnt_in_parts_and_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_profiles, "SECONDS", 0.0)
+    monkeypatch.setattr(worker_profiles, "SECONDS_AHEAD", 0.0)
+    other = "owner/other"
+    with contextlib.closing(open_store(str(tmp_path / "profiles.sqlite"))) as store:
+        store.check()
+        for number in range(4):
+            store.learn(KEY, LearnedText.of(f"Text {number} of Zofia.", f"id-{number}"))
+        store.learn(other, LearnedText.of("One text."))
+        profiles = Profiles(store)
+        assert {key: type(fault) for key, fault in profiles.update([KEY, other]).items()} == {
+            KEY: faults.ProfileBeingRead}
+        assert profiles.get(other)
+        assert profiles.learn_ahead()
+        store.undo(KEY, "id-3")
+        store.forget(KEY, "Zofia")
+        store.learn(KEY, LearnedText.of("A new text.", "new"))
+        assert list(profiles.update([KEY])) == [KEY]
+        while profiles.learn_ahead():
+            pass
+        assert profiles.update([KEY, other]) == {}
+        anew = Profiles(store)
+        anew.update([KEY])
+        while anew.learn_ahead():
+            pass
+        own, fresh = profiles.get(KEY), anew.get(KEY)
+        assert own and fresh and sequences(own) == sequences(fresh) and len(sequences(own)) == 4
+        assert not any("zofia" in spelling.lower() for spelling in own.spellings)

@@ -79,11 +79,11 @@ class SlowDispatcher(FakeDispatcher):
         return await super().ask(question)
 
 
-@pytest.fixture(scope="module")
-def connect():
-    """Connects to the HTTP server, which is given some parts one after the other."""
+@contextlib.contextmanager
+def listening(**settings):
+    """The HTTP server with these settings; its value connects, and sends some parts one after the other."""
     listener = socket.create_server(("127.0.0.1", 0))
-    app = build_app(SlowDispatcher(example), Settings(access_log=False))
+    app = build_app(SlowDispatcher(example), Settings(access_log=False, **settings))
     http = HTTPServer(app, listener.dup(), 1)
     thread = threading.Thread(target=http.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -101,6 +101,12 @@ def connect():
     thread.join()
     listener.close()
     http._listener.close()
+
+
+@pytest.fixture(scope="module")
+def connect():
+    with listening() as connected:
+        yield connected
 
 
 def answers(connection: socket.socket) -> list[httpx.Response]:
@@ -133,7 +139,7 @@ def test_trailers_are_bounded(connect, trailers):
 @pytest.mark.parametrize("together", [True, False])
 def test_trailers_are_no_headers(connect, together):
     body = b"d\r\n" + QUESTION + b"\r\n0\r\ncontent-type: application/json\r\n\r\n"
-    head = CHUNKED.replace(b"application/json", b"text/plain")
+    head = CHUNKED.replace(b"content-type: application/json\r\n", b"")
     sent = [head + body] if together else [head, body]
     with connect(*sent, b"GET /no HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n") as connection:
         assert [answer.status_code for answer in answers(connection)] == [415, 404]
@@ -164,6 +170,16 @@ def test_a_second_request_that_is_refused_leaves_the_first_its_answer(connect, s
     with connect(slow, second) as connection:
         (answer,) = answers(connection)
     assert answer.status_code == 200 and answer.json()["words"]
+
+
+def test_the_http_server_itself_believes_no_forwarded_address():
+    with listening(rate_limit="2/hour") as connect:
+        statuses = []
+        for number in range(3):
+            forwarded = WHOLE.replace(b"\r\n\r\n", b"\r\nx-forwarded-for: 203.0.113.%d\r\n\r\n" % number)
+            with connect(forwarded.replace(b"\r\n", b"\r\nconnection: close\r\n", 1)) as connection:
+                statuses += [answer.status_code for answer in answers(connection)]
+    assert statuses == [200, 200, 429]
 
 
 def test_unfinished_bodies_have_one_limit_together(connect, monkeypatch):

@@ -5,10 +5,10 @@ import time
 import pytest
 from tokenizers import Tokenizer
 
-from nextword.lm.forgetting import digest, without_forgotten
+from nextword.lm.forgetting import concerns, digest, is_one_word, without_forgotten, without_word
 from nextword.lm.profile import profile_of, spelled_tokens
 from nextword.lm.vocabulary import EOS, EOS_ID, UNK_ID, Vocabulary
-from nextword.lm.words import has_letter, is_emoji, is_letter, split_typed, straight, visible
+from nextword.lm.words import has_letter, is_emoji, is_letter, split_typed, straight, visible, words_in
 from tests.word_cases import TOKENS, TYPED
 
 TEXT = ["It's a well-known fact: I went to the market to-day.", "The 3rd time, in 1984, it cost $3.14!", "the the the"]
@@ -134,9 +134,46 @@ def test_tokens_of_a_profile_are_those_of_the_tokenizer():
         assert spelled_tokens(text) == expected
 
 
+def left_of(word, text):
+    """The tokens of a text that a word concerns, by either definition of a word."""
+    tokens = [token for token in spelled_tokens(text) if token != EOS]
+    return [token for token in [*tokens, *(match[0] for match in words_in(text))] if concerns(token, word)]
+
+
+@pytest.mark.parametrize("text", [
+    "<\u0338abc", ",\u0301abc\u0301,abc", "\u20e3abc", "\ua7cbabc abc", "\u1c89\u200d·abc=abc",
+    "abc\U0002ebf0",
+    "abc\ufeff\u0301 ábc abc", "\u02bcabc", "abc\u0cf3",
+], ids=ascii)
+def test_a_forgotten_word_is_no_token_of_the_text_by_either_definition(text):
+    for word in [*{token for token in spelled_tokens(text) if is_one_word(token)}, "abc"]:
+        text_left, _ = without_word(text, word)
+        assert left_of(word, text_left) == []
+        assert left_of(word, without_forgotten(text, {digest(word)})) == []
+
+
+def test_a_forgotten_word_is_no_token_of_a_text_of_odd_characters():
+    draw = random.Random(0)
+    odd = [*"abcB9_'’ʼ-\u2010·\"“״א<=,.\ufffc\n\xa0\u2028©1#👍🏽👩❤\u0958Ωẞﬁ한ㅈ가ก中々Ⅱⓐ‿\u0301\u0316\u0338\u20dd"
+           "\u0903\u200c\u200d\xad\u200b\ufeff\ufe0e\ufe0f\u20e3\u05b0",
+           *"\u1c89\ua7cb\u0897\u0cf3\U00010d40\U0002ebf0"]
+    for _ in range(3_000):
+        text = "".join(draw.choice(odd) if draw.random() < 0.6 else draw.choice("abc ") for _ in range(12))
+        for word in {token for token in spelled_tokens(text) if is_one_word(token)}:
+            assert left_of(word, without_word(text, word)[0]) == [], (ascii(text), ascii(word))
+
+
+def test_one_word_is_letters_or_digits_alone():
+    for word in ("abc", "don’t", "well-known", "e\u0301", "1984", "צה״ל", "ab\u1c89"):
+        assert is_one_word(word), ascii(word)
+    for other in ("", " ", "two words", ".a", "-", "\u200d", "\u0301", "'", "\u02bc", "👍", "a\n", "a\0", "\x1b[2J"):
+        assert not is_one_word(other), ascii(other)
+
+
 @pytest.mark.parametrize("text", [
     "a" * 40_000 + " é", "e" + "\u0315\u0300" * 20_000, "é-" * 20_000, "-" * 40_000 + " é", "\u200d" * 40_000 + "é",
-    "ℹ" * 40_000 + "\ufe0f", " " * 40_000 + "é", '\u05d0"' * 20_000, "\u00ad" * 40_000 + "a",
+    "ℹ" * 40_000 + "\ufe0f", "zebra\u1c89\u0301" * 8_000, "zebra,\u0301" * 6_000,
+    " " * 40_000 + "é", '\u05d0"' * 20_000, "\u00ad" * 40_000 + "a",
 ])
 def test_texts_take_time_in_proportion_to_their_length(text):
     start = time.process_time()

@@ -73,6 +73,13 @@ class StoreUnavailable(StoreFault):
     message = "profiles cannot be read or saved now; try again in a second"
 
 
+class ProfileBeingRead(StoreFault):
+    """A worker has not read all of a large profile yet."""
+
+    status, kind, where = 503, "unavailable", "profile"
+    message = "the profile is large, and it is still being read; try again in a second"
+
+
 class StoreDamaged(StoreFault):
     """The store has something else than what was saved."""
 
@@ -82,5 +89,6 @@ class StoreDamaged(StoreFault):
 
 FAULTS: dict[str, type[StoreFault]] = {
     fault.__name__: fault
-    for fault in (NoStore, NoProfile, NoText, TextTaken, ProfileFull, StoreFull, StoreUnavailable, StoreDamaged)
+    for fault in (NoStore, NoProfile, NoText, TextTaken, ProfileFull, StoreFull, StoreUnavailable,
+                  ProfileBeingRead, StoreDamaged)
 }

@@ -9,9 +9,9 @@ Each profile is one hash, so it changes and goes as a whole:
     id:ID            the VERSION of the text with this id
 
 A sorted set has all profiles by their last use. A change reads the profile. It is made only if nobody else has changed
-the profile meanwhile (WATCH and MULTI); otherwise it is tried again. Redis decides how safe a saved change is: with
-`appendonly yes` and `appendfsync always` it is on the disk. Removed text stays in redis' append-only file until redis
-rewrites that file. After a removal, the store asks for a rewrite.
+the profile meanwhile (WATCH and MULTI); otherwise it is tried again, for two seconds. Redis decides how safe a saved
+change is: with `appendonly yes` and `appendfsync always` it is on the disk. Removed text stays in redis' append-only
+file until redis rewrites that file. After a removal, the store asks for a rewrite.
 """
 from __future__ import annotations
 
@@ -36,8 +36,10 @@ from nextword.serve.profiles.faults import (
 )
 from nextword.serve.profiles.store import (
     DEFAULT,
+    NUMBERS,
     SHORTEST,
     TAUGHT,
+    TAUGHT_WORDS,
     Content,
     LearnedText,
     Limits,
@@ -47,15 +49,20 @@ from nextword.serve.profiles.store import (
     State,
     Summary,
     now,
+    owner_of,
     spellings_of,
+    stored,
 )
+from nextword.serve.profiles.store import TEXT as STORED_TEXT
 
 PREFIX = "{nextword}:"  # the braces keep all keys on one node of a cluster
 PROFILES = f"{PREFIX}profiles"  # the sorted set
 TIMEOUT = 0.5  # seconds to connect, and to wait for each answer
+PATIENCE = 2.0  # seconds in which a change is tried again while others change the same profile
 PAUSE = 2.0  # seconds after a timeout without a call of redis, because a worker that waits answers nobody
 REWRITE_AFTER = 600.0  # seconds after a removal; a rewrite reads all of redis' memory
 READ_TOGETHER = 1_000  # fields
+BUSY = "others change the same profile at this moment; try again in a second"
 STATE = ("born", "version", "removals")
 TEXT, ID = "text:", "id:"
 
@@ -111,18 +118,20 @@ class RedisStore(ProfileStore):
 
     def learn(self, key: ProfileKey, text: LearnedText) -> LearnedText:
         def change(pipe: Any, name: str) -> LearnedText:
-            header = _Header.of(pipe, name)
+            header, old = _Header.of(pipe, name), []
             if header and (number := pipe.hget(name, ID + text.id)):
                 same = _text(pipe.hget(name, TEXT + number))
                 if same.text != without_forgotten(text.text, header.forgotten):
                     raise TextTaken
                 pipe.multi()
                 return same
-            header = header or self._made(pipe)
+            if header is None:
+                header, old = _Header.new(), self._too_many(pipe, key)
             new = text.replaced(without_forgotten(text.text, header.forgotten))
             self.check_size(header.characters + new.characters)
             header.change(new.characters, new.words, removes=False)
             pipe.multi()
+            self._drop(pipe, old)
             self._save(pipe, key, header, {TEXT + str(header.version): _json(new), ID + new.id: str(header.version)})
             return new
 
@@ -145,13 +154,16 @@ class RedisStore(ProfileStore):
 
     def teach(self, key: ProfileKey, word: str) -> None:
         def change(pipe: Any, name: str) -> None:
-            header = _Header.of(pipe, name) or self._made(pipe)
+            header, old = _Header.of(pipe, name), []
+            if header is None:
+                header, old = _Header.new(), self._too_many(pipe, key)
             self.check_size(header.characters + SHORTEST)
             lost = header.drop_taught(word) + (digest(word) in header.forgotten)
             header.forgotten.discard(digest(word))
             header.taught[word] = TAUGHT
             header.change(SHORTEST - SHORTEST * lost)
             pipe.multi()
+            self._drop(pipe, old)
             self._save(pipe, key, header)
 
         self._change(key, change)
@@ -191,9 +203,9 @@ class RedisStore(ProfileStore):
                          content.forgotten)
 
         def change(pipe: Any, name: str) -> None:
-            if not pipe.exists(name):
-                self._make_room(pipe)
+            old = [] if pipe.exists(name) else self._too_many(pipe, key)
             pipe.multi()
+            self._drop(pipe, old)
             pipe.delete(name)
             self._save(pipe, key, header, fields)
 
@@ -203,7 +215,8 @@ class RedisStore(ProfileStore):
 
     def delete(self, key: ProfileKey) -> None:
         def change(pipe: Any, name: str) -> None:
-            _Header.required(pipe, name)
+            if not pipe.exists(name):  # a damaged one goes too
+                raise NoProfile
             pipe.multi()
             pipe.delete(name)
             pipe.zrem(PROFILES, key)
@@ -254,8 +267,9 @@ class RedisStore(ProfileStore):
         """Do a change as one transaction, again and again until nobody else changes the profile meanwhile.
 
         change: reads by the pipeline, calls its `multi`, and adds the commands that change something.
+        Raises StoreUnavailable if others do not stop to change it.
         """
-        name = PREFIX + key
+        name, end = PREFIX + key, time.monotonic() + PATIENCE
         with self._faults(), self._client.pipeline() as pipe:
             while True:
                 try:
@@ -264,7 +278,8 @@ class RedisStore(ProfileStore):
                     pipe.execute()
                     return result
                 except self._redis.WatchError:
-                    continue
+                    if time.monotonic() > end:
+                        raise StoreUnavailable(BUSY) from None
 
     def _rewrite_later(self) -> None:
         """Let redis rewrite its append-only file once for all removals within REWRITE_AFTER."""
@@ -283,20 +298,25 @@ class RedisStore(ProfileStore):
             if again and ("progress" in str(error) or not isinstance(error, self._redis.ResponseError)):
                 self._rewrite_later()
 
-    def _made(self, pipe: Any) -> _Header:
-        self._make_room(pipe)
-        return _Header(token_hex(8), now(), now(), 0, 0, 0, 0, {}, set())
-
-    def _make_room(self, pipe: Any) -> None:
-        """Drop old profiles so that there may be one more. Raises StoreFull."""
+    def _too_many(self, pipe: Any, key: ProfileKey) -> list[ProfileKey]:
+        """Return the profiles that have to go, so that there may be one more, of this key. Raises StoreFull."""
         pipe.watch(PROFILES)
         count = pipe.zcard(PROFILES)
-        if self.limits.drop and count >= self.limits.profiles:
-            old = self._client.zrange(PROFILES, 0, count - self.limits.profiles)
-            self._client.delete(*(PREFIX + key for key in old))
-            self._client.zrem(PROFILES, *old)
-            raise self._redis.WatchError  # the set has changed: once more
-        self.check_count(count + 1)
+        old: list[ProfileKey] = []
+        if self.limits.drop and (surplus := count - self.limits.profiles + 1) > 0:
+            owner, start = owner_of(key), 0
+            while len(old) < surplus and (page := pipe.zrange(PROFILES, start, start + READ_TOGETHER - 1)):
+                old += [other for other in page if other.startswith(owner)]
+                start += READ_TOGETHER
+            del old[surplus:]
+        self.check_count(count - len(old) + 1)
+        return old
+
+    @staticmethod
+    def _drop(pipe: Any, old: Sequence[ProfileKey]) -> None:
+        if old:
+            pipe.delete(*(PREFIX + key for key in old))
+            pipe.zrem(PROFILES, *old)
 
     @staticmethod
     def _save(pipe: Any, key: ProfileKey, header: _Header, fields: Hash | None = None) -> None:
@@ -319,7 +339,11 @@ class RedisStore(ProfileStore):
             text = str(error)
             if text.startswith("MISCONF") or "No space" in text:
                 raise StoreFull from error
+            if text.startswith("WRONGTYPE"):
+                raise StoreDamaged from error
             raise StoreUnavailable from error
+        except UnicodeDecodeError:
+            raise StoreDamaged from None
 
 
 @dataclass
@@ -340,6 +364,10 @@ class _Header:
     forgotten: set[str]
 
     @classmethod
+    def new(cls) -> _Header:
+        return _Header(token_hex(8), now(), now(), 0, 0, 0, 0, {}, set())
+
+    @classmethod
     def of(cls, client: Any, name: str) -> _Header | None:
         values = client.hmget(name, cls.NAMES)
         return None if values[0] is None else cls.parsed(values)
@@ -355,9 +383,9 @@ class _Header:
         """Return the header of these fields, in the order of NAMES. Raises StoreDamaged."""
         try:
             born, *numbers, taught, forgotten = values
-            created, changed, version, removals, characters, words = map(int, numbers)
-            return cls(born, created, changed, version, removals, characters, words, json.loads(taught),
-                       set(forgotten.split()))
+            created, changed, version, removals, characters, words = stored(NUMBERS, [*map(int, numbers)])
+            return cls(born, created, changed, version, removals, characters, words,
+                       stored(TAUGHT_WORDS, taught.encode()), set(forgotten.split()))
         except (AttributeError, TypeError, ValueError):
             raise StoreDamaged from None
 
@@ -391,11 +419,7 @@ def _json(text: LearnedText) -> str:
 
 
 def _text(content: str | None) -> LearnedText:
-    try:
-        id, text, learned, words = json.loads(content or "")
-    except ValueError:
-        raise StoreDamaged from None
-    return LearnedText(id, text, learned, words)
+    return LearnedText(*stored(STORED_TEXT, (content or "").encode()))
 
 
 def _state(values: list[str | None]) -> State:
@@ -403,7 +427,7 @@ def _state(values: list[str | None]) -> State:
     if born is None:
         raise NoProfile
     try:
-        return State(born, int(version or ""), int(removals or ""))
+        return State(born, *stored(NUMBERS, [int(version or ""), int(removals or "")]))
     except ValueError:
         raise StoreDamaged from None
 
@@ -412,6 +436,8 @@ def _content(fields: Hash) -> Content:
     if "born" not in fields:
         raise NoProfile
     header = _Header.parsed([fields.get(name, "") for name in _Header.NAMES])
-    numbers = sorted(int(name.removeprefix(TEXT)) for name in fields if name.startswith(TEXT))
-    texts = [_text(fields[TEXT + str(number)]) for number in numbers]
+    numbers = [name.removeprefix(TEXT) for name in fields if name.startswith(TEXT)]
+    if not all(number.isascii() and number.isdecimal() and len(number) < 16 for number in numbers):
+        raise StoreDamaged
+    texts = [_text(fields[TEXT + number]) for number in sorted(numbers, key=int)]
     return Content(header.created, header.changed, texts, header.taught, header.forgotten)

@@ -29,8 +29,11 @@ from nextword.serve.profiles.faults import (
 )
 from nextword.serve.profiles.store import (
     DEFAULT,
+    NUMBERS,
     SHORTEST,
     TAUGHT,
+    TAUGHT_WORDS,
+    TEXT,
     Content,
     LearnedText,
     Limits,
@@ -40,7 +43,9 @@ from nextword.serve.profiles.store import (
     State,
     Summary,
     now,
+    owner_of,
     spellings_of,
+    stored,
 )
 
 APPLICATION = 0x4E585457  # SQLite's application_id of these files
@@ -68,6 +73,7 @@ LEFT = "it is removed, but the log of the profiles still has it, because it is b
 FULL = ("full",)
 DAMAGED = ("malformed", "not a database", "decode")
 
+LAST = chr(0x10FFFF)  # comes after each name of a profile
 Row = sqlite3.Row
 Result = TypeVar("Result")
 
@@ -110,7 +116,7 @@ class SQLiteStore(ProfileStore):
 
     def learn(self, key: ProfileKey, text: LearnedText) -> LearnedText:
         with self._changing() as db:
-            row = self._found(db, key) or self._make(db, key)
+            row = self._checked(db, key) or self._make(db, key)
             number = row["number"]
             text = text.replaced(without_forgotten(text.text, _forgotten(db, number)))
             same = db.execute("SELECT * FROM texts WHERE profile = ? AND id = ?", (number, text.id)).fetchone()
@@ -135,7 +141,7 @@ class SQLiteStore(ProfileStore):
 
     def teach(self, key: ProfileKey, word: str) -> None:
         with self._removing() as db:
-            row = self._found(db, key) or self._make(db, key)
+            row = self._checked(db, key) or self._make(db, key)
             number = row["number"]
             self.check_size(row["characters"] + SHORTEST)
             lost = db.execute("DELETE FROM forgotten WHERE profile = ? AND digest = ?",
@@ -177,7 +183,13 @@ class SQLiteStore(ProfileStore):
             return _summary(db, self._row(db, key))
 
     def delete(self, key: ProfileKey) -> None:
-        self._remove(lambda db: _delete(db, self._row(db, key)["number"]))
+        def delete(db: sqlite3.Connection) -> None:
+            row = self._found(db, key)  # also a damaged one
+            if not row:
+                raise NoProfile
+            _delete(db, row["number"])
+
+        self._remove(delete)
 
     def summary(self, key: ProfileKey) -> Summary:
         with self._reading() as db:
@@ -307,9 +319,13 @@ class SQLiteStore(ProfileStore):
     def _keep_reserve(self) -> None:
         """Keep a reserve on the disk if there is room."""
         try:
-            if not self._reserve.exists():
-                with os.fdopen(os.open(self._reserve, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-                    file.write(bytes(RESERVE))
+            # With O_EXCL a symbolic link is not followed.
+            descriptor = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError:  # there is one, or no room
+            return
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(bytes(RESERVE))
         except OSError:
             with contextlib.suppress(OSError):
                 self._reserve.unlink()
@@ -320,15 +336,25 @@ class SQLiteStore(ProfileStore):
         return row
 
     def _row(self, db: sqlite3.Connection, key: ProfileKey) -> Row:
-        if row := self._found(db, key):
+        if row := self._checked(db, key):
             return row
         raise NoProfile
 
+    def _checked(self, db: sqlite3.Connection, key: ProfileKey) -> Row | None:
+        row = self._found(db, key)
+        if row:
+            stored(NUMBERS, [row[name] for name in ("created", "changed", "version", "removals", "characters")])
+        return row
+
     def _make(self, db: sqlite3.Connection, key: ProfileKey, content: Content | None = None) -> Row:
         (count,) = db.execute("SELECT count(*) FROM profiles").fetchone()
-        while self.limits.drop and count >= self.limits.profiles:
-            _delete(db, db.execute("SELECT number FROM profiles ORDER BY used LIMIT 1").fetchone()[0])
-            count -= 1
+        if self.limits.drop and count >= self.limits.profiles:
+            owner = owner_of(key)
+            old = db.execute("SELECT number FROM profiles WHERE key >= ? AND key < ? ORDER BY used LIMIT ?",
+                             (owner, f"{owner}{LAST}", count - self.limits.profiles + 1)).fetchall()
+            for row in old:
+                _delete(db, row["number"])
+            count -= len(old)
         self.check_count(count + 1)
         created, version = (content.created, len(content.texts)) if content else (now(), 0)
         db.execute(
@@ -386,9 +412,10 @@ def _crc(text: str) -> int:
 
 
 def _text(row: Row) -> LearnedText:
-    if _crc(row["text"]) != row["crc"]:
+    text = LearnedText(*stored(TEXT, (row["id"], row["text"], row["learned"], row["words"])))
+    if _crc(text.text) != row["crc"]:
         raise StoreDamaged
-    return LearnedText(row["id"], row["text"], row["learned"], row["words"])
+    return text
 
 
 def _insert_texts(db: sqlite3.Connection, profile: int, texts: Iterable[LearnedText], version: int) -> None:
@@ -433,7 +460,7 @@ def _content(db: sqlite3.Connection, row: Row, after: int = -1) -> Content:
     texts = db.execute("SELECT * FROM texts WHERE profile = ? AND version > ? ORDER BY version", (number, after))
     taught = db.execute("SELECT word, count FROM taught WHERE profile = ?", (number,))
     return Content(row["created"], row["changed"], [_text(text) for text in texts],
-                   dict(map(tuple, taught)), _forgotten(db, number))
+                   stored(TAUGHT_WORDS, dict(map(tuple, taught))), _forgotten(db, number))
 
 
 def _summary(db: sqlite3.Connection, row: Row) -> Summary:

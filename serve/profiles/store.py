@@ -13,16 +13,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from secrets import token_hex
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from nextword.lm.forgetting import without_forgotten, without_word
 from nextword.lm.words import key, words_in
-from nextword.serve.profiles.faults import ProfileFull, StoreFull
+from nextword.serve.profiles.faults import ProfileFull, StoreDamaged, StoreFull
 
 SHORTEST = 50  # characters that a shorter text, a taught word and a forgotten word count as
 TAUGHT = 3  # occurrences that a taught word counts for
 
 ProfileKey = str  # the digest of the owner's API key, a slash, and the name of the profile
+Number = Annotated[int, Field(ge=0, lt=2**40)]  # seconds since 1970, and counts
+Value = TypeVar("Value")
+
+NUMBERS = TypeAdapter(list[Number])
+TEXT = TypeAdapter(tuple[str, str, Number, Number])  # the fields of a LearnedText
+TAUGHT_WORDS = TypeAdapter(dict[str, Annotated[int, Field(ge=1, lt=2**40)]])
 
 
 class Limits(NamedTuple):
@@ -30,7 +38,7 @@ class Limits(NamedTuple):
 
     profiles    in all
     characters  of the texts of one profile
-    drop        at the limit of profiles, drop the least recently used one in place of refusing a new one
+    drop        at the limit of profiles, drop the least recently used one of the same owner for a new one
     """
 
     profiles: int = 10_000
@@ -200,6 +208,21 @@ class ProfileStore(ABC):
         """Raise StoreFull if there may not be so many profiles."""
         if profiles > self.limits.profiles:
             raise StoreFull(f"this service keeps {self.limits.profiles:,} profiles, and it has that many")
+
+
+def owner_of(key: ProfileKey) -> str:
+    """Return the beginning that the keys of all profiles of one owner have in common."""
+    return key.partition("/")[0] + "/"
+
+
+def stored(kind: TypeAdapter[Value], value: Any) -> Value:
+    """Return a value from the store, or JSON in bytes. Raises StoreDamaged if it is not of this kind."""
+    try:
+        if isinstance(value, bytes):
+            return kind.validate_json(value, strict=True)
+        return kind.validate_python(value, strict=True)
+    except ValidationError:
+        raise StoreDamaged from None
 
 
 def now() -> int:

@@ -10,25 +10,27 @@ from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Response
+from pydantic import ValidationError
 
+from nextword.lm.forgetting import is_one_word
 from nextword.lm.words import key as word_key
-from nextword.lm.words import straight, words_in
+from nextword.lm.words import words_in
 from nextword.serve.engine.dispatcher import AnyDispatcher
 from nextword.serve.engine.faults import DeadlinePassed
 from nextword.serve.profile_schemas import (
-    ENTRY_LIMIT,
     TEXT_ID,
     CountedWord,
     ExportedText,
     Learned,
     LearnRequest,
+    LoadRequest,
     OwnWords,
     ProfileExport,
     ProfileSummary,
     Removed,
     Taught,
 )
-from nextword.serve.profiles.faults import NoStore, StoreUnavailable
+from nextword.serve.profiles.faults import NoStore, StoreDamaged, StoreUnavailable
 from nextword.serve.profiles.opening import open_store
 from nextword.serve.profiles.store import Content, LearnedText, ProfileKey, ProfileStore, count_words, now
 from nextword.serve.questions import OwnWordsQuestion
@@ -38,12 +40,13 @@ from nextword.serve.web.errors import Fault, responses
 from nextword.serve.web.middleware.api_keys import owner
 from nextword.serve.web.middleware.rate_limit import count_as
 
+WORDS_LIMIT = 100_000  # that an export lists
 THREADS = 4  # that wait for the store
 PENDING_LIMIT = 100  # calls of the store that wait
 LEARNED_CHARACTERS = 2_000  # of a text that count as one request for the rate limit
 WHOLE = 5  # requests that a change of a whole profile counts as, for the rate limit
 TOUCH_SECONDS = 3_600  # between two notes that a profile is in use
-TOUCHED_LIMIT = 100_000  # profiles whose last note is remembered
+TOUCHED_LIMIT = 10_000  # profiles whose last note is remembered
 
 Result = TypeVar("Result")
 Name = Annotated[str, Path(pattern=PROFILE_NAME, description="The name of the profile", examples=["me"])]
@@ -84,21 +87,26 @@ class Profiles:
             return ""
         key, store = f"{owner()}/{name}", self.store
         if self._drops and time.monotonic() - self._touched.get(key, -TOUCH_SECONDS) >= TOUCH_SECONDS:
-            if len(self._touched) > TOUCHED_LIMIT:
-                self._touched.clear()
+            self._touched.pop(key, None)
+            if len(self._touched) >= TOUCHED_LIMIT:
+                del self._touched[next(iter(self._touched))]  # the oldest
             self._touched[key] = time.monotonic()
-            self._threads.submit(store.touch, key)
+            if self._pending < PENDING_LIMIT:  # else the note is not worth the wait of others
+                self._start(lambda: store.touch(key))
         return key
+
+    def _start(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
+        self._pending += 1
+        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        done.add_done_callback(self._finish)
+        return done
 
     async def call(self, work: Callable[[], Result]) -> Result:
         """Do work with the store in a thread. Raises its StoreFaults, StoreUnavailable or DeadlinePassed."""
         if self._pending >= PENDING_LIMIT:
             raise StoreUnavailable
-        self._pending += 1
-        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        done.add_done_callback(self._finish)
         try:
-            return await asyncio.wait_for(asyncio.shield(done), self._deadline)
+            return await asyncio.wait_for(asyncio.shield(self._start(work)), self._deadline)
         except asyncio.TimeoutError:
             raise DeadlinePassed from None
 
@@ -187,7 +195,7 @@ def _add_whole(router: APIRouter, profiles: Profiles) -> None:
 
     @router.put("", operation_id="load_profile", summary="Load a profile",
                 responses=responses(400, 409, 413, 415, 507))
-    async def load(name: Name, request: ProfileExport) -> ProfileSummary:
+    async def load(name: Name, request: LoadRequest) -> ProfileSummary:
         """Loads an export in place of what there is. An empty export makes an empty profile."""
         key, store = profiles.key(name), profiles.store
         characters = sum(len(text.text) for text in request.texts)
@@ -207,18 +215,24 @@ def _add_whole(router: APIRouter, profiles: Profiles) -> None:
 
 
 def _check_word(word: str, where: str = "word") -> None:
-    """Raise Fault if it is not one word (`lm.words`)."""
-    found = [match[0] for match in words_in(straight(word))]
-    if found != [straight(word)]:
+    """Raise Fault if it is not one word."""
+    if not is_one_word(word):
         raise Fault(422, f"{where}: it must be one word, with no space or mark beside it", where)
 
 
 def _exported(content: Content) -> ProfileExport:
-    """Return a profile as it is exported; words of equal frequency are sorted by their keys."""
+    """Return a profile as it is exported; words of equal frequency are sorted by their keys. Raises StoreDamaged."""
+    try:
+        return _export_of(content)
+    except ValidationError:  # what was saved could not have been learned
+        raise StoreDamaged from None
+
+
+def _export_of(content: Content) -> ProfileExport:
     texts = [ExportedText(id=text.id, text=text.text, learned=text.learned) for text in content.texts]
     counts = Counter(match[0] for text in content.texts for match in words_in(text.text))
     words = sorted(((word, count) for word, count in counts.items() if len(word) <= WORD_LIMIT),
-                   key=lambda word: (-word[1], word_key(word[0]), word[0]))[:ENTRY_LIMIT]
+                   key=lambda word: (-word[1], word_key(word[0]), word[0]))[:WORDS_LIMIT]
     return ProfileExport(
         created=content.created, changed=content.changed, texts=texts, forgotten=sorted(content.forgotten),
         taught=[CountedWord(word=word, count=count) for word, count in sorted(content.taught.items())],
@@ -226,7 +240,7 @@ def _exported(content: Content) -> ProfileExport:
     )
 
 
-def _loaded(request: ProfileExport) -> Content:
+def _loaded(request: LoadRequest) -> Content:
     created = now() if request.created is None else request.created
     texts = [LearnedText.of(text.text, text.id, text.learned) for text in request.texts]
     return Content(created, now(), texts, {word.word: word.count for word in request.taught}, set(request.forgotten))

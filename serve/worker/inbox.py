@@ -22,18 +22,22 @@ class Inbox:
     def __contains__(self, number: int) -> bool:
         return number in self._questions
 
-    def first(self, count: int, idle: Callable[[], None]) -> dict[int, Question]:
+    def first(self, count: int, idle: Callable[[], None], work_ahead: Callable[[], bool]) -> dict[int, Question]:
         """Wait for a question, and return the first ones.
 
         Args:
             count: the most questions to return.
             idle: called whenever the HTTP process asks for a sign of life and there is no question.
+            work_ahead: called while there is no question, until it returns False; then again after the next message.
 
         Raises:
             EOFError: the HTTP process has ended.
         """
         self.update()
         while not self._questions:
+            if work_ahead():
+                self.update()
+                continue
             self._receive()
             if not self._questions:
                 idle()

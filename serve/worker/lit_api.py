@@ -116,6 +116,10 @@ class NextWordsAPI(LitAPI):
         if self._answers and self._idle_seconds >= TRIM_SECONDS:
             self._give_back_memory()
 
+    def work_ahead(self) -> bool:
+        """Learn a part of a large profile; return False if there is none."""
+        return self._profiles.learn_ahead()
+
     def _give_back_memory(self) -> None:
         self._answers = 0
         malloc.give_back()

@@ -21,6 +21,7 @@ class DrainingLoop(LitLoop):
     predict  answers a group: for each question bytes or an exception, so that a bad question fails alone
     counts   returns what the last `predict` counted
     idle     is called about once a second while there is no question
+    work_ahead   does some work that can be done before the next question; False: there is none
     """
 
     def __call__(
@@ -30,7 +31,7 @@ class DrainingLoop(LitLoop):
         with contextlib.suppress(EOFError, ConnectionError):  # the HTTP process has ended
             inbox = Inbox(transport, lit_api.model)
             while True:
-                self._answer(lit_api, inbox.first(lit_api.max_batch_size, lit_api.idle), inbox)
+                self._answer(lit_api, inbox.first(lit_api.max_batch_size, lit_api.idle, lit_api.work_ahead), inbox)
 
     @staticmethod
     def _answer(lit_api: Any, batch: dict[int, Question], inbox: Inbox) -> None:

@@ -1,12 +1,15 @@
 """A worker's profiles, built from the texts and decisions in the store.
 
 Before each batch, a worker asks the store for the state of the batch's profiles, and reads what is new. So all workers
-know a change as soon as it is acknowledged.
+know a change as soon as it is acknowledged. A large profile takes seconds to learn, so a worker learns it in parts:
+between batches, and while there is no question. Until then the worker refuses the profile's questions, and other
+questions wait no longer than for one part.
 """
 from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -16,20 +19,34 @@ from nextword.lm.model import Model
 from nextword.lm.profile import Profile
 from nextword.lm.words import key as word_key
 from nextword.serve.logs import logger
-from nextword.serve.profiles.faults import NoStore, StoreDamaged, StoreFault
+from nextword.serve.profiles.faults import NoStore, ProfileBeingRead, StoreDamaged, StoreFault
 from nextword.serve.profiles.store import Content, ProfileKey, ProfileStore, Reading, State
 from nextword.serve.questions import OwnWordsQuestion
 
 KEPT_CHARACTERS = 4_000_000  # of all built profiles, which take about ten bytes a character
+SECONDS = 0.25  # of the processor before a batch, for learning texts; a text is learnt as a whole
+SECONDS_AHEAD = 0.05  # the same while there is no question: one that comes waits for it
 BUILDING = 5_000  # characters that can be read in the time of building a profile of ordinary size
 
 
 @dataclass
 class _Built:
+    """A profile, its texts by their ids, and those that it has yet to learn."""
+
     profile: Profile
     state: State
-    texts: dict[str, str] = field(default_factory=dict)  # by their ids
+    texts: dict[str, str] = field(default_factory=dict)
+    unlearnt: dict[str, str] = field(default_factory=dict)
     characters: int = 0
+
+    def learn(self, end: float) -> None:
+        """Learn texts until a time by time.thread_time(), at least one."""
+        while self.unlearnt:
+            id = next(iter(self.unlearnt))
+            self.profile.learn(self.unlearnt[id])
+            self.texts[id] = self.unlearnt.pop(id)
+            if time.thread_time() > end:
+                break
 
 
 class Profiles:
@@ -56,9 +73,12 @@ class Profiles:
         """Bring profiles to the state of the store; return the faults of those for which this is not possible."""
         faults: dict[ProfileKey, StoreFault] = {}
         keys = {key for key in keys if key}
+        end = time.thread_time() + SECONDS
         for key in keys:
             try:
                 self._update(key)
+                if not self._learn(key, end):
+                    faults[key] = ProfileBeingRead()
             except StoreFault as fault:
                 self._built.pop(key, None)
                 faults[key] = fault
@@ -72,6 +92,24 @@ class Profiles:
                 break
             del self._built[oldest]
         return faults
+
+    def learn_ahead(self) -> bool:
+        """Learn some of the texts of a large profile; return False if there is nothing to learn."""
+        key = next((key for key, built in self._built.items() if built.unlearnt), None)
+        if key is None:
+            return False
+        try:
+            self._built[key].learn(time.thread_time() + SECONDS_AHEAD)
+        except Exception:  # the next question finds it again, and gets the error
+            del self._built[key]
+        return True
+
+    def _learn(self, key: ProfileKey, end: float) -> bool:
+        """Learn texts of a profile until a time, its first one in any case; return False if that is not all."""
+        built = self._built[key]
+        if built.unlearnt and (time.thread_time() < end or not built.texts):
+            built.learn(end)
+        return not built.unlearnt
 
     def _update(self, key: ProfileKey) -> None:
         if self._store is None:
@@ -98,12 +136,11 @@ def _changed(built: _Built | None, reading: Reading) -> _Built:
         except ValueError:  # a word was forgotten, and cut out of the profile and of the text in different places
             return _changed(None, reading)
         del built.texts[id]
-    for id, text in texts.items():
-        if id not in built.texts:
-            built.profile.learn(text)
-            built.texts[id] = text
+    if reading.whole:
+        built.unlearnt = {}
+    built.unlearnt.update((id, text) for id, text in texts.items() if id not in built.texts)
     built.state = reading.state
-    built.characters = sum(map(len, built.texts.values()))
+    built.characters = sum(map(len, [*built.texts.values(), *built.unlearnt.values()]))
     if reading.whole:
         _decide(built.profile, reading.content)
     return built
