@@ -71,7 +71,8 @@ class _QuantizedLinear(nn.Module):
     FBGEMM multiplies few rows, because a call of oneDNN has more overhead. oneDNN multiplies many rows, because it is
     faster there: with AMX, three times. Both give the same numbers.
 
-    weight: (out, in) int8. scales: (out,), the size of one step of the weight. bias: (out,) b / (1 + 1 / (2 * LEVELS)).
+    weight: (out, in) int8. scales: (out,), the size of one step of the weight. bias: (out,) b / (1 + 1 / (2 * LEVELS)):
+    the products of both parts add it.
     """
 
     # One constant only: the order in which torch writes several constants changes from process to process.
@@ -98,7 +99,6 @@ class _QuantizedLinear(nn.Module):
     def pack_for_many(self, weight: Tensor) -> None:
         self.steps = self.scales * self.step  # of the products
         self.zeros = torch.zeros(self.scales.size(0), dtype=torch.long)
-        self.shift = self.bias * (1 + 1 / (2 * self.levels))
         self.packed_for_many = torch.ops.onednn.qlinear_prepack(weight, None)
 
     def unpacked(self) -> Tensor:
@@ -110,21 +110,21 @@ class _QuantizedLinear(nn.Module):
         steps = (x / self.step).clamp_(-self.levels, self.levels)
         coarse = steps.round()
         y = self.product(torch.cat([coarse, steps.sub_(coarse).mul_(2 * self.levels)]))
-        # The bias is added here, because the libraries round differently where they add it.
-        return torch.add(y[:rows], y[rows:], alpha=1 / (2 * self.levels)).add_(self.shift)
+        return torch.add(y[:rows], y[rows:], alpha=1 / (2 * self.levels))
 
     def product(self, steps: Tensor) -> Tensor:
-        if steps.size(0) < 16:
-            zero = self.levels + 1
-            return torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(steps, 1.0, zero, self.packed)
-        return self.product_of_many(steps)
+        if steps.size(0) >= 16:
+            return self.product_of_many(steps)
+        zero = self.levels + 1
+        y = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(steps, 1.0, zero, self.packed)
+        return y.add_(self.bias)  # FBGEMM itself rounds the sum in another way than oneDNN
 
     def product_of_many(self, steps: Tensor) -> Tensor:
         zero = self.levels + 1
         none: List[Optional[Union[int, float, complex]]] = []
         return torch.ops.onednn.qlinear_pointwise(
-            steps.add_(zero).round_().to(torch.uint8), 1.0, zero, self.packed_for_many, self.steps, self.zeros, None,
-            1.0, 0, torch.float32, "none", none, "")
+            steps.add_(zero).round_().to(torch.uint8), 1.0, zero, self.packed_for_many, self.steps, self.zeros,
+            self.bias, 1.0, 0, torch.float32, "none", none, "")
 
     @torch.jit.export
     def rows(self, ids: Tensor) -> Tensor:
