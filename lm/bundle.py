@@ -156,7 +156,8 @@ def open_bundle(path: str | os.PathLike[str] | None = None) -> Bundle:
     if not folder.is_dir():
         raise BundleError(f"no bundle at {folder}: there is no such folder")
     if not (folder / DESCRIPTION).is_file():
-        raise BundleError(f"{folder} is not a bundle: it has no {DESCRIPTION}")
+        hint = f"; did you mean {folder / 'bundle'}?" if (folder / "bundle" / DESCRIPTION).is_file() else ""
+        raise BundleError(f"{folder} is not a bundle: it has no {DESCRIPTION}{hint}")
     description_file = _read_file(folder, DESCRIPTION)
     try:
         metadata = json.loads(description_file)

@@ -98,8 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", nargs="?", metavar="COMMAND", help="one of the commands below, then its options")
     try:
         if parser.parse(arguments[:1]).command is None:
-            parser.error("a command is missing")
-        parser.error(f"there is no command {arguments[0]}{_did_you_mean(arguments[0], COMMANDS)}")
+            parser.error(f"a command is missing: {', '.join(COMMANDS)}")
+        close = _did_you_mean(arguments[0], [*COMMANDS, "--help", "--version"])
+        parser.error(f"there is no command {arguments[0]}{close}")
     except SystemExit as stopped:
         return int(stopped.code or 0)
 

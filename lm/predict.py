@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], None]:
-    parser.add_argument("text", nargs="?", help="the text so far (default: standard input; at a terminal, lines)")
+    parser.add_argument("text", nargs="*", help="the text so far (default: standard input; at a terminal, lines)")
     parser.add_argument("-k", type=int, default=5, help="number of words (default: 5)")
     parser.add_argument("--partial", default="", help="typed beginning of the next word")
     parser.add_argument("--typos", action=argparse.BooleanOptionalAction, default=True, help=(
@@ -39,6 +39,7 @@ def command(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], N
     parser.add_argument("--json", action="store_true", help="print JSON")
 
     def run(options: argparse.Namespace) -> None:
+        options.text = " ".join(options.text) if options.text else None
         if options.k < 1:
             parser.error(f"-k is {options.k}; it must be at least 1")
         changes = options.learn or options.teach or options.forget

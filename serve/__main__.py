@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import socket
@@ -114,7 +115,8 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.bind(address)
         return listener
     except OSError as error:
-        raise OSError(f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port") from error
+        option = "--host" if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL else "--port"
+        raise OSError(f"cannot listen on {host} port {port}: {error.strerror}; choose another with {option}") from error
 
 
 def _serve(settings: Settings, bundle: Bundle, blocklist: tuple[str, ...], listener: socket.socket,

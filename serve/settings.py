@@ -140,6 +140,11 @@ class Settings(BaseModel):
             raise ValueError("it is set but holds no key: set one, or leave it out to serve everybody")
         return values
 
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, value: str) -> str:
+        return value[1:-1] if value.startswith("[") and value.endswith("]") else value  # of an IPv6 address, as in URLs
+
     @field_validator("allowed_hosts")
     @classmethod
     def _host_names(cls, values: tuple[str, ...]) -> tuple[str, ...]:

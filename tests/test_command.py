@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -54,7 +55,8 @@ def test_a_missing_extra_is_named_in_one_line(command: str, missing: tuple[str, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "nextword: a command is missing"),
+        ([], "nextword: a command is missing: predict, serve, train, "),
+        (["version"], "nextword: there is no command version; did you mean --version?"),
         (["pedict"], "nextword: there is no command pedict; did you mean predict?"),
         (["--verson"], "nextword: there is no option --verson; did you mean --version?"),
         (["predict", "--bundel=x", "--", "--k"], "nextword predict: there is no option --bundel; did you mean"),
@@ -71,9 +73,17 @@ def test_a_mistake_is_one_line(arguments: list[str], message: str, capsys: pytes
     assert error.startswith(message) and error.count("\n") == 1
 
 
-def test_predict_reads_standard_input(tiny_bundle: str) -> None:
+def test_predict_reads_standard_input_or_the_words_of_the_command(tiny_bundle: Path) -> None:
     command = [sys.executable, "-m", "nextword.lm", "predict", "-k", "1", "--bundle", str(tiny_bundle)]
     done = subprocess.run(command, input=b"Thank you very\n", capture_output=True)
     assert (done.returncode, done.stdout.split()[:1], done.stderr) == (0, [b"much"], b"")
+    done = subprocess.run([*command, "Thank", "you", "very"], capture_output=True)
+    assert (done.returncode, done.stdout.split()[:1], done.stderr) == (0, [b"much"], b"")
     refused = subprocess.run(command, input=b"caf\xe9", capture_output=True)
     assert refused.returncode == 2 and refused.stderr.startswith(b"nextword predict: standard input is not UTF-8")
+
+
+def test_the_folder_of_a_run_is_answered_with_that_of_its_bundle(tiny_bundle: Path,
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--bundle", str(tiny_bundle.parent), "Thank you"]) == 2
+    assert capsys.readouterr().err.endswith(f"it has no bundle.json; did you mean {tiny_bundle}?\n")

@@ -290,6 +290,7 @@ def test_bad_values_are_one_line(tiny_bundle, options):
     assert status == 2
     assert message.count("\n") == 1
     assert any(option in message for option in options)
+    assert options[0] == "--colour" or options[0] in message
 
 
 def test_stopping_while_it_starts_is_clean(tiny_bundle, tmp_path):

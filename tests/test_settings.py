@@ -83,13 +83,15 @@ def test_what_cannot_be_used_is_refused_with_its_place(tmp_path, arguments, envi
 @pytest.mark.parametrize(("arguments", "hosts"), [
     ((), {"localhost", "127.0.0.1", "::1"}),
     (("--host", "::1"), {"localhost", "127.0.0.1", "::1"}),
+    (("--host", "[::1]"), {"localhost", "127.0.0.1", "::1"}),
     (("--host", "127.0.0.2"), {"localhost", "127.0.0.1", "::1", "127.0.0.2"}),
     (("--host", "0.0.0.0"), set()),
     (("--host", "0.0.0.0", "--allowed-hosts", "Words.example.org, [::1]"), {"words.example.org", "::1"}),
     (("--allowed-hosts", "*"), set()),
 ], ids=lambda value: "" if isinstance(value, set) else " ".join(value))  # sets have no order
 def test_a_service_for_this_machine_has_its_names_alone(arguments, hosts):
-    assert read(flags(*arguments), {})[0].hosts == hosts
+    settings = read(flags(*arguments), {})[0]
+    assert settings.hosts == hosts and "[" not in settings.host
 
 
 def test_a_key_where_litserve_looks_for_one_is_no_false_safety():

@@ -1,6 +1,7 @@
 """`nextword runs`: the runs in several folders as one table, the best first."""
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,7 +79,7 @@ def command(parser: Parser) -> Run:
 
     def run(arguments: Any) -> int:
         entries, others = [], []
-        for folder in (run for folder in arguments.folders for run in runs_in(folder)):
+        for folder in chain.from_iterable(map(runs_in, arguments.folders)):
             try:
                 entries.append(read_run(folder))
             except RunError as error:
