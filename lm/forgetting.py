@@ -83,16 +83,12 @@ def is_one_word(text: str) -> bool:
 def _cut(text: str, gone: Callable[[str], bool], likely: Callable[[str], bool] = bool) -> tuple[str, int]:
     """Put GAP in place of tokens, and count them. likely: False for a piece between blanks that has none of them."""
     gone = functools.cache(gone)
-    count = 0
-    while spans := _merged([*_spans_of_words(text, gone), *_spans_of_tokens(text, gone, likely)]):
-        pieces, end = [], 0
-        for start, stop in spans:
-            pieces += [text[end:start], GAP]
-            end = stop
-        text, count = "".join([*pieces, text[end:]]), count + len(spans)
-        if text.isascii() or not _rare().search(text):
-            break  # else a mark that follows a gap may make another word
-    return text, count
+    spans = _merged([*_spans_of_words(text, gone), *_spans_of_tokens(text, gone, likely)])
+    pieces, end = [], 0
+    for start, stop in spans:
+        pieces += [text[end:start], GAP]
+        end = stop
+    return "".join([*pieces, text[end:]]), len(spans)
 
 
 def _spans_of_words(text: str, gone: Callable[[str], bool]) -> Iterator[Span]:

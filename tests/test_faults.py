@@ -75,7 +75,7 @@ def test_workers_killed_before_they_have_begun_are_replaced(tmp_path: Path) -> N
     check([killing.kill_starting_worker(None, tmp_path)])  # of the English model, which is more than a pipe holds
 
 
-@pytest.mark.parametrize("name", ["kill-http", "kill-main", "overload", "fuzz", "damage", "soak"])
+@pytest.mark.parametrize("name", ["kill-http", "kill-main", "overload", "fuzz", "hostile", "damage", "soak"])
 def test_quick_form_of(name: str, tiny_bundle: Path, tmp_path: Path) -> None:
     check(quick(name, tiny_bundle, tmp_path))
 

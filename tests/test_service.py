@@ -336,3 +336,5 @@ def test_costly_questions_leave_room_for_short_ones(monkeypatch):
     assert not admission.admits(180, 21, 2.0)
     assert admission.admits(1, 399, 2.0) and not admission.admits(1, 400, 2.0)
     assert admission.admits(1000, 0, 2.0)
+    assert admission.admits(1, 1000, 2.0, costly=1000), "it was admitted alone, and keeps no short one out"
+    assert admission.admits(1, 1199, 2.0, costly=1000) and not admission.admits(1, 1200, 2.0, costly=1000)

@@ -15,6 +15,10 @@ COSTLY_SHARE = 0.5  # of the limit, beyond which short questions alone are admit
 SHARE = 0.4
 
 
+def is_costly(cost: int) -> bool:
+    return cost > ALWAYS_ADMITTED
+
+
 class Admission:
     """Estimates the time of a short question while the queue is busy.
 
@@ -44,12 +48,18 @@ class Admission:
             self._answered += cost
             self._answers.append((self._busy + time.monotonic() - self._busy_since, self._answered))
 
-    def admits(self, cost: int, waiting: int, deadline: float) -> bool:
+    def admits(self, cost: int, waiting: int, deadline: float, costly: int = 0) -> bool:
         """Tell whether a question can be answered within `deadline` seconds behind those that wait, by their cost.
 
-        A costly one must leave room for short ones. One for which nothing waits is always admitted.
+        A costly one must leave room for short ones. One for which nothing waits is always admitted, and may take more
+        than its room on a slow machine. As workers answer short ones first, it does not keep those out.
+
+        costly: the cost of those that wait and are costly.
         """
-        return not waiting or waiting + cost <= self.limit(deadline) * (COSTLY_SHARE if cost > ALWAYS_ADMITTED else 1)
+        limit = self.limit(deadline)
+        if is_costly(cost):
+            return not waiting or waiting + cost <= COSTLY_SHARE * limit
+        return not waiting or waiting - costly + min(costly, COSTLY_SHARE * limit) + cost <= limit
 
     def limit(self, deadline: float) -> float:
         """Return the cost that can be answered within `deadline` seconds; infinite before the first answer."""

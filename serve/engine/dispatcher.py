@@ -13,7 +13,7 @@ from typing import Protocol
 from starlette.types import ASGIApp
 
 from nextword.serve import metrics
-from nextword.serve.engine.admission import Admission
+from nextword.serve.engine.admission import Admission, is_costly
 from nextword.serve.engine.client_presence import client_has_left, seconds_waited
 from nextword.serve.engine.faults import ClientGone, DeadlinePassed, Unavailable
 from nextword.serve.engine.links import Links
@@ -75,6 +75,7 @@ class Dispatcher(AnyDispatcher):
         self._readiness, self._deadline = readiness, deadline
         self._links, self._admission = Links(model, workers, metrics.record), Admission()
         self._waiting_cost = 0  # of the questions without an answer
+        self._waiting_costly = 0  # of the costly ones of them
         self._connecting: set[asyncio.Task[None]] = set()
         self.supervisor: socket.socket  # set by the supervisor before it forks the HTTP process
 
@@ -128,7 +129,9 @@ class Dispatcher(AnyDispatcher):
     def unavailable(self, cost: int = 1) -> str | None:
         if not self.ready_workers:
             return "the model is being loaded"
-        if self.waiting < QUEUE_LIMIT and self._admission.admits(cost, self._waiting_cost, self._deadline):
+        if self.waiting < QUEUE_LIMIT and self._admission.admits(
+            cost, self._waiting_cost, self._deadline, self._waiting_costly
+        ):
             return None
         return "too many requests are waiting"
 
@@ -159,6 +162,8 @@ class Dispatcher(AnyDispatcher):
 
     def _wait_for(self, cost: int) -> None:
         self._waiting_cost += cost
+        if is_costly(abs(cost)):
+            self._waiting_costly += cost
         self._admission.queue_is(self._waiting_cost)
 
     async def _watch(self, answer: asyncio.Future[bytes], seconds: float) -> None:
