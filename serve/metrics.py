@@ -27,7 +27,8 @@ _batches = Histogram("nextword_batch_size", "Questions that a worker answers tog
                      buckets=(1, 2, 4, 8, 16, 32), registry=_registry)
 _cache_hits = Counter("nextword_state_cache_hits", "Texts with a prefix in the cache", registry=_registry)
 _cache_misses = Counter("nextword_state_cache_misses", "Texts without a prefix in the cache", registry=_registry)
-_cache_bytes = Gauge("nextword_state_cache_bytes", "Memory of the texts in the cache", registry=_registry)
+_cache_bytes = Gauge("nextword_state_cache_bytes", "Memory of the recent texts and their distributions",
+                     registry=_registry)
 _ready_workers = Gauge("nextword_ready_workers", "Workers that can answer", registry=_registry)
 _restarts = Counter("nextword_worker_restarts", "Workers that ended while they served, and were replaced",
                     registry=_registry)

@@ -192,7 +192,7 @@ class Counts:
     questions       the number of questions in the batch
     cache_hits      texts with a prefix in the state cache, since the last counts
     cache_misses    texts without a prefix in the state cache, since the last counts
-    cache_bytes     the size of the state cache now
+    cache_bytes     the size of the state cache and of the kept distributions now
     """
 
     operation: str

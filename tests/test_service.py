@@ -25,6 +25,7 @@ from nextword.serve.engine.links import Links
 from nextword.serve.questions import Counts, NextWordsQuestion, RateQuestion
 from nextword.serve.schemas import CONTEXT_LIMIT, TEXT_LIMIT
 from nextword.serve.worker.completions import Completions
+from nextword.serve.worker.distributions import Distributions
 from nextword.serve.worker.lit_api import TRIM_SECONDS, NextWordsAPI, grouped
 from nextword.serve.worker.next_words import NextWords
 from nextword.serve.worker.state_cache import StateCache
@@ -121,7 +122,7 @@ def test_excluded_words_cost_a_ranking_little(tiny_model, monkeypatch):
     compared = []
     monkeypatch.setattr("nextword.lm.ranking.key", lambda word: compared.append(word) or word.lower())
     question = NextWordsQuestion("I went", k=5, max_words=10, exclude=[f"Word{n}" for n in range(1000)])
-    NextWords(tiny_model, StateCache(tiny_model)).answer([question])
+    NextWords(tiny_model, Distributions(tiny_model, StateCache(tiny_model))).answer([question])
     assert compared.count("Word1") == 1
 
 

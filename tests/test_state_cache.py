@@ -17,6 +17,7 @@ from nextword.serve.questions import NextWordsQuestion
 from nextword.serve.schemas import HISTORY_BLOCK, TEXT_BLOCK
 from nextword.serve.text_window import window
 from nextword.serve.worker.distribution_cache import DistributionCache
+from nextword.serve.worker.distributions import Distributions
 from nextword.serve.worker.next_words import NextWords
 from nextword.serve.worker.state_cache import StateCache
 
@@ -106,23 +107,31 @@ def test_contexts_asked_for_together_are_the_same_as_without(exact):
 
 
 def test_answers_are_the_same_as_without_to_the_last_digit(exact):
-    session = NextWords(exact, StateCache(exact))
+    session = NextWords(exact, Distributions(exact, StateCache(exact)))
     for number, text in enumerate(typed(5, 120)):
         history = typed(6, 90)[-1 - number % 9]
         question = NextWordsQuestion(text, history, k=20, punctuation=True, max_words=1 + number % 2)
-        fresh = NextWords(exact, StateCache(exact, 0)).answer([question])[0]
+        fresh = NextWords(exact, Distributions(exact, StateCache(exact, 0))).answer([question])[0]
         assert session.answer([question])[0] == fresh
     assert json.loads(fresh)["context_used"] > 20
 
 
 def test_letters_of_a_word_ask_for_one_distribution(exact):
     model = Counting(exact)
-    session = NextWords(model, StateCache(model))
+    session = NextWords(model, Distributions(model, StateCache(model)))
     for text, partial in [("ab cd", ""), ("ab cd", "a"), ("ab cd ", "ab"), ("ab ce", ""), ("ab cd", "A")]:
         questions = [NextWordsQuestion(text, history, partial=partial) for history in ("", "Zorbulon ab")]
-        fresh = [NextWords(exact, StateCache(exact, 0), 0).answer([question])[0] for question in questions]
+        fresh = [NextWords(exact, Distributions(exact, StateCache(exact, 0), 0)).answer([question])[0]
+                 for question in questions]
         assert session.answer([*questions, questions[0]]) == [*fresh, fresh[0]]
     assert model.predicted == 4  # two texts, each with and without a history
+
+
+def test_the_kept_distributions_are_counted(exact):
+    states = StateCache(exact)
+    distributions = Distributions(exact, states)
+    assert len(list(distributions.of([NextWordsQuestion("ab"), NextWordsQuestion("cd")]))) == 2
+    assert distributions.bytes == states.bytes + 2 * (4 * 64 + 8)  # a probability for each token, and the token seen
 
 
 def test_distributions_keep_to_their_bytes(exact):

@@ -45,7 +45,7 @@ class AnyDispatcher(Protocol):
 
     @property
     def cache_bytes(self) -> int:
-        """The size of the state caches of all workers."""
+        """The size of the state caches and of the kept distributions of all workers."""
 
     @property
     def workers(self) -> list[int]:

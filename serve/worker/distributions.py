@@ -47,14 +47,19 @@ class Distributions:
     Args:
         model: the language model.
         states: its state cache.
-        distribution_bytes: the most memory for the distributions of recent questions.
+        limit: the most bytes of the distributions of recent questions.
         profiles: the profiles of the worker.
     """
 
-    def __init__(self, model: Model, states: StateCache, distribution_bytes: int, profiles: Profiles):
-        self._states, self._profiles = states, profiles
-        self._distributions = DistributionCache(model, distribution_bytes)
+    def __init__(self, model: Model, states: StateCache, limit: int = 12_000_000, profiles: Profiles | None = None):
+        self._states, self._profiles = states, profiles or Profiles(None)
+        self._distributions = DistributionCache(model, limit)
         self._histories = Histories() if states.remembers else Histories(0)
+
+    @property
+    def bytes(self) -> int:
+        """The approximate size of the states and the distributions that are kept."""
+        return self._states.bytes + self._distributions.bytes
 
     def cost(self, question: TextQuestion) -> int:
         """Return the characters that have to be read, and those that could be read in the time of the other work."""

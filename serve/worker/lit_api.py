@@ -32,6 +32,7 @@ from nextword.serve.worker.loop import DrainingLoop
 
 if TYPE_CHECKING:
     from nextword.lm.model import Model
+    from nextword.serve.worker.distributions import Distributions
     from nextword.serve.worker.profiles import Profiles
     from nextword.serve.worker.state_cache import StateCache
 
@@ -93,6 +94,7 @@ class NextWordsAPI(LitAPI):
         import torch
 
         from nextword.lm import load
+        from nextword.serve.worker.distributions import Distributions
         from nextword.serve.worker.profiles import Profiles
         from nextword.serve.worker.state_cache import StateCache
 
@@ -105,7 +107,8 @@ class NextWordsAPI(LitAPI):
         del self._bundle
         self._states = StateCache(model, self._cache_bytes)
         self._profiles = Profiles(open_store(self._store, writes=False) if self._store else None)
-        self._operations = _operations(model, self._states, self._cache_bytes // 4, self._profiles)
+        self._distributions = Distributions(model, self._states, self._cache_bytes // 4, self._profiles)
+        self._operations = _operations(model, self._states, self._distributions, self._profiles)
         model.next_words("A word", partial="wrod")
         malloc.give_back()  # the memory that only the loading needed
         self._answers = self._idle_seconds = 0
@@ -159,7 +162,7 @@ class NextWordsAPI(LitAPI):
 
     def counts(self) -> Counts:
         """Return the counts of the last `predict`."""
-        return Counts(*self._batch, *self._states.take_counts(), self._states.bytes)
+        return Counts(*self._batch, *self._states.take_counts(), self._distributions.bytes)
 
     def _answer(self, operation: Operation, questions: list[Question]) -> list[bytes | Exception]:
         try:
@@ -174,7 +177,7 @@ class NextWordsAPI(LitAPI):
 
 
 def _operations(
-    model: Model, states: StateCache, distribution_bytes: int, profiles: Profiles
+    model: Model, states: StateCache, distributions: Distributions, profiles: Profiles
 ) -> dict[type, Operation]:
     from nextword.serve.worker.completions import Completions
     from nextword.serve.worker.next_letters import NextLetters
@@ -182,8 +185,8 @@ def _operations(
     from nextword.serve.worker.profiles import OwnWords
     from nextword.serve.worker.score import score
 
-    next_words = NextWords(model, states, distribution_bytes, profiles)
-    next_letters = NextLetters(model, next_words.distributions)
+    next_words = NextWords(model, distributions)
+    next_letters = NextLetters(model, distributions)
     completions = Completions(model, states, profiles)
     own_words = OwnWords(model, profiles)
 
@@ -201,8 +204,8 @@ def _operations(
         return [own_words.answer(question) for question in questions]
 
     return {
-        NextWordsQuestion: Operation(next_words.answer, next_words.cost),
-        NextLettersQuestion: Operation(next_letters.answer, next_letters.cost),
+        NextWordsQuestion: Operation(next_words.answer, distributions.cost),
+        NextLettersQuestion: Operation(next_letters.answer, distributions.cost),
         ScoreQuestion: Operation(scores, lambda question: len(question.text)),
         WriteQuestion: Operation(written, completions.cost),
         RateQuestion: Operation(rated, lambda question: len(question.prompt)),

@@ -16,10 +16,6 @@ class NextLetters:
     def __init__(self, model: Model, distributions: Distributions):
         self._model, self._distributions = model, distributions
 
-    def cost(self, question: NextLettersQuestion) -> int:
-        """See `Distributions.cost`."""
-        return self._distributions.cost(question)
-
     def answer(self, questions: Sequence[NextLettersQuestion]) -> list[bytes]:
         return [self._answer(predicted) for predicted in self._distributions.of(questions)]
 

@@ -12,8 +12,6 @@ from nextword.lm.ranking import Keys
 from nextword.serve.questions import NextWordsQuestion
 from nextword.serve.schemas import UNKNOWN_LIMIT
 from nextword.serve.worker.distributions import Distributions, Predicted
-from nextword.serve.worker.profiles import Profiles
-from nextword.serve.worker.state_cache import StateCache
 
 
 class NextWords:
@@ -21,23 +19,14 @@ class NextWords:
 
     Args:
         model: the language model.
-        states: its state cache.
-        distribution_bytes: the most memory for the distributions of recent questions.
-        profiles: the profiles of the worker.
+        distributions: predicts the word after each text.
     """
 
-    def __init__(
-        self, model: Model, states: StateCache, distribution_bytes: int = 12_000_000, profiles: Profiles | None = None
-    ):
-        self._model = model
-        self.distributions = Distributions(model, states, distribution_bytes, profiles or Profiles(None))
-
-    def cost(self, question: NextWordsQuestion) -> int:
-        """See `Distributions.cost`."""
-        return self.distributions.cost(question)
+    def __init__(self, model: Model, distributions: Distributions):
+        self._model, self._distributions = model, distributions
 
     def answer(self, questions: Sequence[NextWordsQuestion]) -> list[bytes]:
-        return [self._answer(predicted) for predicted in self.distributions.of(questions)]
+        return [self._answer(predicted) for predicted in self._distributions.of(questions)]
 
     def _answer(self, predicted: Predicted[NextWordsQuestion]) -> bytes:
         question, context = predicted.question, predicted.context

@@ -21,6 +21,7 @@ import nextword.lm
 from nextword.lm import malloc
 from nextword.lm.model import Model
 from nextword.serve.questions import NextWordsQuestion
+from nextword.serve.worker.distributions import Distributions
 from nextword.serve.worker.next_words import NextWords
 from nextword.serve.worker.state_cache import StateCache
 from tests.benchmarks.serving import text
@@ -59,7 +60,7 @@ def parts(model: Model, together: int, cold: bool) -> dict[str, float]:
     """
     model = _Copy(model)
     states, watch = StateCache(model), _Stopwatch()
-    service = NextWords(model, states)
+    service = NextWords(model, Distributions(model, states))
     watch.watch(service, "answer", "all")
     watch.watch(states, "read", "reading the new word")
     watch.watch(model, "predict", "output layer and cache")
@@ -93,7 +94,7 @@ class _Copy:
 def others(model: Model, together: int) -> dict[str, float]:
     """Return the median milliseconds a question of other kinds, with `together` questions at once."""
     words = text.words()
-    ask = NextWords(model, StateCache(model)).answer
+    ask = NextWords(model, Distributions(model, StateCache(model))).answer
     unread = len(words) // (ROUNDS * together)  # words between two texts
 
     def texts(round: int, length: int) -> list[str]:
