@@ -3,26 +3,24 @@
 The person's text is a profile, or a history that comes with a question, or both. Beside one of these, the text so far
 belongs to it too. There are three steps. Each changes the result of the one before:
 
-1.  Words. The person's unigram scales the words of the vocabulary: p(w) ∝ p(w) (u(w) / v(w))^β. v is the usual
-    unigram. u is the person's unigram, (c(w) + μ v(w)) / (n + μ), if n words of the person have w c(w) times. This is
-    the fast marginal adaptation of Kneser, Peters & Klakow 1997. Zipf's law gives v: the vocabulary is sorted by
-    frequency, and the share of its word i is proportional to 1 / (i + ZIPF).
+1.  Words. The person's unigram scales the words of the vocabulary: p(w) ∝ p(w) (1 + c(w) / (μ v(w))). The person has
+    written w c(w) times, and v is the usual unigram. This is the fast marginal adaptation of Kneser, Peters & Klakow
+    1997 for a person's unigram with the prior μ v. Zipf's law gives v: the vocabulary is sorted by frequency, and the
+    share of its word i is proportional to 1 / (i + ZIPF).
 2.  Words that the vocabulary lacks. The network gives the probability of all of them together, that of `<unk>`. Each of
     the person's own words gets (c(w) - D) / (n + θ) of it, as in a Pitman-Yor model (Teh 2006) of these n words alone.
     The rest stays for words that the person has not written yet.
 3.  Phrases. Take the last m words of the text (m = 1, 2, 3). The person has written them n times. Then w followed c(w)
     times, and t different words followed:
 
-        p_m(w) = A_m max(c(w) - D_m, 0) / (n + θ_m) + (1 - A_m (n - D_m t) / (n + θ_m)) p_{m-1}(w)
+        p_m(w) = A max(c(w) - D_m, 0) / (n + γ_m t) + (1 - the sum of these shares) p_{m-1}(w)
 
-    p_0 is the result of step 2. These are n-grams up to order 4, interpolated as in a hierarchical Pitman-Yor model
-    with one table for each word (Teh 2006). With θ = 0, that is Kneser-Ney smoothing. The more often the person has
-    written the last words, the more the person's text weighs. A_m is the most that it can weigh. A_m is larger where
-    the network knows less: after a word that the vocabulary lacks, and for such a word.
+    p_0 is the result of step 2. These are n-grams up to order 4. The discount is that of Kneser & Ney 1995. The weight
+    of a context grows with n and falls with t, as in the method of Witten & Bell 1991, which has γ = 1. A context
+    weighs far more for a word that the vocabulary lacks, because the network cannot know that word.
 
 The words of a context are compared by their key, so any spelling fits. A suggested word has the person's spelling.
-The parameters were chosen by hand, on texts with an author's earlier text as profile and history: see
-training/README.md.
+The parameters were chosen on texts with an author's earlier text as profile and history: see training/README.md.
 """
 from __future__ import annotations
 
@@ -60,27 +58,24 @@ class PersonalSettings:
 
     ladder               letters to type before a word outside the vocabulary is suggested, if the person has written it
                          once, twice, …
-    power, prior         β and μ
-    discount_own         D, and D_m for words that the vocabulary lacks
+    prior                μ
+    discount_own         D
     concentration_own    θ
-    most                 A_m, for m = 1, 2, 3
-    most_own             A_m for words that the vocabulary lacks
-    discount             D_m
-    concentration        θ_m
-    most_after_own, concentration_after_own    A_m and θ_m where the vocabulary lacks the last word of the text
+    most                 A, for words of the vocabulary; it is 1 for others
+    discount             D_m, for m = 1, 2, 3
+    breadth              γ_m
+    phrase_discount_own, phrase_breadth_own    D_m and γ_m for words that the vocabulary lacks
     """
 
     ladder: tuple[int, ...] = (2, 1)
-    power: float = 0.5
-    prior: float = 20_000.0
+    prior: float = 320_000.0
     discount_own: float = 0.5
-    concentration_own: float = 10.0
-    most: tuple[float, ...] = (0.1, 0.2, 0.2)
-    most_own: tuple[float, ...] = (0.6, 0.8, 0.8)
-    discount: tuple[float, ...] = (0.3, 0.7, 0.8)
-    concentration: tuple[float, ...] = (50.0, 5.0, 0.5)
-    most_after_own: float = 0.6
-    concentration_after_own: float = 2.0
+    concentration_own: float = 17.0
+    most: float = 0.2
+    discount: tuple[float, ...] = (0.5, 0.75, 0.75)
+    breadth: tuple[float, ...] = (30.0, 2.0, 1.0)
+    phrase_discount_own: tuple[float, ...] = (0.3, 0.9, 0.6)
+    phrase_breadth_own: tuple[float, ...] = (0.7, 0.1, 0.1)
 
 
 _NO_TOKENS = numpy.zeros(0, int)
@@ -119,7 +114,7 @@ class ProfileView:
         known = used[to_token[used] < size]
         known_counts = numpy.bincount(to_token[known], counts[known], size)
         self.known = numpy.flatnonzero(known_counts)
-        factors = (1 + known_counts[self.known] / (settings.prior * personal.usual[self.known])) ** settings.power
+        factors = 1 + known_counts[self.known] / (settings.prior * personal.usual[self.known])
         self.factors = factors.astype(numpy.float32)
         self.seen = torch.from_numpy(self.known[personal.held_back[self.known]])
         own = sorted((key(profile.spellings[number]), number) for number in used[to_token[used] >= size].tolist())
@@ -287,7 +282,7 @@ class Personal:
         last = self._last_keys(context)
         following = [(*view.following(last), start) for view, start in zip(views, starts)]
         following = [part for part in [*following, (*self._following(context, last, tokens_of), 0)] if len(part[0])]
-        likelier, shares, rest = self._phrases(following, after_own=context.cached.tokens[-1:].tolist() == [UNK_ID])
+        likelier, shares, rest = self._phrases(following)
 
         values = distribution.probabilities.numpy()
         of_unknown, of_cached = float(values[UNK_ID]), sum(distribution.unknown.values())
@@ -343,13 +338,12 @@ class Personal:
             followers[row] = tokens_of.get(text.unknown.get(int(places[row]), ""), -1)
         return followers[followers >= 0], lengths[followers >= 0]
 
-    def _phrases(self, following: Sequence[tuple[numpy.ndarray, numpy.ndarray, int]], after_own: bool
+    def _phrases(self, following: Sequence[tuple[numpy.ndarray, numpy.ndarray, int]]
                  ) -> tuple[numpy.ndarray, numpy.ndarray, float]:
         """Step 3: different tokens, their shares of the probability, and the share of step 2.
 
         following: for each text, the tokens and lengths of `ProfileView.following` (at least one), and the number to
             add to the tokens outside the vocabulary.
-        after_own: True if the vocabulary lacks the last word.
         """
         if not following:
             return _NO_TOKENS, _NO_TOKENS.astype(float), 1.0
@@ -364,13 +358,10 @@ class Personal:
         own, total = different >= self.size, numpy.zeros(len(different))
         for m in reversed(range(int(lengths.max()))):
             counts = numpy.bincount(places[lengths > m] if m else places, minlength=len(different))
-            most: float | numpy.ndarray = settings.most_after_own if after_own else settings.most[m]
-            discount: float | numpy.ndarray = settings.discount[m]
-            if own.any():
-                most = numpy.where(own, settings.most_own[m], most)
-                discount = numpy.where(own, settings.discount_own, discount)
-            concentration = settings.concentration_after_own if after_own else settings.concentration[m]
-            shares = numpy.maximum(counts - discount, 0.0) * most * (rest / (counts.sum() + concentration))
+            n, t = int(counts.sum()), numpy.count_nonzero(counts)
+            shares = numpy.where(
+                own, numpy.maximum(counts - settings.phrase_discount_own[m], 0) / (n + settings.phrase_breadth_own[m] * t),
+                numpy.maximum(counts - settings.discount[m], 0) * (settings.most / (n + settings.breadth[m] * t))) * rest
             total += shares
             rest -= float(shares.sum())
         return different, total, rest

@@ -24,6 +24,7 @@ from tests.torture import (
     hostile,
     killing,
     overload,
+    profiles,
     slow_connections,
     soak,
     stopping,
@@ -55,6 +56,7 @@ PARTS = {
     "hostile": Part(hostile.hostile, {"bodies": 60}),
     "damage": Part(damage.damage, {"bits": 30, "started": 1}),
     "disks": Part(disks.disks, {"sizes": (16, 256), "places": disks.PLACES[:1]}),
+    "profiles": Part(profiles.profiles, {"times": 2, "clients": 4, "kilobytes": (1024,), "bits": 20}),
     "kill-training": Part(trainings.kill_training, {"times": 3}),
     # Memory goes on growing for longer than this takes; open handles and wrong answers show at once.
     "soak": Part(soak.soak, {"requests": 800, "cache": 1, "growth": 100_000_000}),

@@ -28,7 +28,7 @@ MOST_POSITIONS = 2_000  # of all texts, the same number in each
 CONTEXT = 200  # tokens before a position that are read
 NEW = 100_000
 STEPS = (0.5, 0.8, 1.25, 2.0)  # factors
-SHARES = ("power", "discount_own", "most", "most_own", "most_after_own", "discount")  # settings that are at most 1
+SHARES = ("discount_own", "most", "discount", "phrase_discount_own")  # settings that are at most 1
 
 
 class _Position:
