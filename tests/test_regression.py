@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from nextword.lm.command import Parser
+from nextword.lm.command import Parser, main
 from nextword.training import regression
 from nextword.training.examples import learn, predict
 from nextword.training.regression import Regressor, autoregression, built_in_series, measure, prepare
@@ -83,3 +83,18 @@ def test_a_file_that_will_not_do_is_refused_in_one_line(tmp_path, columns, optio
     with pytest.raises(ValueError, match=message) as refusal:
         run("--data", str(file), "--out", str(tmp_path), *options)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("content, message", [
+    (b"a;b\n1,5;2\n", "row 2 has more values than the header"),
+    (b"\xff\xfe\x00a\n", "numbers.csv is no CSV file in UTF-8"),
+    (b"", "has no rows"),
+    (None, "numbers.csv: No such file or directory"),
+])
+def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path, capsys, content, message):
+    file = tmp_path / "numbers.csv"
+    if content is not None:
+        file.write_bytes(content)
+    assert main(["regression", "--data", str(file), "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

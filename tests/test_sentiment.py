@@ -108,6 +108,7 @@ def test_a_language_model_reads_the_texts(labelled, tiny_bundle, tmp_path, capsy
     ([{"text": "good", "label": 1}, {"text": "bad", "label": None}], "1 of 2 rows of train have no label.*row 2"),
     ([{"text": "good", "label": 1}, {"text": " ", "label": 0}], "1 of 2 rows of train have no text.*row 2"),
     ([{"text": word, "label": number} for number, word in enumerate(PLAIN)], "10 different labels"),
+    ([{"text": 5, "label": 1}, {"text": 6, "label": 0}], "holds numbers or lists"),
     ([{"review": "good", "label": 1}], "columns review, label; 'text' and 'label'"),
 ])
 def test_a_data_set_that_will_not_do_is_refused_in_one_line(tmp_path, train, message):

@@ -45,10 +45,15 @@ def built_in_series(length: int = 4000, seed: int = 0) -> Tensor:
 
 def read_column(path: Path, column: str | None) -> Tensor:
     """The numbers of a column of a CSV file with a header; None: the only column of numbers. Raises ValueError."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from None
     if not rows:
         raise ValueError(f"{path} has no rows; a header and a number a row are needed")
+    if None in rows[0]:
+        raise ValueError(f"{path}, row 2 has more values than the header has names; commas separate them")
     numeric = [name for name, text in rows[0].items() if name and _number(text) is not None]
     if column is None and len(numeric) == 1:
         column = numeric[0]

@@ -62,9 +62,17 @@ class Reader(nn.Module):
         return self.verdict(outputs[lengths - 1, torch.arange(len(ids))]).squeeze(1)
 
 
-def linear_layer(width: int) -> nn.Module:
-    """A linear layer on standardised vectors (reviews, width) → the logits of the second label, (reviews,)."""
-    return nn.Sequential(nn.BatchNorm1d(width, affine=False), nn.Linear(width, 1), nn.Flatten(0))
+class Layer(nn.Linear):
+    """A linear layer: vectors (reviews, width), standardised like `inputs` → the logits of the second label, (reviews,).
+    """
+
+    def __init__(self, inputs: Tensor) -> None:
+        super().__init__(inputs.shape[1], 1)
+        self.register_buffer("mean", inputs.mean(0))
+        self.register_buffer("deviation", inputs.std(0, correction=0) + 1e-6)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward((inputs - self.mean) / self.deviation).squeeze(1)
 
 
 def words(texts: Sequence[str]) -> list[str]:
@@ -166,7 +174,7 @@ class Judge:
 
     def model(self, inputs: Tensor) -> nn.Module:
         if self.encoder:
-            return linear_layer(inputs.shape[1])
+            return Layer(inputs)
         return Reader(len(Vocabulary.from_file(self.folder / "tokenizer.json")))
 
 
