@@ -132,6 +132,11 @@ def run(name: str, arguments: Sequence[str]) -> int:
     except ValueError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if not error.strerror:
+            raise
+        print(f"{prog}: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
 

@@ -6,9 +6,10 @@ import math
 import pytest
 import torch
 
-from nextword.lm.command import Parser
+from nextword.lm.command import Parser, main
 from nextword.training import regression
-from nextword.training.regression import Regressor, autoregression, built_in_series, error, last_value, prepare, train
+from nextword.training.examples import learn, predict
+from nextword.training.regression import Regressor, autoregression, built_in_series, measure, prepare
 
 
 def run(*options: str) -> int:
@@ -50,11 +51,9 @@ def test_what_cannot_be_predicted_is_not():
     noise = torch.randn(800, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     data = prepare(noise, 10)
     model = Regressor("lstm", 16)
-    train(model, data, 2, 5e-3, "LSTM")
-    with torch.inference_mode():
-        errors = [error(predicted, data.test) for predicted in (model(data.test.inputs), autoregression(data))]
-    assert all(value > 0.9 * float(data.test.targets.var()) for value in errors)
-    assert error(last_value(data), data.test) > 1.5 * float(data.test.targets.var())
+    learn(model, data.train, data.validation, measure, lambda row: -row["validation loss"], 2, 5e-3)
+    for predicted in (predict(model, data.test), autoregression(data.train, data.test)):
+        assert measure(predicted, data.test.targets)["loss"] > 0.9 * data.test.targets.var()
 
 
 def test_one_command_learns_a_sine_and_draws_it(tmp_path, capsys):
@@ -84,3 +83,18 @@ def test_a_file_that_will_not_do_is_refused_in_one_line(tmp_path, columns, optio
     with pytest.raises(ValueError, match=message) as refusal:
         run("--data", str(file), "--out", str(tmp_path), *options)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("content, message", [
+    (b"a;b\n1,5;2\n", "row 2 has more values than the header"),
+    (b"\xff\xfe\x00a\n", "numbers.csv is no CSV file in UTF-8"),
+    (b"", "has no rows"),
+    (None, "numbers.csv: No such file or directory"),
+])
+def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path, capsys, content, message):
+    file = tmp_path / "numbers.csv"
+    if content is not None:
+        file.write_bytes(content)
+    assert main(["regression", "--data", str(file), "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

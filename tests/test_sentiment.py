@@ -91,15 +91,14 @@ def test_pooled_outputs_are_those_of_the_language_model(tiny_model, tiny_bundle,
         last = tiny_model.extend([tiny_model.start], [text])[0]
         outputs = torch.stack([*(context.output for context in contexts), last.output])
         outputs = tiny_model.program.projection(outputs)
-        expected = torch.cat([outputs.mean(0), outputs.amax(0), outputs[-1]])
-        assert torch.nn.functional.cosine_similarity(pooled, expected, dim=0) > 0.99  # 8-bit inputs and bfloat16 differ
+        for part, expected in zip(pooled.chunk(3), (outputs.mean(0), outputs.amax(0), outputs[-1])):
+            assert torch.nn.functional.cosine_similarity(part, expected, dim=0) > 0.99  # bfloat16 and 8 bits differ
 
 
 def test_a_language_model_reads_the_texts(labelled, tiny_bundle, tmp_path, capsys):
     out = tmp_path / "run"
-    for _ in range(2):  # the second run reads the pooled outputs of the first
-        assert run("--data", labelled, "--encoder", str(tiny_bundle), "--out", str(out), "--epochs", "2") == 0
-    assert len(list(out.glob("pooled-*.pt"))) == 3 and "test accuracy" in capsys.readouterr().out
+    assert run("--data", labelled, "--encoder", str(tiny_bundle), "--out", str(out), "--epochs", "2") == 0
+    assert "test accuracy" in capsys.readouterr().out
     assert run("--text", "Thank you very much!", "--encoder", str(tiny_bundle), "--out", str(out)) == 0
     assert "%" in capsys.readouterr().out
 
@@ -109,6 +108,7 @@ def test_a_language_model_reads_the_texts(labelled, tiny_bundle, tmp_path, capsy
     ([{"text": "good", "label": 1}, {"text": "bad", "label": None}], "1 of 2 rows of train have no label.*row 2"),
     ([{"text": "good", "label": 1}, {"text": " ", "label": 0}], "1 of 2 rows of train have no text.*row 2"),
     ([{"text": word, "label": number} for number, word in enumerate(PLAIN)], "10 different labels"),
+    ([{"text": 5, "label": 1}, {"text": 6, "label": 0}], "holds numbers or lists"),
     ([{"review": "good", "label": 1}], "columns review, label; 'text' and 'label'"),
 ])
 def test_a_data_set_that_will_not_do_is_refused_in_one_line(tmp_path, train, message):

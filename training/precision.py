@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import time
+from contextlib import AbstractContextManager, nullcontext
 from statistics import median
 from typing import NamedTuple
 
@@ -36,6 +37,11 @@ def choose_precision(setting: str, device: torch.device) -> Choice:
     fast, quiet = _bfloat16_is_faster()
     return Choice(torch.bfloat16 if fast else torch.float32, "the faster type in a trial" if quiet else
                   f"the faster type in {TRIALS} trials; they ran beside other work, so the choice is not certain")
+
+
+def autocast(dtype: torch.dtype, device: str = "cpu") -> AbstractContextManager:
+    """A context in which matrix products are in `dtype`."""
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype)
 
 
 def _has_bfloat16() -> bool:

@@ -16,19 +16,20 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from itertools import repeat
+from itertools import product, repeat
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from nextword.lm.command import Parser, Run, positive
 from nextword.lm.network import Network
 from nextword.training import equal_size
 from nextword.training.equal_size import equal_width, parameters
+from nextword.training.examples import improve
 from nextword.training.files import write_json
 from nextword.training.plots import draw
 from nextword.training.transformer import Transformer
@@ -41,8 +42,8 @@ BATCH = 64
 RATES = (1e-3, 4e-3)  # learning rates of Adam; the better one on validation sequences counts
 LEARNED = 0.99  # recall at which training ends
 VALIDATION, TEST = 10_001, 10_002  # seeds
-RISING = "-rising"  # trained on short distances first
-TRAININGS = {**equal_size.MODELS, "rnn-rising": "RNN, from short to long"}
+RISING = "rnn-rising"  # trained on short distances first
+TRAININGS = {**equal_size.MODELS, RISING: "RNN, from short to long"}
 
 
 def sequences(distance: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -55,7 +56,7 @@ def sequences(distance: int, batch: int, generator: torch.Generator) -> tuple[Te
 
 def build(training: str) -> Network | Transformer:
     """The network of one of TRAININGS."""
-    name = training.removesuffix(RISING)
+    name = "rnn" if training == RISING else training
     return equal_size.build(name, QUESTION + 1, WIDTH, equal_width(name, QUESTION + 1, WIDTH, HIDDEN))
 
 
@@ -65,62 +66,36 @@ def logits(network: Network | Transformer, tokens: Tensor) -> Tensor:
     return network.logits(outputs[-1])[:, :SYMBOLS]
 
 
-def train(network: Network | Transformer, optimizer: torch.optim.Optimizer, longest: int, steps: int,
-          generator: torch.Generator) -> None:
-    """Train in place on distances drawn log-uniformly from 1 to `longest`, for at most `steps` steps.
-
-    Training ends when the recall over the longest distance exceeds LEARNED.
-    """
-    for step in range(steps):
-        if step % 50 == 0 and recall(network, longest, VALIDATION) > LEARNED:
-            break
-        network.train()
-        distance = round(longest ** float(torch.rand((), generator=generator)))
-        tokens, symbols = sequences(distance, BATCH, generator)
-        loss = cross_entropy(logits(network, tokens), symbols)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-
-
 @torch.inference_mode()
-def recall(network: Network | Transformer, distance: int, seed: int, batch: int = 500) -> float:
-    """The share of recalled symbols in sequences drawn with a seed."""
+def recall(network: Network | Transformer, distance: int, seed: int) -> float:
+    """The share of recalled symbols in 500 sequences drawn with a seed."""
     network.eval()
-    tokens, symbols = sequences(distance, batch, torch.Generator().manual_seed(seed))
+    tokens, symbols = sequences(distance, 500, torch.Generator().manual_seed(seed))
     return float((logits(network, tokens).argmax(1) == symbols).float().mean())
 
 
-def trained_recall(training: str, seed: int, steps: int, distances: Sequence[int]) -> list[float]:
-    """The test recall over each distance after one of TRAININGS, with the better of two learning rates."""
+def trained_recall(training: str, seed: int, steps: int, distances: Sequence[int] = DISTANCES) -> list[float]:
+    """The test recall over each distance after one of TRAININGS, with the better of two learning rates.
+
+    Training distances are log-uniform from 1 to the longest one, or to the first, then to the second and so on. Each
+    training ends after `steps` steps, or when the recall over its longest distance exceeds LEARNED.
+    """
     torch.set_num_threads(1)  # more threads make products of this size slower
     results = []
     for rate in RATES:
         torch.manual_seed(seed)
-        network = build(training)
-        generator = torch.Generator().manual_seed(seed)
+        network, generator = build(training), torch.Generator().manual_seed(seed)
         optimizer = torch.optim.Adam(network.parameters(), rate)
-        for longest in distances if training.endswith(RISING) else [max(distances)]:
-            train(network, optimizer, longest, steps, generator)
-        results.append([[recall(network, distance, sample) for distance in distances]
-                        for sample in (VALIDATION, TEST)])
+        for longest in distances if training == RISING else distances[-1:]:
+            for step in range(steps):
+                if step % 50 == 0 and recall(network, longest, VALIDATION) > LEARNED:
+                    break
+                network.train()
+                distance = round(longest ** float(torch.rand((), generator=generator)))
+                tokens, symbols = sequences(distance, BATCH, generator)
+                improve(network, optimizer, cross_entropy(logits(network, tokens), symbols))
+        results.append([[recall(network, distance, sample) for distance in distances] for sample in (VALIDATION, TEST)])
     return max(results, key=lambda shares: sum(shares[0]))[1]
-
-
-def compare(names: Sequence[str], seeds: int, steps: int, distances: Sequence[int] = DISTANCES, processes: int = 1
-            ) -> dict[str, list[list[float]]]:
-    """Recall by network, seed and distance. Several processes share the trainings."""
-    recalls: dict[str, list[list[float]]] = {name: [] for name in names}
-    trainings = [(name, seed) for name in names for seed in range(seeds)]
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        results = (map if processes == 1 else pool.map)(
-            trained_recall, *zip(*trainings), repeat(steps), repeat(distances))
-        for (name, seed), shares in zip(trainings, results):
-            recalls[name].append(shares)
-            line = "  ".join(f"{distance}: {share:.0%}" for distance, share in zip(distances, shares))
-            print(f"{TRAININGS[name]}, seed {seed}: {line}", file=sys.stderr)
-    return recalls
 
 
 def command(parser: Parser) -> Run:
@@ -137,22 +112,26 @@ def command(parser: Parser) -> Run:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    trainings = arguments.training or list(TRAININGS)
-    recalls = compare(trainings, arguments.seeds, arguments.steps, processes=arguments.processes)
-    names = [TRAININGS[training] for training in recalls]
-    columns = [list(zip(*shares)) for shares in recalls.values()]  # for each training, the seeds' shares by distance
-    means = [[mean(column) for column in by_distance] for by_distance in columns]
+    recalls: dict[str, list[list[float]]] = {name: [] for name in arguments.training or TRAININGS}
+    trainings = list(product(recalls, range(arguments.seeds)))
+    with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
+        each = map if arguments.processes == 1 else pool.map
+        for (name, seed), shares in zip(trainings, each(trained_recall, *zip(*trainings), repeat(arguments.steps))):
+            recalls[name].append(shares)
+            line = "  ".join(f"{distance}: {share:.0%}" for distance, share in zip(DISTANCES, shares))
+            print(f"{TRAININGS[name]}, seed {seed}: {line}", file=sys.stderr)
     print(f"{'':24}{'parameters':>10}" + "".join(f"{distance:>7}" for distance in DISTANCES))
-    for training, name, shares in zip(recalls, names, means):
-        size = parameters(build(training))
-        print(f"{name:24}{size:10,}" + "".join(f"{share:7.0%}" for share in shares))
-    out = arguments.out
-    write_json(out / "recall.json", recalls)
-    curves = {name: (DISTANCES, shares) for name, shares in zip(names, means)}
-    curves["chance"] = (DISTANCES, [1 / SYMBOLS] * len(DISTANCES))
-    bands = {name: ([*map(min, by_distance)], [*map(max, by_distance)]) for name, by_distance in zip(names, columns)}
-    print(draw(out / "recall.png", curves, x="steps of noise between the marked symbol and the question",
+    curves, bands = {}, {}
+    for name, rows in recalls.items():
+        by_distance = list(zip(*rows))
+        curves[TRAININGS[name]] = DISTANCES, [*map(mean, by_distance)]
+        bands[TRAININGS[name]] = [*map(min, by_distance)], [*map(max, by_distance)]
+        print(f"{TRAININGS[name]:24}{parameters(build(name)):10,}" + "".join(
+            f"{mean(column):7.0%}" for column in by_distance))
+    curves["chance"] = DISTANCES, [1 / SYMBOLS] * len(DISTANCES)
+    write_json(arguments.out / "recall.json", recalls)
+    print(draw(arguments.out / "recall.png", curves, x="steps of noise between the marked symbol and the question",
                y=f"share of {SYMBOLS} symbols recalled", percent=True, x_ticks=DISTANCES, bands=bands,
-               dashed=["chance", TRAININGS["rnn" + RISING]],
+               dashed=["chance", TRAININGS[RISING]],
                title=f"Recall by distance: equal networks, mean and range of {arguments.seeds} seeds"))
     return 0

@@ -3,32 +3,31 @@
     h_t = RNN(x_t, h_{t-1})       one layer of rnn, gru or lstm, the equations of lm/cell.py
     y   = v h_T + b               T: the window's last value
 
-The loss is the mean squared error, the optimizer is Adam, and the weights with the best validation loss are kept. The
-series is cut by time into a training, a validation and a test part. Each part is cut into windows. The mean and the
+The loss is the mean squared error. The weights with the best validation loss are kept (training/examples.py). The
+series is cut by time into a training, a validation and a test part, and each part is cut into windows. The mean and the
 deviation of the training part scale all three. Two baselines are measured on the same test windows: the last value
-repeated, and a linear autoregression (least squares; Box & Jenkins 1970). `built_in_series` makes the default series.
+repeated, and a linear autoregression (least squares; Box & Jenkins 1970).
 """
 from __future__ import annotations
 
 import argparse
-import copy
 import csv
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
+from torch.nn.functional import mse_loss, pad
 
 from nextword.lm.architecture import CELLS
 from nextword.lm.command import Parser, Run, positive
+from nextword.lm.network import LAYERS
+from nextword.training.examples import Examples, learn, plot_epochs, predict
 from nextword.training.files import write_json
 from nextword.training.plots import draw
 
 SHARES = (0.7, 0.15)  # of the training and the validation part; the rest is the test part
-BATCH = 32
 
 
 def built_in_series(length: int = 4000, seed: int = 0) -> Tensor:
@@ -46,10 +45,15 @@ def built_in_series(length: int = 4000, seed: int = 0) -> Tensor:
 
 def read_column(path: Path, column: str | None) -> Tensor:
     """The numbers of a column of a CSV file with a header; None: the only column of numbers. Raises ValueError."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from None
     if not rows:
         raise ValueError(f"{path} has no rows; a header and a number a row are needed")
+    if None in rows[0]:
+        raise ValueError(f"{path}, row 2 has more values than the header has names; commas separate them")
     numeric = [name for name, text in rows[0].items() if name and _number(text) is not None]
     if column is None and len(numeric) == 1:
         column = numeric[0]
@@ -70,19 +74,13 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-class Windows(NamedTuple):
-    """Scaled windows: inputs (windows, size), and the value after each window, targets (windows,)."""
-
-    inputs: Tensor
-    targets: Tensor
-
-
 class Data(NamedTuple):
-    """The windows of each part, and their scale: value = mean + deviation · scaled value."""
+    """Scaled windows of each part, with the value after each window as target. value = mean + deviation * scaled value.
+    """
 
-    train: Windows
-    validation: Windows
-    test: Windows
+    train: Examples
+    validation: Examples
+    test: Examples
     mean: float
     deviation: float
 
@@ -95,15 +93,15 @@ def prepare(series: Tensor, size: int) -> Data:
     first = int(SHARES[0] * len(series))
     second = first + int(SHARES[1] * len(series))
     parts = series[:first], series[first:second], series[second:]
-    if size < 1 or min(map(len, parts)) <= size:
+    if min(map(len, parts)) <= size:
         raise ValueError(f"{len(series):,} values are too few for windows of {size}: the validation part has "
                          f"{len(parts[1]):,} of them and needs more than a window")
     mean, deviation = float(parts[0].mean()), float(parts[0].std())
     if not deviation > 0:
         raise ValueError("all values of the training part are equal: there is nothing to learn")
     rows = [((part - mean) / deviation).float().unfold(0, size + 1, 1) for part in parts]
-    training, validation, test = (Windows(part[:, :-1], part[:, -1]) for part in rows)
-    return Data(training, validation, test, mean, deviation)
+    train, validation, test = (Examples(part[:, :-1], part[:, -1], torch.full((len(part),), size)) for part in rows)
+    return Data(train, validation, test, mean, deviation)
 
 
 class Regressor(nn.Module):
@@ -111,7 +109,7 @@ class Regressor(nn.Module):
 
     def __init__(self, cell: str, hidden_size: int) -> None:
         super().__init__()
-        self.recurrent = getattr(nn, cell.upper())(1, hidden_size)
+        self.recurrent = LAYERS[cell](1, hidden_size)
         self.linear = nn.Linear(hidden_size, 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -119,60 +117,16 @@ class Regressor(nn.Module):
         return self.linear(outputs[-1]).squeeze(1)
 
 
-def train(model: nn.Module, data: Data, epochs: int, learning_rate: float, name: str) -> list[tuple[float, float]]:
-    """Train in place, keep the weights with the best validation loss, and return both losses of each epoch."""
-    optimizer = torch.optim.Adam(model.parameters(), learning_rate)
-    losses, best = [], {}
-    for epoch in range(1, epochs + 1):
-        total = 0.0
-        for batch in torch.randperm(len(data.train.inputs)).split(BATCH):
-            loss = mse_loss(model(data.train.inputs[batch]), data.train.targets[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            total += float(loss.detach()) * len(batch)
-        with torch.inference_mode():
-            losses.append((total / len(data.train.inputs), error(model(data.validation.inputs), data.validation)))
-        if losses[-1][1] == min(loss for _, loss in losses):
-            best = copy.deepcopy(model.state_dict())
-        training, validation = losses[-1]
-        print(f"{name}, epoch {epoch:2}: training loss {training:.4f}, validation loss {validation:.4f}", flush=True)
-    model.load_state_dict(best)
-    return losses
+def autoregression(train: Examples, test: Examples) -> Tensor:
+    """Predictions for the test windows: a linear function of each, fitted to the training windows by least squares."""
+    fitted, asked = (pad(part.inputs, (0, 1), value=1.0).double() for part in (train, test))  # 1: for the constant
+    weights = torch.linalg.lstsq(fitted, train.targets.double()[:, None], driver="gelsd").solution
+    return (asked @ weights).squeeze(1).float()
 
 
-def error(predicted: Tensor, windows: Windows) -> float:
-    """The mean squared error of predictions (windows,), in squared deviations of the training part."""
-    return float(mse_loss(predicted, windows.targets))
-
-
-def last_value(data: Data) -> Tensor:
-    """Baseline predictions for the test windows: the last value of each window."""
-    return data.test.inputs[:, -1]
-
-
-def autoregression(data: Data) -> Tensor:
-    """Baseline predictions for the test windows: a linear function, fitted to the training windows by least squares."""
-    def with_constant(inputs: Tensor) -> Tensor:
-        return torch.cat([inputs, torch.ones(len(inputs), 1)], 1).double()
-
-    weights = torch.linalg.lstsq(with_constant(data.train.inputs), data.train.targets.double()[:, None],
-                                 driver="gelsd").solution
-    return (with_constant(data.test.inputs) @ weights).squeeze(1).float()
-
-
-def compare(data: Data, cells: Sequence[str], hidden_size: int, epochs: int, learning_rate: float, seed: int
-            ) -> tuple[dict[str, Tensor], dict[str, list[tuple[float, float]]]]:
-    """The predictions of both baselines and of each cell for the test windows, and the losses of each cell."""
-    predictions, losses = {"last value": last_value(data), "autoregression": autoregression(data)}, {}
-    for cell in cells:
-        torch.manual_seed(seed)
-        model = Regressor(cell, hidden_size)
-        losses[cell.upper()] = train(model, data, epochs, learning_rate, cell.upper())
-        with torch.inference_mode():
-            predictions[cell.upper()] = model(data.test.inputs)
-    return predictions, losses
+def measure(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """The mean squared error, in squared deviations of the training part."""
+    return {"loss": mse_loss(outputs, targets)}
 
 
 def command(parser: Parser) -> Run:
@@ -191,27 +145,29 @@ def command(parser: Parser) -> Run:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    series = read_column(arguments.data, arguments.column) if arguments.data else built_in_series()
-    data = prepare(series, arguments.window)
-    predictions, losses = compare(data, arguments.cell or CELLS, arguments.hidden_size, arguments.epochs,
-                                  arguments.learning_rate, arguments.seed)
-    errors = {name: error(predicted, data.test) for name, predicted in predictions.items()}
+    data = prepare(read_column(arguments.data, arguments.column) if arguments.data else built_in_series(),
+                   arguments.window)
+    predictions = {"last value": data.test.inputs[:, -1], "autoregression": autoregression(data.train, data.test)}
+    curves = {}
+    for cell in arguments.cell or CELLS:
+        torch.manual_seed(arguments.seed)
+        model, name = Regressor(cell, arguments.hidden_size), cell.upper()
+        curves[name] = learn(model, data.train, data.validation, measure, lambda row: -row["validation loss"],
+                             arguments.epochs, arguments.learning_rate, name=f"{name}, ")
+        predictions[name] = predict(model, data.test)
+    errors = {name: float(mse_loss(values, data.test.targets)) for name, values in predictions.items()}
     print(f"\n{len(data.test.targets):,} test windows: mean squared error, scaled, and its root in the series' unit")
     for name, value in errors.items():
         print(f"{name:>15}  {value:8.4f}  {value ** 0.5 * data.deviation:10.4g}")
     out, text = arguments.out, arguments.data.name if arguments.data else "the built-in series"
-    write_json(out / "metrics.json", {"test": errors, "losses": losses})
-    epochs = range(1, arguments.epochs + 1)
-    draw(out / "loss.png", {f"{part}, {cell}": (epochs, [row[place] for row in rows]) for cell, rows in losses.items()
-                            for place, part in enumerate(("train", "validation"))},
-         title=f"{', '.join(losses)} of {arguments.hidden_size} units on {text}: loss", x="epoch",
-         y="mean squared error", scale="log", dashed=[f"train, {cell}" for cell in losses])
-    first = slice(0, 168)
-    best = min(losses, key=lambda cell: min(validation for _, validation in losses[cell]))
-    draw(out / "prediction.png", {
-        name: (range(1, len(values[first]) + 1), (data.mean + data.deviation * values[first]).tolist())
-        for name, values in (("truth", data.test.targets), (best, predictions[best]))},
-        title=f"{best} on {text}: each value predicted from the {arguments.window} before it", x="test windows",
-        y="value", markers=False, dashed=[best])
+    write_json(out / "metrics.json", {"test": errors, "epochs": curves})
+    plot_epochs(out / "loss.png", curves, "loss", f"{', '.join(curves)} of {arguments.hidden_size} units on {text}",
+                "mean squared error", "log")
+    best = min(curves, key=lambda name: min(row["validation loss"] for row in curves[name]))
+    shown = {name: data.mean + data.deviation * values[:168]
+             for name, values in (("truth", data.test.targets), (best, predictions[best]))}
+    draw(out / "prediction.png", {name: (range(1, len(values) + 1), values.tolist()) for name, values in shown.items()},
+         title=f"{best} on {text}: each value predicted from the {arguments.window} before it", x="test windows",
+         y="value", markers=False, dashed=[best])
     print(f"{out}/loss.png, {out}/prediction.png")
     return 0

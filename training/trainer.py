@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from nextword.training.cuda_graph import GraphedStep
 from nextword.training.distributed import ALONE, Processes
 from nextword.training.loss import cross_entropy, sample_candidates
 from nextword.training.measure import measure
-from nextword.training.precision import choose_precision
+from nextword.training.precision import autocast, choose_precision
 from nextword.training.recipe import Recipe
 from nextword.training.regularisation import RegularisedNetwork, activation_penalty
 from nextword.training.schedule import Schedule
@@ -196,7 +196,7 @@ class Trainer:
                 for name, windows in self.data.excerpts.items()}
 
     def _autocast(self) -> AbstractContextManager:
-        return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
+        return autocast(self.dtype, self.device.type)
 
     def state_dict(self) -> dict[str, Any]:
         """All data that is needed to continue in any number of processes. All processes must call this."""

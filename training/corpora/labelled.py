@@ -60,6 +60,8 @@ def _rows(spec: str, split: str, data: datasets.Dataset) -> list[tuple[str, str]
     if not {"text", "label"} <= set(data.column_names):
         raise CorpusError(f"{spec} has the columns {', '.join(data.column_names)}; 'text' and 'label' are needed")
     names = getattr(data.features["label"], "names", None)
+    if not all(isinstance(text or "", str) for text in data["text"]):
+        raise CorpusError(f"{spec}: the column 'text' of {split} holds numbers or lists; text is needed")
     texts, labels = [clean(text or "") for text in data["text"]], list(data["label"])
     for field, places in (("text", [place for place, text in enumerate(texts) if not re.search(r"\w", text)]),
                           ("label", [place for place, label in enumerate(labels) if label in (None, -1, "")])):
