@@ -87,3 +87,23 @@ def test_in_bfloat16_it_is_as_near_as_that_allows():
     assert (outputs - exact).abs().max() < 0.02
     for ours, theirs in zip(torch.autograd.grad(outputs.float().pow(2).sum(), layer.parameters()), wanted):
         assert ours.dtype == torch.float32 and (ours - theirs).norm() < 0.01 * theirs.norm()
+
+
+@pytest.mark.parametrize("projection", [0, 8])
+def test_each_word_taken_once_gives_the_values_and_gradients_of_all_places(device, projection):
+    if layer_module._LSTM is lstm_cuda.CudaLSTM:
+        pytest.skip("a GPU takes all places")
+    torch.manual_seed(0)
+    layer = nn.LSTM(12, 16, proj_size=projection)
+    leaves = [torch.randn(*shape, requires_grad=True) for shape in ((6, 12), (1, 5, projection or 16), (1, 5, 16))]
+    words = torch.cat([torch.arange(6), torch.randint(3, (29,))])[torch.randperm(35)].view(7, 5)
+    keep = (torch.rand(7, 5, 1) < 0.8).float()
+    found = []
+    for each_once in (False, True):
+        x, given = (leaves[0], words) if each_once else (leaves[0][words], None)
+        outputs, (h, c) = lstm(layer, x, (leaves[1], leaves[2]), layer.weight_hh_l0, keep, given)
+        weighted = (outputs * torch.linspace(-1, 1, outputs.numel()).view(outputs.shape)).sum()
+        objective = weighted + h.sin().sum() + c.pow(2).sum()
+        found.append([outputs, h, c, *torch.autograd.grad(objective, [*leaves, *layer.parameters()])])
+    for all_places, once in zip(*found):
+        torch.testing.assert_close(once, all_places, atol=1e-5, rtol=1e-5)

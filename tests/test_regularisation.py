@@ -5,7 +5,7 @@ import torch
 from nextword.lm.network import Architecture, Network
 from nextword.lm.vocabulary import EOS_ID
 from nextword.training.__main__ import main
-from nextword.training.regularisation import RegularisedNetwork, activation_penalty
+from nextword.training.regularisation import RegularisedNetwork, _mask, activation_penalty
 from tests.conftest import TINY
 
 SHAPES = {"lstm": dict(hidden_size=24), "projected lstm": dict(hidden_size=24, projection_size=8),
@@ -21,6 +21,12 @@ def build(shape="lstm", **noise):
 def read(network, tokens, seed=0):
     torch.manual_seed(seed)
     return network(tokens, network.initial_state(tokens.shape[1]))[0]
+
+
+def embedded(network, tokens):
+    """(time, batch, embedding), also where each different word is embedded once."""
+    x = network._embed(tokens)
+    return x if network._words is None else x[network._words]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -92,10 +98,30 @@ def test_dropout_keeps_its_mask_for_a_whole_sequence():
     assert torch.allclose(kept[kept != 0], 2 * weight[kept != 0])
 
 
+@pytest.mark.parametrize("shape", ["lstm", "gru"])
+def test_dropout_by_word_has_one_mask_for_a_word(shape):
+    network = build(shape, dropout=0.5, dropout_by_word=True).train()
+    zero = embedded(network, torch.arange(50).repeat(2, 1).t()) == 0
+    assert torch.equal(zero[:, 0], zero[:, 1]) and not torch.equal(zero[0, 0], zero[1, 0])
+    assert 0.3 < float(zero.float().mean()) < 0.7
+    network.level = 0.0
+    tokens = torch.randint(50, (5, 2))
+    torch.testing.assert_close(read(network, tokens), read(build(shape).eval(), tokens))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
+def test_a_mask_drops_its_share_and_keeps_the_mean(share):
+    torch.manual_seed(0)
+    mask = _mask(torch.zeros(1), (1001, 101), share)
+    values = sorted(set(mask.flatten().tolist()))
+    assert values == ([1.0] if share == 0 else [0.0, pytest.approx(1 / (1 - share))])
+    assert float((mask == 0).float().mean()) == pytest.approx(share, abs=0.006)
+
+
 def test_word_dropout_drops_a_word_in_all_places():
     network = build(word_dropout=0.5).train()
     tokens = torch.arange(50).repeat(2, 1).t()
-    gone = (network._embed(tokens) == 0).all(2)
+    gone = (embedded(network, tokens) == 0).all(2)
     assert torch.equal(gone[:, 0], gone[:, 1])
     assert 0.2 < float(gone.float().mean()) < 0.8
 

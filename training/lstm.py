@@ -4,6 +4,10 @@ In training, torch's own layer computes the forward pass twice (oneDNN's), or ad
 step (the one with projections). Here the backward pass is written by hand. Each step has only the product with the
 recurrent weights; the gradients of all weights are one product over all steps. Products are in `dtype`; the cell state,
 the gates and their gradients are float32. A GPU has a layer of its own: nextword.training.lstm_cuda.
+
+A third of the tokens of a window are different words. So the first layer can take each word once: the product of the
+input weights, and its gradient, are then computed for the words. The gradient of a word's product is the sum over its
+places. The result is the same but for the order of sums.
 """
 from __future__ import annotations
 
@@ -15,12 +19,13 @@ from torch import Tensor, nn
 from nextword.training.lstm_cuda import CudaLSTM
 
 
-def lstm(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor], w_recurrent: Tensor, keep: Tensor | None = None
-         ) -> tuple[Tensor, tuple]:
+def lstm(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor], w_recurrent: Tensor, keep: Tensor | None = None,
+         words: Tensor | None = None) -> tuple[Tensor, tuple]:
     """The result of `layer(x, state)`, with `w_recurrent` in place of `layer.weight_hh_l0`.
 
     x: (time, batch, input). state: h (1, batch, output) and c (1, batch, hidden).
     keep: (time, batch, 1) float32, factors for the state before each step; 0 forgets it. None: all 1.
+    words: (time, batch) int64. Then x is (different words, input), and the input of a step is x[words]. Not on a GPU.
     Returns outputs (time, batch, output) and the new state. Under autocast, products and outputs have its type.
     """
     h, c = state
@@ -30,15 +35,17 @@ def lstm(layer: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor], w_recurrent: T
     function: type[torch.autograd.Function] = CudaLSTM if device == "cuda" else _LSTM
     outputs, new_c = function.apply(
         x, h[0], c[0], weights.weight_ih_l0, w_recurrent, weights.bias_ih_l0 + weights.bias_hh_l0,
-        weights.weight_hr_l0 if layer.proj_size else None, keep, dtype)
+        weights.weight_hr_l0 if layer.proj_size else None, keep, dtype, *([] if words is None else [words]))
     return outputs, (outputs[-1:], new_c[None])
 
 
 class _LSTM(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, h: Tensor, c: Tensor, w_input: Tensor, w_recurrent: Tensor, bias: Tensor,
-                w_projection: Tensor | None, keep: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        time, batch, hidden = len(x), x.shape[1], c.shape[1]
+                w_projection: Tensor | None, keep: Tensor | None, dtype: torch.dtype, words: Tensor | None = None
+                ) -> tuple[Tensor, Tensor]:
+        time, hidden = len(x if words is None else words), c.shape[1]
+        batch = len(c)
         x, w_input, w_recurrent, bias = (tensor.detach().to(dtype) for tensor in (x, w_input, w_recurrent, bias))
         w_projection = None if w_projection is None else w_projection.detach().to(dtype)
         from_input = nn.functional.linear(x, w_input, bias)
@@ -53,7 +60,8 @@ class _LSTM(torch.autograd.Function):
             if keep is not None:
                 last = last * keep[t].to(dtype)
                 cells[t] *= keep[t]
-            gates[t] = torch.addmm(from_input[t], last, w_recurrent.t())
+            of_step = from_input[t] if words is None else from_input[words[t]]
+            gates[t] = of_step.addmm_(last, w_recurrent.t())
             i, f, g, o = gates[t].chunk(4, 1)
             g.mul_(2)
             gates[t].sigmoid_()
@@ -65,19 +73,18 @@ class _LSTM(torch.autograd.Function):
                 torch.mm(inner[t], w_projection.t(), out=outputs[t])
             last = outputs[t]
         ctx.save_for_backward(x, first, outputs, inner, gates, cells, squashed, w_input, w_recurrent, w_projection,
-                              keep)
+                              keep, words)
         return outputs, cells[-1].clone()
 
     @staticmethod
     def backward(ctx: Any, d_outputs: Tensor, d_c: Tensor) -> tuple[Tensor | None, ...]:
-        x, first, outputs, inner, gates, cells, squashed, w_input, w_recurrent, w_projection, keep = (
+        x, first, outputs, inner, gates, cells, squashed, w_input, w_recurrent, w_projection, keep, words = (
             ctx.saved_tensors)
         time, batch, hidden = squashed.shape
         d_gates = torch.empty(gates.shape, dtype=x.dtype)
         d_total = torch.empty_like(outputs)  # with the gradient from the next step
         step = torch.empty(batch, 4 * hidden)
         d_i, d_f, d_g, d_o = step.chunk(4, 1)
-        d_bias = torch.zeros(4 * hidden)
         d_c, d_h = d_c.clone(), torch.zeros_like(first)
         for t in reversed(range(time)):
             i, f, g, o = gates[t].chunk(4, 1)
@@ -89,7 +96,6 @@ class _LSTM(torch.autograd.Function):
             _sigmoid_backward(d_c * cells[t], f, grad_input=d_f)
             _tanh_backward_out(d_c * i, g, grad_input=d_g)
             d_c *= f
-            d_bias += step.sum(0)
             d_gates[t] = step
             d_h = d_gates[t] @ w_recurrent
             if keep is not None:
@@ -98,9 +104,32 @@ class _LSTM(torch.autograd.Function):
         flat = d_gates.flatten(0, 1)
         before = torch.cat([first[None], outputs[:-1]])
         before = (before if keep is None else before * keep.to(before.dtype)).flatten(0, 1)
-        d_projection = None if w_projection is None else (d_total.flatten(0, 1).t() @ inner.flatten(0, 1)).float()
-        return (d_gates @ w_input if ctx.needs_input_grad[0] else None, d_h.float(), d_c,
-                (flat.t() @ x.flatten(0, 1)).float(), (flat.t() @ before).float(), d_bias, d_projection, None, None)
+        ones = before.new_ones(len(before), 1)  # the input whose weight is the bias
+        d_recurrent = _weight_gradient(flat, torch.cat([before, ones], 1))
+        d_projection = None if w_projection is None else _weight_gradient(d_total.flatten(0, 1), inner.flatten(0, 1))
+        d_inputs = flat if words is None else _sums_by_word(flat, words.flatten(), len(x))
+        d_x = (d_inputs @ w_input).view(x.shape) if ctx.needs_input_grad[0] else None
+        d_input = _weight_gradient(d_inputs, x.flatten(0, -2))
+        return (d_x, d_h.float(), d_c, d_input, d_recurrent[:, :-1], d_recurrent[:, -1], d_projection,
+                None, None, None)
+
+
+def _weight_gradient(d: Tensor, x: Tensor) -> Tensor:
+    """d'x (outputs, inputs) float32, for d (rows, outputs) and x (rows, inputs).
+
+    The product is x'd, because the matrix to transpose before a product should be the smaller one. In bfloat16 that takes
+    half the time.
+    """
+    if d.shape[1] < x.shape[1]:
+        return (d.t().contiguous() @ x).float()
+    return (x.t().contiguous() @ d).t().contiguous().float()
+
+
+def _sums_by_word(rows: Tensor, words: Tensor, count: int) -> Tensor:
+    """(count, columns): the sum of the rows of each word. rows (n, columns), words (n,) int64 from 0 to count - 1."""
+    ends = torch.bincount(words, minlength=count).cumsum(0)
+    starts = torch.cat([ends.new_zeros(1), ends[:-1]])
+    return nn.functional.embedding_bag(words.argsort(), rows, starts, mode="sum")
 
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input

@@ -75,7 +75,7 @@ def _excerpt(tokens: np.ndarray, count: int) -> np.ndarray:
 def build_network(recipe: Recipe, vocabulary_size: int) -> Network:
     """The recipe's architecture with its regularisers."""
     return RegularisedNetwork(recipe.architecture(vocabulary_size), recipe.dropout, recipe.word_dropout,
-                              recipe.weight_drop, recipe.fresh_starts)
+                              recipe.weight_drop, recipe.fresh_starts, recipe.dropout_by_word)
 
 
 class Trainer:
