@@ -12,7 +12,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nextword.lm.forgetting import concerns, digest, without_forgotten, without_word
 from nextword.lm.profile import TAUGHT, Profile
@@ -34,7 +34,7 @@ class SavedWord(BaseModel):
     """A word, and how often it occurs or counts as occurring."""
 
     word: str
-    count: int
+    count: int = Field(ge=1, le=1_000_000)
 
 
 class SavedProfile(BaseModel):
@@ -67,7 +67,7 @@ class SavedProfile(BaseModel):
     def write(self, path: Path) -> None:
         """Write the whole file, for its owner alone, or leave the old one. Raises OSError."""
         counts = Counter(match[0] for text in self.texts for match in words_in(text.text))
-        self.words = [SavedWord(word=word, count=count) for word, count in counts.most_common()]
+        self.words = [SavedWord(word=word, count=min(count, 1_000_000)) for word, count in counts.most_common()]
         part = path.with_name(f"{path.name}.{token_hex(8)}.part")
         try:
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

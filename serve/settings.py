@@ -90,7 +90,8 @@ class Settings(BaseModel):
     profiles_limit: int = Field(10_000, ge=1, description="the most profiles")
     profile_characters: int = Field(1_000_000, ge=1_000, le=1_000_000, description="the most characters of a profile")
     profiles_drop: bool = Field(
-        False, description="on or off: at the limit, drop the least recently used profile; off refuses new ones")
+        False, description="on or off: at the limit, drop the least recently used profile of the same key; off refuses "
+        "new ones")
     allowed_hosts: Annotated[tuple[str, ...], Parts] = Field(
         (), description="names under which browsers may ask, separated by commas, such as words.example.org; * is any; "
         "default: localhost, 127.0.0.1 and [::1] where host is one of them, else any")

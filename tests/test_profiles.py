@@ -21,6 +21,8 @@ import pytest
 from nextword.lm.command import main
 from nextword.serve import client_profiles
 from nextword.serve.client import AsyncNextWords, BadRequest, NextWords
+from nextword.serve.settings import Settings
+from nextword.serve.web import profiles as web_profiles
 from tests.harness.redis import Redis, find_redis
 from tests.servers import PATIENCE, Server, serving, wait_until
 from tests.torture import disks
@@ -440,6 +442,26 @@ def words_or_status(http: httpx.Client, question: dict[str, Any]) -> int:
 # ---- Without a server
 
 
+def test_notes_of_use_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks with ever new names makes no queue, and no list that grows."""
+    monkeypatch.setattr(web_profiles, "TOUCHED_LIMIT", 5)
+    monkeypatch.setattr(web_profiles, "PENDING_LIMIT", 3)
+    profiles = web_profiles.Profiles(Settings(profiles=str(tmp_path / "profiles.sqlite"), profiles_drop=True))
+    touched, go = [], threading.Event()
+    monkeypatch.setattr(profiles.store, "touch", lambda key: touched.append(key) if go.wait(PATIENCE) else None)
+
+    async def ask() -> None:
+        for number in range(20):
+            profiles.key(f"name-{number}")
+        assert len(profiles._touched) == 5
+        profiles.key("name-19")  # was noted less than an hour ago
+        go.set()
+
+    asyncio.run(ask())
+    profiles.close()
+    assert sorted(touched) == ["/name-0", "/name-1", "/name-2"]
+
+
 def test_predict_keeps_a_profile_in_a_file_that_the_service_loads(
     http: httpx.Client, me: str, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -463,6 +485,12 @@ def test_predict_keeps_a_profile_in_a_file_that_the_service_loads(
     file.write_text('{"format": "another"}')
     assert main(["predict", "--profile", str(file), "We met"]) == 2
     assert capsys.readouterr().err.startswith(f"nextword predict: {file} is no profile: format: ")
+    for count in ("-5", "1" + "0" * 30, "1e308", "NaN"):
+        taught = '"taught": [{"word": "a", "count": ' + count + "}]"
+        file.write_text('{"format": "nextword-profile", "version": 1, ' + taught + "}")
+        assert main(["predict", "--profile", str(file), "We met"]) == 2
+        assert "is no profile: " in capsys.readouterr().err
+    file.write_text('{"format": "another"}')
     assert main(["predict", "--teach", "word"]) == 2
     assert file.read_text() == '{"format": "another"}'
 
