@@ -68,11 +68,11 @@ class _FloatLinear(nn.Module):
 class _QuantizedLinear(nn.Module):
     """y = W x + b with int8 weights (one scale for each output). Inputs, in ±LEVELS * step, are split into two parts.
 
-    FBGEMM multiplies few rows, because a call of oneDNN has more overhead. oneDNN multiplies many rows, because it is
-    faster there: with AMX, three times. Both give the same numbers.
-
     weight: (out, in) int8. scales: (out,), the size of one step of the weight. bias: (out,) b / (1 + 1 / (2 * LEVELS)):
     the products of both parts add it.
+
+    FBGEMM multiplies few rows, because a call of oneDNN has more overhead. oneDNN multiplies many rows, because it is
+    faster there: with AMX, three times. Both give the same numbers.
     """
 
     # One constant only: the order in which torch writes several constants changes from process to process.
@@ -92,14 +92,12 @@ class _QuantizedLinear(nn.Module):
 
     def pack(self, weight: Tensor) -> None:
         """Keep the weight only in the orders in which the processor reads it."""
-        self.pack_for_many(weight)
-        quantized = torch._make_per_channel_quantized_tensor(weight, self.steps.double(), self.zeros, 0)
-        self.packed = torch.ops.quantized.linear_prepack(quantized, None)
-
-    def pack_for_many(self, weight: Tensor) -> None:
         self.steps = self.scales * self.step  # of the products
         self.zeros = torch.zeros(self.scales.size(0), dtype=torch.long)
+        quantized = torch._make_per_channel_quantized_tensor(weight, self.steps.double(), self.zeros, 0)
+        self.packed = torch.ops.quantized.linear_prepack(quantized, self.bias)
         self.packed_for_many = torch.ops.onednn.qlinear_prepack(weight, None)
+        self.ones = torch.ones_like(self.scales)
 
     def unpacked(self) -> Tensor:
         """The weight (out, in) int8."""
@@ -113,18 +111,15 @@ class _QuantizedLinear(nn.Module):
         return torch.add(y[:rows], y[rows:], alpha=1 / (2 * self.levels))
 
     def product(self, steps: Tensor) -> Tensor:
-        if steps.size(0) >= 16:
-            return self.product_of_many(steps)
         zero = self.levels + 1
-        y = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(steps, 1.0, zero, self.packed)
-        return y.add_(self.bias)  # FBGEMM itself rounds the sum in another way than oneDNN
-
-    def product_of_many(self, steps: Tensor) -> Tensor:
-        zero = self.levels + 1
+        if steps.size(0) < 16:
+            return torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(steps, 1.0, zero, self.packed)
         none: List[Optional[Union[int, float, complex]]] = []
-        return torch.ops.onednn.qlinear_pointwise(
-            steps.add_(zero).round_().to(torch.uint8), 1.0, zero, self.packed_for_many, self.steps, self.zeros,
-            self.bias, 1.0, 0, torch.float32, "none", none, "")
+        sums = torch.ops.onednn.qlinear_pointwise(
+            steps.add_(zero).round_().to(torch.uint8), 1.0, zero, self.packed_for_many, self.ones, self.zeros, None,
+            1.0, 0, torch.float32, "none", none, "")
+        # The sums are integers. FBGEMM rounds once, after multiplication and addition. So does addcmul.
+        return torch.addcmul(self.bias, sums, self.steps)
 
     @torch.jit.export
     def rows(self, ids: Tensor) -> Tensor:
@@ -141,17 +136,21 @@ class _QuantizedLinear(nn.Module):
 
 
 class _QuantizedWords(_QuantizedLinear):
-    """The same with oneDNN alone: with many outputs it takes half the time for few rows too."""
+    """The same with oneDNN alone: with so many outputs, it takes half the time for few rows too."""
 
     def pack(self, weight: Tensor) -> None:
-        self.pack_for_many(weight)
         self.weight = weight  # `rows` reads some of its rows for each text
+        self.zeros = torch.zeros(self.scales.size(0), dtype=torch.long)
+        self.packed = torch.ops.onednn.qlinear_prepack(weight, None)
 
     def unpacked(self) -> Tensor:
         return self.weight
 
     def product(self, steps: Tensor) -> Tensor:
-        return self.product_of_many(steps)
+        none: List[Optional[Union[int, float, complex]]] = []
+        return torch.ops.onednn.qlinear_pointwise(
+            (steps.round() + (self.levels + 1)).to(torch.uint8), self.step, self.levels + 1, self.packed, self.scales,
+            self.zeros, self.bias, 1.0, 0, torch.float32, "none", none, "")
 
 
 def _rounded(weight: Tensor, scales: Tensor, moments: Tensor) -> Tensor:

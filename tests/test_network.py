@@ -84,8 +84,8 @@ def test_export_in_float_is_the_network(shape):
 def test_8_bit_answers_depend_neither_on_the_batch_nor_on_the_calls(shape):
     net = network({**shape, "hidden_size": 64, **({"projection_size": 32} if "projection_size" in shape else {})})
     program = torchscript.script(net, torch.randint(VOCABULARY, (4, 32)))
-    tokens, lengths = torch.randint(VOCABULARY, (4, 8)), torch.tensor([3, 8, 0, 5])
-    together = program.read(tokens, lengths, program.initial_state(4))
+    tokens, lengths = torch.randint(VOCABULARY, (12, 8)), torch.tensor([3, 8, 0, 5] * 3)
+    together = program.read(tokens, lengths, program.initial_state(12))  # with both libraries of products
     for row, length in enumerate(lengths.tolist()):
         state = program.initial_state(1)
         for t in range(length):
