@@ -104,11 +104,15 @@ class ProfileView:
         to_token = numpy.array([personal.ids.get(straight(spelling), size + number) if spelling else -1
                                 for number, spelling in enumerate(profile.spellings)], numpy.int32)
         numbers = profile.tokens
-        self._tokens = numpy.where(numbers >= 0, to_token[numbers], -1)
-        self._keys = numpy.where(numbers >= 0, profile.keys_of_tokens[numbers], -1)
-        followed = numpy.flatnonzero(self._tokens[1:] >= 0)
-        self._places = followed[numpy.argsort(self._keys[followed], kind="stable")] + 1  # of the tokens that follow
-        self._starts = self._keys[self._places - 1].searchsorted(numpy.arange(self._keys.max() + 2))
+        tokens = numpy.where(numbers >= 0, to_token[numbers], -1)
+        keys = numpy.where(numbers >= 0, profile.keys_of_tokens[numbers], -1)
+        followed = numpy.flatnonzero(tokens[1:] >= 0)
+        # The tokens that follow others, by the keys of these. What is read together lies together in memory.
+        places = followed[numpy.argsort(keys[followed], kind="stable")] + 1
+        self._starts = keys[places - 1].searchsorted(numpy.arange(keys.max() + 2))
+        self._followers = tokens[places]
+        # The keys one and two tokens before. Before the first token is END, as after the last one.
+        self._before = [keys[places - m - 1] for m in range(1, CONTEXT)]
         counts = profile.counts()
         used = numpy.flatnonzero(counts)
         known = used[to_token[used] < size]
@@ -142,14 +146,14 @@ class ProfileView:
         numbers = [self.profile.key_numbers.get(word, ABSENT) for word in last]
         if not 0 <= numbers[0] < len(self._starts) - 1:
             return _NO_TOKENS, _NO_TOKENS
-        places = self._places[self._starts[numbers[0]] : self._starts[numbers[0] + 1]]
-        lengths, same = numpy.ones(len(places), int), numpy.ones(len(places), bool)
-        for m, number in enumerate(numbers[1:], 1):
-            same = same & (self._keys[places - m - 1] == number)  # before the first token is END, as after the last one
+        first, end = self._starts[numbers[0]], self._starts[numbers[0] + 1]
+        lengths, same = numpy.ones(end - first, numpy.int8), numpy.ones(end - first, bool)
+        for before, number in zip(self._before, numbers[1:]):
+            same &= before[first:end] == number
             if number == ABSENT or not same.any():
                 break
             lengths += same
-        return self._tokens[places], lengths
+        return self._followers[first:end], lengths
 
     def spelling(self, token: int) -> str:
         return self.profile.spellings[token - self._size]
@@ -359,9 +363,10 @@ class Personal:
         for m in reversed(range(int(lengths.max()))):
             counts = numpy.bincount(places[lengths > m] if m else places, minlength=len(different))
             n, t = int(counts.sum()), numpy.count_nonzero(counts)
-            shares = numpy.where(
-                own, numpy.maximum(counts - settings.phrase_discount_own[m], 0) / (n + settings.phrase_breadth_own[m] * t),
-                numpy.maximum(counts - settings.discount[m], 0) * (settings.most / (n + settings.breadth[m] * t))) * rest
+            weight = rest * settings.most / (n + settings.breadth[m] * t)
+            weight_own = rest / (n + settings.phrase_breadth_own[m] * t)
+            shares = numpy.where(own, numpy.maximum(counts - settings.phrase_discount_own[m], 0) * weight_own,
+                                 numpy.maximum(counts - settings.discount[m], 0) * weight)
             total += shares
             rest -= float(shares.sum())
         return different, total, rest

@@ -26,8 +26,12 @@ REFUSALS = {503, 507, 429, 504}  # answers while a store or a service is at faul
 
 
 def profiles(
-    bundle: Path | None, folder: Path, times: int = 20, clients: int = 8, kilobytes: tuple[int, ...] = (512, 1024, 4096),
-    bits: int = 100
+    bundle: Path | None,
+    folder: Path,
+    times: int = 20,
+    clients: int = 8,
+    kilobytes: tuple[int, ...] = (512, 1024, 4096),
+    bits: int = 100,
 ) -> Iterator[Promise]:
     """Learn texts of several clients at once, and kill, fill or damage what keeps them."""
     yield _kill(bundle, folder / "kill", times, clients)
