@@ -45,7 +45,7 @@ WORD = r"\w+(?:['’-]\w+)*"
 WORDS, LENGTH, WIDTH, DROPOUT = 10_000, 500, 128, 0.2
 PADDING = -1  # after the ids of a review
 CHUNK = 100  # tokens that the language model reads at once
-DECAY = 0.03  # of the linear layer's weights
+DECAY = 0.01  # of the linear layer's weights
 
 
 class Reader(nn.Module):
@@ -65,6 +65,9 @@ class Reader(nn.Module):
 class Layer(nn.Linear):
     """A linear layer: vectors (reviews, width), standardised like `inputs` → the logits of the second label, (reviews,).
     """
+
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, inputs: Tensor) -> None:
         super().__init__(inputs.shape[1], 1)
