@@ -6,14 +6,18 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from nextword.lm.network import Architecture, Network
 from nextword.training.recipe import Recipe
+from nextword.training.tokens import word_counts
+from nextword.training.trainer import TrainingData
+from nextword.training.windows import Windows
 from tests.benchmarks.training import __main__ as bench
 from tests.benchmarks.training import memory
-from tests.benchmarks.training.rivals import Size
+from tests.benchmarks.training.rivals import Size, first
 from tests.benchmarks.training.straightforward import StraightforwardModel
 
 
@@ -44,6 +48,34 @@ def test_it_measures_and_writes_its_figures(
     assert row["ratio"] == pytest.approx(speeds["engine"] / speeds["straightforward"])
     for name in ("engine", "straightforward"):
         assert 1 < row["perplexity"][name] < 1000 and (row["memory"][name] or 0) > 0
+
+
+def test_it_measures_the_time_to_a_quality_on_the_first_tokens(
+    corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "SIZES", [Size("small: 1x16", {"hidden_size": 16, "embedding_size": 16})])
+    monkeypatch.setattr(bench, "COMMON", {**bench.COMMON, "vocabulary_size": 900, "batch_size": 8, "samples": 100})
+    figures = tmp_path / "figures.json"
+    options = ["--corpus", str(corpus_file), "--quality", "--first-tokens", "2000", "--sizes", "small", "--steps", "20"]
+    assert bench.main([*options, "--threads", "1", "--json", str(figures)]) == 0
+    table = capsys.readouterr().out
+    rows = json.loads(figures.read_text())["quality"]
+    assert [row["name"] for row in rows] == ["engine, AdamW", "engine, Muon", "straightforward"]
+    target = rows[0]["perplexity"][-1]
+    assert f"to perplexity {target:.2f} |" in table and rows[1]["steps"][-1] == 10
+    for row in rows:
+        assert row["minutes"] == sorted(row["minutes"]) and row["minutes"][0] > 0
+        reached = [minutes for minutes, found in zip(row["minutes"], row["perplexity"]) if found <= target]
+        assert row["reached"] == (reached[0] if reached else None)
+
+
+def test_a_cut_has_the_first_tokens_alone() -> None:
+    text = np.arange(2, 102)
+    recipe = Recipe(batch_size=2, bptt=5)
+    data = TrainingData(Windows(text, 2, 5), {}, word_counts(text, 102), "")
+    cut = first(data, 21, recipe)
+    assert {int(token) for inputs, _ in cut.windows.epoch(0) for token in inputs.flatten()} == set(range(2, 22))
+    assert float(cut.counts.sum()) == 21 + 102
 
 
 def test_a_corpus_that_cannot_be_had_is_refused_at_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,8 +117,7 @@ class _LSTM(torch.autograd.Function):
 def _weight_gradient(d: Tensor, x: Tensor) -> Tensor:
     """d'x (outputs, inputs) float32, for d (rows, outputs) and x (rows, inputs).
 
-    The product is x'd, because the matrix to transpose before a product should be the smaller one. In bfloat16 that takes
-    half the time.
+    The matrix that is transposed before the product is the smaller one. In bfloat16 that takes half the time.
     """
     if d.shape[1] < x.shape[1]:
         return (d.t().contiguous() @ x).float()

@@ -56,8 +56,8 @@ class Recipe(BaseModel):
     dropout: float = Field(0.2, ge=0, lt=1, description=(
         "share of the inputs, of the values between layers and of the outputs that training drops"))
     dropout_by_word: bool = Field(False, description=(
-        "the inputs' dropout has one mask for each word of a step, in place of one for each sequence; on a processor such "
-        "a training is faster, because it multiplies each different word once"))
+        "the inputs' dropout has one mask for each word of a step, in place of one for each sequence; such a training "
+        "is faster on a processor, because it multiplies each different word once"))
     word_dropout: float = Field(0.0, ge=0, lt=1, description=(
         "share of the vocabulary's words that training drops from the inputs"))
     weight_drop: float = Field(0.0, ge=0, lt=1, description="share of the recurrent weights that training drops")
@@ -69,11 +69,13 @@ class Recipe(BaseModel):
     bptt: int = Field(35, ge=1, description="tokens of a window; the gradient goes back to its first token")
     epochs: float = Field(6.0, gt=0, json_schema_extra=_FREE, description=(
         "passes over the text; the learning rate's schedule spans them; a run that goes on may get more or fewer"))
-    learning_rate: float = Field(3e-3, gt=0, description="AdamW's learning rate at its peak")
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description=(
+        "adamw: AdamW for all weights; muon: Muon for the matrices of the recurrent layers, AdamW for the rest"))
+    learning_rate: float = Field(3e-3, gt=0, description="the optimizer's learning rate at its peak")
     warmup: float = Field(0.02, ge=0, lt=1, description=(
         "share of all steps in which the learning rate rises to its peak; then it falls along a cosine"))
     final_rate: float = Field(0.02, ge=0, le=1, description="last learning rate, as a share of its peak")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay")
+    weight_decay: float = Field(0.0, ge=0, description="the optimizer's weight decay")
     averaging: float = Field(0.0, ge=0, lt=1, description=(
         "decay per step of a moving average of the weights, which is evaluated and saved in their place; 0: no "
         "average"))

@@ -29,7 +29,7 @@ from nextword.lm.network import Network
 from nextword.lm.vocabulary import EOS_ID
 from nextword.training.lstm import lstm
 
-EQUAL = 128  # different words are filled up to a multiple of this, because oneDNN takes long for a new size of a product
+EQUAL = 128  # different words are filled up to a multiple of this: oneDNN takes long for a product of a new size
 
 
 class RegularisedNetwork(Network):
@@ -106,7 +106,7 @@ def _mask(like: Tensor, shape: Sequence[int], p: float) -> Tensor:
     """0 with probability p, else 1 / (1 - p)."""
     if like.is_cuda:
         return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(1 - p).div_(1 - p)
-    # 16 random bits a value, because torch's bernoulli_ takes a number of 64 bits and four times as long. p is exact to 1e-5.
+    # 16 random bits a value, so p is exact to 1e-5. torch's bernoulli_ takes 64 bits, and four times as long.
     count = math.prod(shape)
     bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count].view(shape)
     return (bits >= min(round(p * 2**16), 2**16 - 1) - 2**15).to(like.dtype).div_(1 - p)

@@ -23,6 +23,7 @@ from nextword.training.cuda_graph import GraphedStep
 from nextword.training.distributed import ALONE, Processes
 from nextword.training.loss import cross_entropy, sample_candidates
 from nextword.training.measure import measure
+from nextword.training.muon import Muon
 from nextword.training.precision import autocast, choose_precision
 from nextword.training.recipe import Recipe
 from nextword.training.regularisation import RegularisedNetwork, activation_penalty
@@ -78,6 +79,13 @@ def build_network(recipe: Recipe, vocabulary_size: int) -> Network:
                               recipe.weight_drop, recipe.fresh_starts, recipe.dropout_by_word)
 
 
+def recurrent_matrices(network: Network) -> list[tuple[Tensor, int]]:
+    """The matrices of the recurrent layers, each with its number of gates."""
+    hidden_size = network.architecture.hidden_size
+    return [(weight, 1 if name.startswith("weight_hr") else len(weight) // hidden_size)
+            for layer in network.recurrent for name, weight in layer.named_parameters() if weight.dim() == 2]
+
+
 class Trainer:
     """Trains a network step by step. It writes no files.
 
@@ -116,8 +124,11 @@ class Trainer:
         recipe = self.recipe
         on_gpu = self.device.type == "cuda"  # there the rate is a tensor, because a CUDA graph reads it
         rate = torch.tensor(recipe.learning_rate, device=self.device) if on_gpu else recipe.learning_rate
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), rate, weight_decay=recipe.weight_decay,
-                                           fused=True, capturable=on_gpu)
+        matrices = recurrent_matrices(self.network) if recipe.optimizer == "muon" else []
+        others = [p for p in self.network.parameters() if all(p is not matrix for matrix, _ in matrices)]
+        self.optimizer = torch.optim.AdamW(others, rate, weight_decay=recipe.weight_decay, fused=True,
+                                           capturable=on_gpu)
+        self.muon = Muon(matrices, rate, recipe.weight_decay, self.dtype) if matrices else None
         self.average = None
         if recipe.averaging:
             self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging))
@@ -174,9 +185,11 @@ class Trainer:
         objective.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
         self.optimizer.step()
+        if self.muon:
+            self.muon.step()
         if self.average:
             self.average.update_parameters(network)
-        self.optimizer.zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         if self._state.shape == state.shape:
             self._state.copy_(state.detach())  # in place, for the CUDA graph
         else:
@@ -184,7 +197,7 @@ class Trainer:
         return loss.detach()
 
     def _set_rate(self, rate: float) -> None:
-        for group in self.optimizer.param_groups:
+        for group in [*self.optimizer.param_groups, *(self.muon.param_groups if self.muon else [])]:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
             else:
@@ -202,7 +215,7 @@ class Trainer:
         """All data that is needed to continue in any number of processes. All processes must call this."""
         return {"step": self.step, "lengths": self.schedule.lengths, "tokens": self.tokens,
                 "state": self.processes.gathered(self._state), "network": self.network.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizer": self.optimizer.state_dict(), "muon": self.muon.state_dict() if self.muon else None,
                 "average": self.average.state_dict() if self.average else None}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -221,5 +234,7 @@ class Trainer:
         self._state = saved["state"][heads.start : heads.stop].to(self.device)
         self.network.load_state_dict(saved["network"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        if self.muon:
+            self.muon.load_state_dict(saved["muon"])
         if self.average:
             self.average.load_state_dict(saved["average"])

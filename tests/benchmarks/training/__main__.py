@@ -9,6 +9,8 @@ vocabulary is filled up to 32,000 words where the corpus has fewer.
     python -m tests.benchmarks.training --quick               # one or two minutes, for a first look
     python -m tests.benchmarks.training --corpus my-texts/ --steps 500 --json bench.json
     python -m tests.benchmarks.training --memory 5 1000       # memory for texts of 5 and 1,000 MB
+    python -m tests.benchmarks.training --quality --corpus my-texts/ --first-tokens 2000000 --steps 4200 --threads 1
+                                                              # minutes to a perplexity; takes hours
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import torch
 from nextword.training.corpora import CorpusError, load_corpus
 from nextword.training.recipe import Recipe
 from tests.benchmarks.machine import describe, in_words
-from tests.benchmarks.training import memory
+from tests.benchmarks.training import memory, quality
 from tests.benchmarks.training.rivals import Job, Size, started
 
 SIZES = [
@@ -60,6 +62,14 @@ def main(arguments: list[str] | None = None) -> int:
         load_corpus(chosen.corpus)  # read once, or refused, before anything is timed
         if chosen.memory:
             print(memory.markdown(memory.measure(chosen.corpus, chosen.memory, _recipe(SIZES[0], chosen))))
+            return 0
+        if chosen.quality:
+            recipe = _recipe(next(size for size in SIZES if size.name.startswith(chosen.sizes[-1])), chosen)
+            steps = chosen.steps or STEPS[chosen.sizes[-1]]
+            rows = quality.measure(recipe, steps, chosen.first_tokens, _say)
+            print("\n\n".join([f"`{command}`", in_words(describe("torch")), quality.markdown(rows)]))
+            if chosen.json:
+                chosen.json.write_text(json.dumps({"command": command, "quality": rows}, indent=1) + "\n")
             return 0
         rows = [_compared(size, chosen) for size in SIZES if size.name.partition(":")[0] in chosen.sizes]
     except CorpusError as error:
@@ -95,7 +105,15 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--memory", type=int, nargs="+", metavar="MB", help="instead: measure memory, for texts so large"
     )
+    parser.add_argument(
+        "--quality", action="store_true", help="instead: minutes to the same perplexity, of one size (default: bundled)"
+    )
+    parser.add_argument(
+        "--first-tokens", type=int, default=0, help="train on so many tokens from the corpus's beginning (default: all)"
+    )
     chosen = parser.parse_args(arguments)
+    if chosen.quality and len(chosen.sizes) > 1:
+        chosen.sizes = ["bundled"]
     if chosen.memory and sys.platform != "linux":
         parser.error("--memory needs Linux, whose /proc says what a process holds")
     if chosen.quick:
@@ -120,7 +138,7 @@ def _compared(size: Size, chosen: argparse.Namespace) -> dict:
     recipe = _recipe(size, chosen)
     rounds = chosen.rounds
     steps = (chosen.steps or STEPS[size.name.partition(":")[0]]) // rounds * rounds
-    job = Job(recipe, steps, recipe.evaluation_tokens)
+    job = Job(recipe, steps, recipe.evaluation_tokens, chosen.first_tokens)
     tokens = steps // rounds * recipe.batch_size * recipe.bptt
     speeds: dict[str, list[float]] = {"straightforward": [], "engine": []}
     with contextlib.ExitStack() as stack:

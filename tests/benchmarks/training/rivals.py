@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import chain, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,7 +24,7 @@ from nextword.training.corpora import Corpus, load_corpus
 from nextword.training.measure import measure
 from nextword.training.recipe import Recipe
 from nextword.training.schedule import Schedule, learning_rate
-from nextword.training.tokens import build_vocabulary
+from nextword.training.tokens import build_vocabulary, word_counts
 from nextword.training.trainer import Trainer, TrainingData
 from nextword.training.windows import Windows
 from tests.benchmarks.training.straightforward import StraightforwardLoop
@@ -37,11 +38,15 @@ class Size(NamedTuple):
 
 
 class Job(NamedTuple):
-    """The training that both do; `evaluated` is the number of tokens of validation text."""
+    """The training that both do; `evaluated` is the number of tokens of validation text.
+
+    first_tokens    the training text is cut after so many tokens; 0: it is whole. The vocabulary is the whole text's
+    """
 
     recipe: Recipe
     steps: int
     evaluated: int
+    first_tokens: int = 0
 
 
 @contextlib.contextmanager
@@ -89,6 +94,8 @@ class Engine:
         self.job = job
         corpus = load_corpus(job.recipe.corpus)
         self.data = TrainingData.load(job.recipe, corpus, filled_vocabulary(corpus, job.recipe.vocabulary_size))
+        if job.first_tokens:
+            self.data = first(self.data, job.first_tokens, job.recipe)
         self.windows = endless(self.data.windows)
         self.prepare(Trainer(job.recipe, self.data))
 
@@ -103,6 +110,16 @@ class Engine:
         for inputs, targets in islice(self.windows, steps):
             self.step(inputs, targets)
         return time.perf_counter() - begin
+
+    def processor_seconds(self, steps: int) -> float:
+        """Train so many steps, and return the seconds that all threads of this process computed for them."""
+        begin = time.process_time()
+        self.train(steps)
+        return time.process_time() - begin
+
+    def quality(self) -> float:
+        """Return the perplexity so far."""
+        return self.perplexity(self.data.excerpts["validation"])
 
     def step(self, inputs: Tensor, targets: Tensor) -> None:
         self.trainer.train_step(inputs, targets)
@@ -130,6 +147,13 @@ class Straightforward(Engine):
 
     def perplexity(self, windows: Windows) -> float:
         return self.loop.perplexity(windows.epoch(0), self.job.evaluated)
+
+
+def first(data: TrainingData, tokens: int, recipe: Recipe) -> TrainingData:
+    """Return the data of a training on the first tokens of its text alone."""
+    text = data.windows.tokens[:tokens]
+    windows = Windows(text, recipe.batch_size, recipe.bptt, recipe.shuffle_block, recipe.seed)
+    return replace(data, windows=windows, counts=word_counts(text, len(data.counts)))
 
 
 def endless(windows: Windows) -> Iterator[tuple[Tensor, Tensor]]:

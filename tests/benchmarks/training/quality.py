@@ -1,0 +1,80 @@
+"""The time to a quality: processor minutes until a validation perplexity is reached.
+
+The engine with AdamW trains to the end of its steps. Its perplexity there is the target of the others. They are
+measured after each part of their training; the first measurement at the target or below counts. Minutes are those that
+all threads of a process computed, so other work on the machine counts little. Measurements are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from nextword.training.recipe import Recipe
+from tests.benchmarks.training.rivals import Job, started
+
+PARTS = 10  # measurements of a training
+EVALUATED = 60_000  # tokens of validation text
+
+
+class Contestant(NamedTuple):
+    """A way to train: its loop, its settings, and its steps as a share of the reference's."""
+
+    loop: str
+    settings: dict[str, Any]
+    share: float = 1.0
+
+
+# A shorter training has a shorter schedule: its rate has fallen when it reaches the target.
+REFERENCE = "engine, AdamW"
+CONTESTANTS = {
+    REFERENCE: Contestant("engine", {}),
+    "engine, Muon": Contestant("engine", {"optimizer": "muon", "learning_rate": 8e-3}, 0.5),
+    "straightforward": Contestant("straightforward", {}),
+}
+
+
+def measure(recipe: Recipe, steps: int, first_tokens: int, say: Callable[[str], None]) -> list[dict]:
+    """Return for each contestant its "name", "steps", "minutes" and "perplexity" at each of them, and "reached".
+
+    reached: minutes to the target; None if it was not reached.
+    """
+    rows: list[dict] = []
+    for name, contestant in CONTESTANTS.items():
+        own = Recipe(**{**recipe.to_dict(), **contestant.settings})
+        job = Job(own, round(steps * contestant.share), EVALUATED, first_tokens)
+        rows.append(_trained(name, contestant.loop, job, say))
+        target = rows[0]["perplexity"][-1]
+        pairs = zip(rows[-1]["minutes"], rows[-1]["perplexity"])
+        rows[-1]["reached"] = next((minutes for minutes, perplexity in pairs if perplexity <= target), None)
+    return rows
+
+
+def _trained(name: str, loop: str, job: Job, say: Callable[[str], None]) -> dict:
+    marks = sorted({max(1, round(job.steps * part / PARTS)) for part in range(1, PARTS + 1)})
+    row: dict[str, Any] = {"name": name, "recipe": job.recipe.to_dict(), "steps": marks}
+    row["minutes"], row["perplexity"] = [], []
+    minutes = 0.0
+    with started(loop, job) as ask:
+        for before, mark in zip([0, *marks], marks):
+            minutes += ask("processor_seconds", mark - before) / 60
+            row["minutes"].append(minutes)
+            row["perplexity"].append(ask("quality"))
+            say(f"{name}: step {mark} of {job.steps}: {minutes:.2f} minutes, perplexity {row['perplexity'][-1]:.2f}")
+    return row
+
+
+def markdown(rows: list[dict]) -> str:
+    """Return the figures as a table."""
+    target = rows[0]["perplexity"][-1]
+    lines = [
+        f"| training | steps | learning rate | processor minutes to perplexity {target:.2f} | at its end |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        reached = f"{row['reached']:.2f}" if row["reached"] else "not reached"
+        lines.append(
+            f"| {row['name']} | {row['steps'][-1]:,} | {row['recipe']['learning_rate']:g} | {reached} | "
+            f"{row['perplexity'][-1]:.2f} after {row['minutes'][-1]:.2f} minutes |"
+        )
+    return "\n".join(lines)
