@@ -41,6 +41,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from urllib.parse import quote
+from urllib.request import getproxies
 
 import httpx
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
@@ -297,11 +298,18 @@ def _own_errors(base_url: str) -> Iterator[None]:
     try:
         yield
     except httpx.TimeoutException as error:
-        raise Timeout(f"{base_url} did not answer in time ({type(error).__name__})") from error
+        raise Timeout(f"{base_url} did not answer in time ({type(error).__name__}){_by_proxy(base_url)}") from error
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
         raise InvalidAddress(f"{base_url} is no address of a service: {error}") from error
     except httpx.RequestError as error:
-        raise ConnectionFailed(f"{base_url} cannot be reached: {error}") from error
+        raise ConnectionFailed(f"{base_url} cannot be reached: {error}{_by_proxy(base_url)}") from error
+
+
+def _by_proxy(base_url: str) -> str:
+    """Return a part of a message that tells of a proxy, if the environment names one for this address."""
+    if _is_loopback(base_url) or not getproxies().keys() & {"http", "https", "all"}:
+        return ""
+    return "; the environment names a proxy (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY)"
 
 
 class NextWords(_Client):

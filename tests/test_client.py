@@ -193,6 +193,9 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine_and_named_wher
         if not proxy.startswith("http"):
             with pytest.raises(InvalidAddress, match="the proxy that the environment names"):
                 client_class("http://words.example")
+            continue
+        with pytest.raises(ConnectionFailed, match="; the environment names a proxy"):
+            ask(client_class, "http://words.example")
 
 
 @both
