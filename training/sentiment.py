@@ -63,8 +63,7 @@ class Reader(nn.Module):
 
 
 class Layer(nn.Linear):
-    """A linear layer: vectors (reviews, width), standardised like `inputs` → the logits of the second label, (reviews,).
-    """
+    """A linear layer on vectors (reviews, width) standardised like `inputs` → the logits of the second label."""
 
     mean: Tensor
     deviation: Tensor
