@@ -49,11 +49,11 @@ def labelled(tmp_path_factory) -> str:
 
 def test_one_command_trains_measures_draws_and_answers(labelled, tmp_path, capsys):
     out = tmp_path / "run"
-    assert run("--data", labelled, "--out", str(out), "--epochs", "6") == 0
+    assert run("--data", labelled, "--out", str(out), "--epochs", "10") == 0
     figures = json.loads((out / "metrics.json").read_text())
-    assert len(figures["epochs"]) == 6 and figures["test"]["accuracy"] > 0.95
+    assert len(figures["epochs"]) == 10 and figures["test"]["accuracy"] > 0.95
     output = capsys.readouterr().out
-    assert output.count("epoch ") >= 6 and "test accuracy" in output and output.count("(labelled ") == 6
+    assert output.count("epoch ") >= 10 and "test accuracy" in output and output.count("(labelled ") == 6
     for name in ("loss.png", "accuracy.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     for word, label in ((GOOD[0], "1"), (BAD[0], "0")):

@@ -187,7 +187,7 @@ def gradient_norms(network: Network, inputs: Tensor, targets: Tensor) -> list[fl
     embedded: list[Tensor] = []
     hook = network.embedding.register_forward_hook(lambda module, arguments, output: embedded.append(output))
     try:
-        outputs, _ = network.train()(inputs, network.initial_state(inputs.shape[1]))
+        outputs, _ = network.eval()(inputs, network.initial_state(inputs.shape[1]))
     finally:
         hook.remove()
     loss = nn.functional.cross_entropy(network.logits(outputs[-1]), targets, reduction="sum")
