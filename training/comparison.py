@@ -52,7 +52,7 @@ class Plan:
     hidden_size: int = 256
     epochs: float = 5.0
     trial_epochs: float = 0.5
-    rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
+    rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
     evaluations: int = 20
     reach: int = 200
     repeats: int = 30
