@@ -309,6 +309,7 @@ def test_other_addresses_and_methods_are_refused(http):
         refused = http.get(path)
         assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
         assert "POST" in error(refused)["message"] and error(refused)[kind] == "method_not_allowed"
+    assert http.post("/v1/profiles/me").headers["allow"] == "DELETE, GET, HEAD, PUT"
 
 
 @pytest.mark.parametrize(("path", "hint"), [

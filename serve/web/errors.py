@@ -205,7 +205,10 @@ def _http_fault(error: HTTPException, request: Request) -> Fault:
     elif error.status_code == 404:
         message = _nothing_at(request.scope["path"], request.app.state.route_names.paths)
     elif error.status_code == 405:
-        message = f"{request.method} is not possible here; {dict(error.headers or {}).get('Allow', 'see /docs')} is"
+        # Starlette's own header has the methods of one route, and a path may have several.
+        allowed = ", ".join(request.app.state.route_names.methods(request.scope["path"]))
+        message = f"{request.method} is not possible here; {allowed or 'see /docs'} is"
+        return Fault(405, message, headers={"Allow": allowed} if allowed else error.headers)
     return Fault(error.status_code, message, headers=error.headers)
 
 

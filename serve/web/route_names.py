@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from starlette.routing import BaseRoute, Mount, compile_path
+from starlette.routing import BaseRoute, Mount, Route, compile_path
 from starlette.types import Scope
 
 OTHER = "other"  # the name for paths without a route
@@ -16,13 +16,22 @@ class RouteNames:
     """
 
     def __init__(self, routes: Iterable[BaseRoute]):
+        routes = list(routes)
         paths = {route.path: isinstance(route, Mount) for route in routes if hasattr(route, "path")}
         self._routes = [(compile_path(f"{path}/{{rest:path}}" if mounted else path)[0], path)
                         for path, mounted in paths.items()]
         self.paths = list(paths)
+        self._methods: dict[str, set[str]] = {}
+        for route in routes:
+            if isinstance(route, Route) and route.methods:
+                self._methods.setdefault(route.path, set()).update(route.methods)
 
     def of(self, path: str) -> str:
         return next((name for pattern, name in self._routes if pattern.match(path)), OTHER)
+
+    def methods(self, path: str) -> list[str]:
+        """Return the methods of all routes at a path, in the order of the alphabet."""
+        return sorted(self._methods.get(self.of(path), ()))
 
 
 def route_name(scope: Scope) -> str:

@@ -260,7 +260,7 @@ def schemathesis(bundle: Path | None, folder: Path, examples: int = 100) -> Iter
     """Have Schemathesis read the service's OpenAPI document and look for requests that contradict it."""
     promise = "Nothing contradicts the API's own description"
     attack = f"Schemathesis against the live OpenAPI document, up to {examples} examples an operation and phase"
-    with serving(folder, bundle, *OPTIONS) as service:
+    with serving(folder, bundle, *OPTIONS, "--profiles", str(folder / "profiles.sqlite")) as service:
         before = {process.pid for process in service.group()}
         (folder / "schemathesis.toml").write_text(REFUSALS)
         command = [
