@@ -63,7 +63,7 @@ def _x_axis(axes: Axes, ticks: Sequence[float]) -> None:
         axes.set_xticks(ticks, [plain_number(tick) for tick in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
 
 
