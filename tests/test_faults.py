@@ -82,7 +82,7 @@ def test_quick_form_of(name: str, tiny_bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", stopping.QUICK, ids=lambda case: f"{case[0].name} to {case[1]}")
 def test_stopping_answers_what_is_in_flight(tiny_bundle: Path, tmp_path: Path, case: stopping.Case) -> None:
-    check(stopping.stop(tiny_bundle, tmp_path, cases=[case]))
+    check(stopping.stop(tiny_bundle, tmp_path, requests=4, cases=[case]))  # a busy machine admits so few
 
 
 def test_a_disk_that_gets_full_does_not_matter(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ PARTS = {
     "kill-main": Part(killing.kill_main, {"crowds": (16,)}),
     "kill-others": Part(killing.kill_others),
     "hang-worker": Part(hanging.hang_worker, {"crowds": (4,), "slow_seconds": 10}),
-    "stop": Part(stopping.stop, {"cases": stopping.QUICK}),
+    "stop": Part(stopping.stop, {"cases": stopping.QUICK, "requests": 4}),  # a busy machine admits 4
     "overload": Part(overload.overload, {"connections": 100, "seconds": 4}),
     "costly": Part(costly.costly, {"seconds": 4}),
     "deadline": Part(deadlines.deadlines, {"settings": (0.5,)}),
