@@ -115,7 +115,7 @@ def _bodies(service: Service, count: int) -> Promise:
         "Unfinished bodies have one limit together",
         f"{count} bodies of {BODY / 1e6:g} MB, each without its last byte",
         answer.status == 200 and grown < 150_000_000 and held <= HELD_LIMIT,
-        f"memory {grown / 1e6:+.0f} MB; a short request beside them: {answer.outcome}; {held / 1e6:.0f} MB of them held",
+        f"memory {grown / 1e6:+.0f} MB; a short request beside them: {answer.outcome}; {held / 1e6:.0f} MB held",
     )
 
 
