@@ -8,6 +8,7 @@ import unicodedata
 
 import httpx
 import pytest
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -37,7 +38,9 @@ class Page:
         self.text = browser.find_element(By.ID, "text")
 
     def wait(self, condition, what: str):
-        return WebDriverWait(self.browser, PATIENCE, poll_frequency=0.05).until(lambda _: condition(), what)
+        # The page may draw its suggestions anew between two looks at them.
+        waiting = WebDriverWait(self.browser, PATIENCE, 0.05, ignored_exceptions=[StaleElementReferenceException])
+        return waiting.until(lambda _: condition(), what)
 
     def type(self, *keys: str) -> None:
         self.text.send_keys(*keys)
