@@ -213,6 +213,16 @@ def damage_redis(store: ProfileStore, changes: dict[str, str | bytes]) -> None:
     store._client.hset("{nextword}:" + KEY, mapping=changes)  # type: ignore[attr-defined]
 
 
+def check_damage_is_told(store: ProfileStore) -> None:
+    """Each way of reading the profile tells of the damage, and the profile can be deleted."""
+    with pytest.raises(faults.StoreDamaged):
+        store.content(KEY)
+    with pytest.raises(faults.StoreDamaged):
+        store.read(KEY, None)
+    store.delete(KEY)
+    assert not _exists(store, KEY)
+
+
 @needs_redis
 @pytest.mark.parametrize("changes", [
     {"created": "-1"}, {"characters": "NaN"}, {"words": "1e308"}, {"version": "9" * 5_000}, {"removals": ""},
@@ -225,12 +235,7 @@ def test_what_redis_has_in_another_form_is_told_as_damage(tmp_path: Path, change
         store = open_store(server.address)
         store.learn(KEY, LearnedText.of("One.", "one"))
         damage_redis(store, changes)
-        with pytest.raises(faults.StoreDamaged):
-            store.content(KEY)
-        with pytest.raises(faults.StoreDamaged):
-            store.read(KEY, None)
-        store.delete(KEY)
-        assert not _exists(store, KEY)
+        check_damage_is_told(store)
         store._client.set("{nextword}:" + KEY, "no hash")  # type: ignore[attr-defined]
         with pytest.raises(faults.StoreDamaged):
             store.summary(KEY)
@@ -249,12 +254,7 @@ def test_what_a_file_has_in_another_form_is_told_as_damage(tmp_path: Path, chang
         store.teach(KEY, "word")
         damaging.execute(change)
         damaging.commit()
-        with pytest.raises(faults.StoreDamaged):
-            store.content(KEY)
-        with pytest.raises(faults.StoreDamaged):
-            store.read(KEY, None)
-        store.delete(KEY)
-        assert not _exists(store, KEY)
+        check_damage_is_told(store)
 
 
 def test_the_reserve_is_written_to_no_other_place(tmp_path: Path) -> None:

@@ -193,7 +193,10 @@ def _kill_redis(bundle: Path | None, folder: Path, times: int, clients: int) -> 
         try:
             for _ in range(times):
                 before = len(kept)
-                wait_until(lambda before=before: len(kept) > before + clients, "more learned texts")  # type: ignore[misc]
+                wait_until(
+                    lambda before=before: len(kept) > before + clients,  # type: ignore[misc]
+                    "more learned texts",
+                )
                 time.sleep(draw.uniform(0, 0.3))
                 redis.kill()
                 time.sleep(draw.uniform(0, 0.5))
