@@ -61,12 +61,13 @@ def test_it_measures_the_time_to_a_quality_on_the_first_tokens(
     table = capsys.readouterr().out
     rows = json.loads(figures.read_text())["quality"]
     assert [row["name"] for row in rows] == ["engine, AdamW", "engine, Muon", "straightforward"]
-    target = rows[0]["perplexity"][-1]
-    assert f"to perplexity {target:.2f} |" in table and rows[1]["steps"][-1] == 10
+    target = min(rows[0]["perplexity"])
+    assert f"to perplexity {target:.2f} |" in table and rows[1]["steps"][-1] <= 10
     for row in rows:
         assert row["minutes"] == sorted(row["minutes"]) and row["minutes"][0] > 0
         reached = [minutes for minutes, found in zip(row["minutes"], row["perplexity"]) if found <= target]
         assert row["reached"] == (reached[0] if reached else None)
+        assert row is rows[0] or not any(found <= target for found in row["perplexity"][:-1])  # it stops there
 
 
 def test_a_cut_has_the_first_tokens_alone() -> None:
