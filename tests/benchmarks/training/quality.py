@@ -1,9 +1,9 @@
 """The time to a quality: processor minutes until a validation perplexity is reached.
 
 The engine with AdamW trains to the end of its steps, and is measured after each part of them. Its lowest perplexity is
-the target of the others. They are measured in the same way, and train until they reach the target, have done their steps,
-or have taken LIMIT times the minutes of the first training. Minutes are those that all threads of a process computed, so
-other work on the machine counts little. Measurements are not counted.
+the target of the others. They are measured in the same way, and train until they reach the target, have done their
+steps, or have taken LIMIT times the minutes of the first training. Minutes are those that all threads of a process
+computed, so other work on the machine counts little. Measurements are not counted.
 """
 
 from __future__ import annotations
