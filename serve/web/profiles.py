@@ -18,6 +18,7 @@ from nextword.lm.words import words_in
 from nextword.serve.engine.dispatcher import AnyDispatcher
 from nextword.serve.engine.faults import DeadlinePassed
 from nextword.serve.profile_schemas import (
+    ONE_WORD,
     TEXT_ID,
     CountedWord,
     ExportedText,
@@ -29,6 +30,7 @@ from nextword.serve.profile_schemas import (
     ProfileSummary,
     Removed,
     Taught,
+    TaughtWord,
 )
 from nextword.serve.profiles.faults import NoStore, StoreDamaged, StoreUnavailable
 from nextword.serve.profiles.opening import open_store
@@ -51,7 +53,7 @@ TOUCHED_LIMIT = 10_000  # profiles whose last note is remembered
 Result = TypeVar("Result")
 Name = Annotated[str, Path(pattern=PROFILE_NAME, description="The name of the profile", examples=["me"])]
 TextId = Annotated[str, Path(pattern=TEXT_ID, examples=["3f1c9d2e5a7b4860"])]
-Word = Annotated[str, Path(max_length=WORD_LIMIT, examples=["Kowalczyk"])]
+Word = Annotated[str, Path(max_length=WORD_LIMIT, examples=["Kowalczyk"], json_schema_extra={"pattern": ONE_WORD})]
 
 
 class Profiles:
@@ -160,7 +162,7 @@ def _add_words(router: APIRouter, dispatcher: AnyDispatcher, profiles: Profiles)
     async def teach(name: Name, word: Word) -> Taught:
         """The word is suggested from now on, in this spelling, even if it was forgotten or the service blocks it."""
         key, store = profiles.key(name), profiles.store
-        _check_word(word)
+        _check_word(word, 404)
         await profiles.call(lambda: store.teach(key, word))
         return Taught(word=word)
 
@@ -170,7 +172,7 @@ def _add_words(router: APIRouter, dispatcher: AnyDispatcher, profiles: Profiles)
         and with words that are joined to it by hyphens; a digest is kept, from which it cannot be read.
         """
         key, store = profiles.key(name), profiles.store
-        _check_word(word)
+        _check_word(word, 404)
         count_as(WHOLE)
         return Removed(removed=await profiles.call(lambda: store.forget(key, word)))
 
@@ -201,7 +203,7 @@ def _add_whole(router: APIRouter, profiles: Profiles) -> None:
         characters = sum(len(text.text) for text in request.texts)
         count_as(WHOLE + characters // LEARNED_CHARACTERS)
         for place, word in enumerate(request.taught):
-            _check_word(word.word, f"taught.{place}.word")
+            _check_word(word.word, 422, f"taught.{place}.word")
         if len({text.id for text in request.texts}) < len(request.texts):
             raise Fault(422, "texts: two of them have the same id", "texts")
         return ProfileSummary(**asdict(await profiles.call(lambda: store.load(key, _loaded(request)))))
@@ -214,10 +216,10 @@ def _add_whole(router: APIRouter, profiles: Profiles) -> None:
         return Removed(removed=1)
 
 
-def _check_word(word: str, where: str = "word") -> None:
-    """Raise Fault if it is not one word."""
+def _check_word(word: str, status: int, where: str = "word") -> None:
+    """Raise Fault with this status if it is not one word."""
     if not is_one_word(word):
-        raise Fault(422, f"{where}: it must be one word, with no space or mark beside it", where)
+        raise Fault(status, f"{where}: it must be one word, with no space or mark beside it", where)
 
 
 def _exported(content: Content) -> ProfileExport:
@@ -235,7 +237,7 @@ def _export_of(content: Content) -> ProfileExport:
                    key=lambda word: (-word[1], word_key(word[0]), word[0]))[:WORDS_LIMIT]
     return ProfileExport(
         created=content.created, changed=content.changed, texts=texts, forgotten=sorted(content.forgotten),
-        taught=[CountedWord(word=word, count=count) for word, count in sorted(content.taught.items())],
+        taught=[TaughtWord(word=word, count=count) for word, count in sorted(content.taught.items())],
         words=[CountedWord(word=word, count=count) for word, count in words],
     )
 
