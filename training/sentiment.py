@@ -36,7 +36,7 @@ from nextword.lm.vocabulary import EOS_ID, Vocabulary
 from nextword.training.corpora.cleaning import reviews as clean
 from nextword.training.corpora.labelled import load_labelled
 from nextword.training.examples import BATCH, Examples, batches, learn, plot_epochs, predict
-from nextword.training.files import write_atomically, write_json
+from nextword.training.atomic_files import write_atomically, write_json
 from nextword.training.precision import choose_precision
 from nextword.training.progress import work_progress
 from nextword.training.regularisation import RegularisedNetwork
