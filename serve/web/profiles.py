@@ -103,12 +103,13 @@ class Profiles:
         done.add_done_callback(self._finish)
         return done
 
-    async def call(self, work: Callable[[], Result]) -> Result:
-        """Do work with the store in a thread. Raises its StoreFaults, StoreUnavailable or DeadlinePassed."""
+    async def call(self, name: str, work: Callable[[ProfileStore, ProfileKey], Result]) -> Result:
+        """Do work with a profile in a thread. Raises the store's StoreFaults, StoreUnavailable or DeadlinePassed."""
+        key, store = self.key(name), self.store
         if self._pending >= PENDING_LIMIT:
             raise StoreUnavailable
         try:
-            return await asyncio.wait_for(asyncio.shield(self._start(work)), self._deadline)
+            return await asyncio.wait_for(asyncio.shield(self._start(lambda: work(store, key))), self._deadline)
         except asyncio.TimeoutError:
             raise DeadlinePassed from None
 
@@ -136,16 +137,14 @@ def _add_texts(router: APIRouter, profiles: Profiles) -> None:
     @router.post("/text", operation_id="learn", summary="Learn a text", responses=responses(400, 409, 413, 415, 507))
     async def learn(name: Name, request: LearnRequest) -> Learned:
         """Every question with this profile knows the text from now on. The profile is made if there is none."""
-        key, store = profiles.key(name), profiles.store
         count_as(1 + len(request.text) // LEARNED_CHARACTERS)
-        text = await profiles.call(lambda: store.learn(key, LearnedText.of(request.text, request.id)))
+        text = await profiles.call(name, lambda store, key: store.learn(key, LearnedText.of(request.text, request.id)))
         return Learned(id=text.id, words=text.words)
 
     @router.delete("/text/{id}", operation_id="undo", summary="Take a text back")
     async def undo(name: Name, id: TextId) -> Removed:
         """The profile is as if the text had never been learned, except for the words that were forgotten since."""
-        key, store = profiles.key(name), profiles.store
-        await profiles.call(lambda: store.undo(key, id))
+        await profiles.call(name, lambda store, key: store.undo(key, id))
         return Removed(removed=1)
 
 
@@ -161,9 +160,8 @@ def _add_words(router: APIRouter, dispatcher: AnyDispatcher, profiles: Profiles)
                 responses=responses(409, 507))
     async def teach(name: Name, word: Word) -> Taught:
         """The word is suggested from now on, in this spelling, even if it was forgotten or the service blocks it."""
-        key, store = profiles.key(name), profiles.store
         _check_word(word, 404)
-        await profiles.call(lambda: store.teach(key, word))
+        await profiles.call(name, lambda store, key: store.teach(key, word))
         return Taught(word=word)
 
     @router.delete("/words/{word:any}", operation_id="forget", summary="Forget or block a word")
@@ -171,10 +169,9 @@ def _add_words(router: APIRouter, dispatcher: AnyDispatcher, profiles: Profiles)
         """No answer with this profile has the word until it is taught. It is cut out of all texts, with its genitive
         and with words that are joined to it by hyphens; a digest is kept, from which it cannot be read.
         """
-        key, store = profiles.key(name), profiles.store
         _check_word(word, 404)
         count_as(WHOLE)
-        return Removed(removed=await profiles.call(lambda: store.forget(key, word)))
+        return Removed(removed=await profiles.call(name, lambda store, key: store.forget(key, word)))
 
 
 def _add_whole(router: APIRouter, profiles: Profiles) -> None:
@@ -182,37 +179,33 @@ def _add_whole(router: APIRouter, profiles: Profiles) -> None:
     @router.get("", operation_id="profile", summary="Size and dates of a profile")
     async def summary(name: Name) -> ProfileSummary:
         """Says how much is kept."""
-        key, store = profiles.key(name), profiles.store
-        return ProfileSummary(**asdict(await profiles.call(lambda: store.summary(key))))
+        return ProfileSummary(**asdict(await profiles.call(name, lambda store, key: store.summary(key))))
 
     @router.head("/export", include_in_schema=False)
     @router.get("/export", operation_id="export_profile", summary="A profile, for another service",
                 response_model=ProfileExport)
     async def export(name: Name) -> Response:
         """Returns everything that is kept. `PUT /v1/profiles/{name}` loads it."""
-        key, store = profiles.key(name), profiles.store
         count_as(WHOLE)
-        content = await profiles.call(lambda: _exported(store.content(key)).model_dump_json())
+        content = await profiles.call(name, lambda store, key: _exported(store.content(key)).model_dump_json())
         return Response(content, media_type="application/json")
 
     @router.put("", operation_id="load_profile", summary="Load a profile",
                 responses=responses(400, 409, 413, 415, 507))
     async def load(name: Name, request: LoadRequest) -> ProfileSummary:
         """Loads an export in place of what there is. An empty export makes an empty profile."""
-        key, store = profiles.key(name), profiles.store
         characters = sum(len(text.text) for text in request.texts)
         count_as(WHOLE + characters // LEARNED_CHARACTERS)
         for place, word in enumerate(request.taught):
             _check_word(word.word, 422, f"taught.{place}.word")
         if len({text.id for text in request.texts}) < len(request.texts):
             raise Fault(422, "texts: two of them have the same id", "texts")
-        return ProfileSummary(**asdict(await profiles.call(lambda: store.load(key, _loaded(request)))))
+        return ProfileSummary(**asdict(await profiles.call(name, lambda store, key: store.load(key, _loaded(request)))))
 
     @router.delete("", operation_id="delete_profile", summary="Delete a profile")
     async def delete(name: Name) -> Removed:
         """Nothing of the profile is left."""
-        key, store = profiles.key(name), profiles.store
-        await profiles.call(lambda: store.delete(key))
+        await profiles.call(name, lambda store, key: store.delete(key))
         return Removed(removed=1)
 
 
