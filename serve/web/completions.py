@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.convertors import Convertor, register_url_convertor
 
 from nextword.serve.engine.client_presence import restart_clock
 from nextword.serve.engine.dispatcher import AnyDispatcher
@@ -20,6 +19,7 @@ from nextword.serve.openai_schemas import Choice, Completion, CompletionRequest,
 from nextword.serve.profiles.store import ProfileKey
 from nextword.serve.questions import ScoreQuestion
 from nextword.serve.schemas import SCORE_LIMIT
+from nextword.serve.web.any_path import rest
 from nextword.serve.web.completion_text import Ask, CompletionText
 from nextword.serve.web.errors import Fault, as_fault, responses
 from nextword.serve.web.middleware.rate_limit import count_as
@@ -30,21 +30,6 @@ COUNTED_TOKENS = 16  # to be written, for which a request counts as one in the l
 LATE = ("the text was not written within the deadline of the service; ask for fewer tokens, or stream: then the "
         "deadline counts for each part")
 TOGETHER = 8  # texts of one request that are written at the same time, so that a request cannot fill the queue
-
-
-class _AnyName(Convertor[str]):
-    """Like the converter `path`, but it also accepts line breaks."""
-
-    regex = r"[\s\S]*"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
-
-
-register_url_convertor("any", _AnyName())
 
 
 def build_router(dispatcher: AnyDispatcher, profiles: Profiles) -> APIRouter:
@@ -118,8 +103,8 @@ def _add_models(router: APIRouter, dispatcher: AnyDispatcher) -> None:
     async def models() -> ServedModels:
         return ServedModels(data=[ServedModel(id=dispatcher.model, created=started)])
 
-    @router.head("/v1/models/{name:any}", include_in_schema=False)
-    @router.get("/v1/models/{name:any}", operation_id="model", summary="A served model",
+    @router.head(f"/v1/models/{rest('name')}", include_in_schema=False)
+    @router.get(f"/v1/models/{rest('name')}", operation_id="model", summary="A served model",
                 responses=responses(401, 404, 429, openai=True))
     async def one_model(name: str) -> ServedModel:
         if name != dispatcher.model:

@@ -38,6 +38,7 @@ from nextword.serve.profiles.store import Content, LearnedText, ProfileKey, Prof
 from nextword.serve.questions import OwnWordsQuestion
 from nextword.serve.schemas import PROFILE_NAME, WORD_LIMIT
 from nextword.serve.settings import Settings
+from nextword.serve.web.any_path import rest
 from nextword.serve.web.errors import Fault, responses
 from nextword.serve.web.middleware.api_keys import owner
 from nextword.serve.web.middleware.rate_limit import count_as
@@ -156,7 +157,7 @@ def _add_words(router: APIRouter, dispatcher: AnyDispatcher, profiles: Profiles)
         answer = await dispatcher.ask(OwnWordsQuestion(profiles.key(name)))
         return Response(answer, media_type="application/json")
 
-    @router.put("/words/{word:any}", operation_id="teach", summary="Teach or allow a word",
+    @router.put(f"/words/{rest('word')}", operation_id="teach", summary="Teach or allow a word",
                 responses=responses(409, 507))
     async def teach(name: Name, word: Word) -> Taught:
         """The word is suggested from now on, in this spelling, even if it was forgotten or the service blocks it."""
@@ -164,7 +165,7 @@ def _add_words(router: APIRouter, dispatcher: AnyDispatcher, profiles: Profiles)
         await profiles.call(name, lambda store, key: store.teach(key, word))
         return Taught(word=word)
 
-    @router.delete("/words/{word:any}", operation_id="forget", summary="Forget or block a word")
+    @router.delete(f"/words/{rest('word')}", operation_id="forget", summary="Forget or block a word")
     async def forget(name: Name, word: Word) -> Removed:
         """No answer with this profile has the word until it is taught. It is cut out of all texts, with its genitive
         and with words that are joined to it by hyphens; a digest is kept, from which it cannot be read.
