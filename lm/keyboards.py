@@ -31,17 +31,17 @@ class Keyboard:
     """The probabilities with which one key is hit instead of another.
 
     The probability of the key at distance d (in widths of a key) is proportional to exp(-d²). A letter without a place
-    on the keyboard is not among `neighbours`.
+    on the keyboard is not among `neighbours`. Letters of one key have the same place, so their distance is 0.
     """
 
     def __init__(self, places: Places) -> None:
         """places: letter → (x, y), in any unit: the least distance between two keys counts as the width of a key.
 
-        Raises ValueError as `checked` does.
+        Raises ValueError if a key is not one letter, or if a place is too far out.
         """
-        points = checked(places)
+        points = _compared(places)
         pairs = [(a, b, math.dist(points[a], points[b])) for a in points for b in points if a != b]
-        width = min((distance for *_, distance in pairs), default=1.0)
+        width = min((distance for *_, distance in pairs if distance), default=1.0)
         near: dict[str, dict[str, float]] = {letter: {} for letter in points}
         for intended, hit, distance in pairs:
             if distance <= FARTHEST * width:
@@ -51,20 +51,16 @@ class Keyboard:
             for intended, weights in near.items() if weights}
 
 
-def checked(places: Places) -> dict[str, tuple[float, float]]:
-    """The places of the keys, with the letters as they are compared (`words.key`).
-
-    Raises ValueError if a key is not one letter, or if a place is too far out or the place of two keys.
-    """
+def _compared(places: Places) -> dict[str, tuple[float, float]]:
+    """The places of the letters as they are compared (`words.key`). What is no letter then, such as ß, has none."""
     points: dict[str, tuple[float, float]] = {}
     for letter, (x, y) in places.items():
-        if len(own := key(letter)) != 1:
+        if len(letter) != 1:
             raise ValueError(f"{letter!r} is not one letter")
         if not (abs(x) <= FARTHEST_PLACE and abs(y) <= FARTHEST_PLACE):
             raise ValueError(f"the place of {letter!r} is not within {FARTHEST_PLACE:,.0f} of the origin")
-        points[own] = (float(x), float(y))
-    if len(set(points.values())) < len(points):
-        raise ValueError("two keys have the same place")
+        if len(own := key(letter)) == 1:
+            points[own] = (float(x), float(y))
     return points
 
 

@@ -31,14 +31,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import ipaddress
 import itertools
 import json
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from urllib.parse import quote
 from urllib.request import getproxies
@@ -47,7 +46,7 @@ import httpx
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from nextword.lm.words import split_typed
-from nextword.serve.client_profiles import AsyncProfile, Profile
+from nextword.serve.client_profiles import AsyncProfile, Profile, awaited
 from nextword.serve.openai_schemas import Completion
 from nextword.serve.profile_schemas import ProfileExport
 from nextword.serve.schemas import NextLettersResponse, NextWordsResponse, NextWordsResults, ScoreResponse
@@ -520,19 +519,6 @@ class NextWords(_Client):
         self.close()
 
 
-def _awaited(
-    method: Callable[Concatenate[NextWords, Options], Answer],
-) -> Callable[Concatenate[AsyncNextWords, Options], Coroutine[Any, Any, Answer]]:
-    """Return a method of `NextWords` as a method of `AsyncNextWords`, whose `_send` returns a coroutine."""
-
-    @functools.wraps(method)
-    async def send(self: AsyncNextWords, *args: Options.args, **options: Options.kwargs) -> Answer:
-        return await cast(Any, method)(self, *args, **options)
-
-    send.__doc__ = f"See `NextWords.{method.__name__}`."
-    return send
-
-
 def _iterated(
     method: Callable[Concatenate[NextWords, Options], Iterator[str]],
 ) -> Callable[Concatenate[AsyncNextWords, Options], AsyncIterator[str]]:
@@ -555,10 +541,10 @@ class AsyncNextWords(_Client):
 
     _http_class = httpx.AsyncClient
 
-    next_words = _awaited(NextWords.next_words)
-    next_letters = _awaited(NextWords.next_letters)
-    score = _awaited(NextWords.score)
-    complete = _awaited(NextWords.complete)
+    next_words = awaited(NextWords.next_words)
+    next_letters = awaited(NextWords.next_letters)
+    score = awaited(NextWords.score)
+    complete = awaited(NextWords.complete)
     stream = _iterated(NextWords.stream)
 
     async def next_words_each(self, texts: Iterable[str], k: int | None = None, **options: Any

@@ -92,16 +92,16 @@ class Profile:
         return self._ask(Removed, "DELETE")
 
 
-def _awaited(
-    method: Callable[Concatenate[Profile, Options], Answer],
-) -> Callable[Concatenate[AsyncProfile, Options], Coroutine[Any, Any, Answer]]:
-    """Return a method of `Profile` as one of `AsyncProfile`, whose client has a `_send` that returns a coroutine."""
+def awaited(
+    method: Callable[Concatenate[Any, Options], Answer],
+) -> Callable[Concatenate[Any, Options], Coroutine[Any, Any, Answer]]:
+    """Return a method as one of an asynchronous class, whose client has a `_send` that returns a coroutine."""
 
     @functools.wraps(method)
-    async def send(self: AsyncProfile, *args: Options.args, **options: Options.kwargs) -> Answer:
+    async def send(self: Any, *args: Options.args, **options: Options.kwargs) -> Answer:
         return await cast(Any, method)(self, *args, **options)
 
-    send.__doc__ = f"See `Profile.{method.__name__}`."
+    send.__doc__ = f"See `{method.__qualname__}`."
     return send
 
 
@@ -112,12 +112,12 @@ class AsyncProfile:
         self._client, self.name = client, name
 
     _ask = Profile._ask
-    learn = _awaited(Profile.learn)
-    undo = _awaited(Profile.undo)
-    teach = _awaited(Profile.teach)
-    forget = _awaited(Profile.forget)
-    words = _awaited(Profile.words)
-    summary = _awaited(Profile.summary)
-    export = _awaited(Profile.export)
-    load = _awaited(Profile.load)
-    delete = _awaited(Profile.delete)
+    learn = awaited(Profile.learn)
+    undo = awaited(Profile.undo)
+    teach = awaited(Profile.teach)
+    forget = awaited(Profile.forget)
+    words = awaited(Profile.words)
+    summary = awaited(Profile.summary)
+    export = awaited(Profile.export)
+    load = awaited(Profile.load)
+    delete = awaited(Profile.delete)

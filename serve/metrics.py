@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -11,10 +10,8 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nextword.serve.questions import Counts
-from nextword.serve.web.route_names import route_name
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
@@ -101,6 +98,11 @@ def record(counts: Counts) -> None:
     _cache_misses.inc(counts.cache_misses)
 
 
+def request_answered(route: str, status: int, seconds: float) -> None:
+    """Count a request, under the path of its route or "other"."""
+    _requests.labels(route, status).observe(seconds)
+
+
 def worker_lost() -> None:
     """Count a worker that ended while it served. Another takes its place."""
     _restarts.inc()
@@ -115,26 +117,3 @@ def exposition(service: Observed) -> bytes:
     _info.labels(_VERSION, service.model).set(1)
     _processes.workers = service.workers
     return generate_latest(_registry)
-
-
-class RequestMetrics:
-    """Counts each request under the path of its route, or "other"."""
-
-    def __init__(self, app: ASGIApp):
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        start, status = time.perf_counter(), 500
-
-        async def send_and_note_status(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self.app(scope, receive, send_and_note_status)
-        finally:
-            _requests.labels(route_name(scope), status).observe(time.perf_counter() - start)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nextword.serve.schemas import CONTEXT_LIMIT, TEXT_BLOCK, TEXT_LIMIT, Integer, ProfileName, Request
+from nextword.serve.schemas import CONTEXT_LIMIT, FIRST_ENTRY, TEXT_BLOCK, ProfileName, Request, Text
 
 TOKEN_LIMIT = 1_000  # written tokens
 PROMPT_LIMIT = 64
@@ -18,12 +18,7 @@ ALTERNATIVES_LIMIT = 20
 STOP_LIMIT = 4
 STOP_LENGTH = 100  # characters
 
-Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
 Stop = Annotated[str, Field(min_length=1, max_length=STOP_LENGTH)]
-# It stands behind the bounds, or pydantic leaves them out of the JSON Schema.
-WHOLE = Integer.__metadata__[0]  # type: ignore[attr-defined]
-# One entry is enough to be refused; an error for each of very many would take a second.
-ONE_ENTRY = BeforeValidator(lambda value: dict([*value.items()][:1]) if isinstance(value, dict) else value)
 Zero = Annotated[float, Field(ge=0, le=0)]
 
 
@@ -48,7 +43,7 @@ class CompletionRequest(Request):
         f"Only the last {TEXT_BLOCK:,} to {2 * TEXT_BLOCK:,} characters are read.",
         examples=["I went to the"],
     )
-    max_tokens: Annotated[int, Field(ge=0, le=TOKEN_LIMIT), WHOLE] | None = Field(
+    max_tokens: Annotated[int, Field(ge=0, le=TOKEN_LIMIT)] | None = Field(
         16, description="The most words and punctuation marks to write; a line break counts as one."
     )
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
@@ -57,17 +52,17 @@ class CompletionRequest(Request):
     top_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
         1.0, description="Draw only among the likeliest words whose probabilities sum to this."
     )
-    n: Annotated[int, Field(ge=1, le=CHOICE_LIMIT), WHOLE] | None = Field(
+    n: Annotated[int, Field(ge=1, le=CHOICE_LIMIT)] | None = Field(
         1, description="The number of texts for each prompt."
     )
     stop: Stop | Annotated[list[Stop], Field(max_length=STOP_LIMIT)] | None = Field(
         None, description="The text ends before the first of these.", examples=["\n"]
     )
-    seed: Integer | None = Field(
+    seed: int | None = Field(
         None, description="The same request with the same seed gives the same text."
     )
     echo: bool | None = Field(False, description="If true, the text begins with the prompt.")
-    logprobs: Annotated[int, Field(ge=0, le=ALTERNATIVES_LIMIT), WHOLE] | None = Field(
+    logprobs: Annotated[int, Field(ge=0, le=ALTERNATIVES_LIMIT)] | None = Field(
         None,
         description="Return the log-probability of each token, and of this many likeliest tokens at its place. "
         f"With `echo`, also of the prompt's tokens; the prompt may then have {CONTEXT_LIMIT:,} tokens.",
@@ -76,21 +71,15 @@ class CompletionRequest(Request):
     stream_options: StreamOptions | None = None
     profile: ProfileName | None = Field(None, description="The name of the person's profile, as in `/v1/next-words`.")
     user: str | None = Field(None, description="Accepted and ignored.")
-    best_of: Annotated[int, Field(ge=1, le=CHOICE_LIMIT), WHOLE] | None = Field(
-        None, description="Not supported, except for the value of `n`, which changes nothing."
+    best_of: Annotated[int, Field(ge=1, le=CHOICE_LIMIT)] | None = Field(
+        None, description="Write this many texts for each prompt, and return the `n` whose tokens are likeliest on "
+        "average. A stream then begins when all are written. Less than `n` changes nothing."
     )
     frequency_penalty: Zero | None = Field(None, description="Not supported.")
-    logit_bias: Annotated[dict[str, float], Field(max_length=0), ONE_ENTRY] | None = Field(
+    logit_bias: Annotated[dict[str, float], Field(max_length=0), FIRST_ENTRY] | None = Field(
         None, description="Not supported.")
     presence_penalty: Zero | None = Field(None, description="Not supported.")
     suffix: Literal[""] | None = Field(None, description="Not supported.")
-
-    @field_validator("best_of")
-    @classmethod
-    def _best_of_is_n(cls, value: int | None, info: ValidationInfo) -> int | None:
-        if value is not None and value != (info.data.get("n") or 1):
-            raise ValueError("it is not n")
-        return value
 
     @model_validator(mode="after")
     def _null_is_the_default(self) -> CompletionRequest:
@@ -102,6 +91,11 @@ class CompletionRequest(Request):
     @property
     def prompts(self) -> list[str]:
         return self.prompt if isinstance(self.prompt, list) else [self.prompt or ""]
+
+    @property
+    def texts(self) -> int:
+        """The number of texts that are written for each prompt."""
+        return max(self.n or 1, self.best_of or 1)
 
     @property
     def stops(self) -> list[str]:

@@ -1,23 +1,26 @@
 """Requests and answers of the routes for profiles. This module imports only pydantic."""
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-from nextword.serve.schemas import TEXT_LIMIT, WORD_LIMIT, Request
+from nextword.lm.words import APOSTROPHES, GERESH, GERSHAYIM, HYPHENS, JOINERS, KEYCAP, MIDDLE_DOT
+from nextword.serve.schemas import FIRST_ENTRY, TEXT_LIMIT, WORD_LIMIT, Request
 
 TEXT_ID = "^[A-Za-z0-9_-]{1,64}$"
 DIGEST = "^[0-9a-f]{16}$"
+# One word, as a regular expression of ECMAScript for the OpenAPI document. `lm.forgetting.is_one_word` decides; the two
+# differ for rare characters alone.
+_LETTER = rf"[\p{{L}}\p{{M}}\p{{Nd}}_{JOINERS}]"
+_HEBREW = f"[א-ת][\"{GERSHAYIM}][א-ת]|[א-ת]{GERESH}"
+ONE_WORD = (rf"^(?!.*[{KEYCAP}-\u20ff])[\p{{M}}_]*(?:[\p{{L}}\p{{Nd}}]|{_HEBREW})(?:{_LETTER}|{_HEBREW})*"
+            rf"(?:['{APOSTROPHES}{HYPHENS}{MIDDLE_DOT}-](?:{_LETTER}|{_HEBREW})+)*$")
 ENTRY_LIMIT = 20_000  # of a list in an export: as many as a profile of the largest size has
 COUNT_LIMIT = 1_000_000
 
 Id = Annotated[str, Field(pattern=TEXT_ID)]
 Digest = Annotated[str, Field(pattern=DIGEST)]
-
-
-def _first(value: Any) -> Any:
-    return value[:1] if isinstance(value, list) else value
 
 
 class LearnRequest(Request):
@@ -100,6 +103,12 @@ class CountedWord(Request):
     count: int = Field(ge=1, le=COUNT_LIMIT)
 
 
+class TaughtWord(CountedWord):
+    """A word that was taught alone, and the number of times that it counts for."""
+
+    word: str = Field(min_length=1, max_length=WORD_LIMIT, json_schema_extra={"pattern": ONE_WORD})
+
+
 class ProfileExport(Request):
     """A whole profile, for another service. Every list may be left out."""
 
@@ -115,7 +124,7 @@ class ProfileExport(Request):
     created: int | None = Field(None, ge=0, lt=2**40, description="Seconds since 1970.")
     changed: int | None = Field(None, ge=0, lt=2**40, description="Seconds since 1970. It is not loaded.")
     texts: Annotated[list[ExportedText], FailFast()] = Field([], max_length=ENTRY_LIMIT)
-    taught: Annotated[list[CountedWord], FailFast()] = Field(
+    taught: Annotated[list[TaughtWord], FailFast()] = Field(
         [], max_length=ENTRY_LIMIT,
         description="Words that were taught alone, with the number of times that they count for. Words of another "
         "keyboard can be loaded here, with their frequencies.")
@@ -128,4 +137,4 @@ class ProfileExport(Request):
 class LoadRequest(ProfileExport):
     """A whole profile. Of its `words`, which are not loaded, the first alone is checked, as this takes time."""
 
-    words: Annotated[list[CountedWord], BeforeValidator(_first)] = Field([])
+    words: Annotated[list[CountedWord], FIRST_ENTRY] = Field([])

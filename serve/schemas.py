@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -18,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from nextword.lm import keyboards
+from nextword.lm.keyboards import FARTHEST_PLACE
 
 TEXT_LIMIT = 100_000  # characters
 WORD_LIMIT = 100  # characters
@@ -34,12 +33,12 @@ UNKNOWN_LIMIT = 100  # words
 KEYS_LIMIT = 64  # keys of a layout
 PROFILE_NAME = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
 
-# In JSON Schema 5.0 is an integer. The service accepts it too, so its OpenAPI document is true.
-Integer = Annotated[int, BeforeValidator(lambda v: int(v) if isinstance(v, float) and v.is_integer() else v)]
-
-
 # pydantic puts these tags into the place of an error; `nextword.serve.web.errors` removes them.
-TAGS = ONE_TEXT, SEVERAL_TEXTS, NAMED, PLACES = "one text", "several texts", "a name", "places of keys"
+ONE_TEXT, SEVERAL_TEXTS, NAMED, PLACES = "one text", "several texts", "a name", "places of keys"
+TAGS = (ONE_TEXT, SEVERAL_TEXTS, NAMED, PLACES, "[key]")
+# One entry is enough to be refused; an error for each of very many would take a second.
+FIRST_ENTRY = BeforeValidator(lambda value: value[:1] if isinstance(value, list) else
+                              dict(list(value.items())[:1]) if isinstance(value, dict) else value)
 Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
 OneOrSeveralTexts = Annotated[
     Annotated[Text, Tag(ONE_TEXT)]
@@ -49,18 +48,12 @@ OneOrSeveralTexts = Annotated[
 ProfileName = Annotated[str, Field(pattern=PROFILE_NAME)]
 
 
-Coordinate = Annotated[float, Field(allow_inf_nan=False)]
+Letter = Annotated[str, Field(min_length=1, max_length=1)]
+Coordinate = Annotated[float, Field(ge=-FARTHEST_PLACE, le=FARTHEST_PLACE)]
 Place = Annotated[list[Coordinate], Field(min_length=2, max_length=2)]
-
-
-def _checked(places: dict[str, list[float]]) -> dict[str, list[float]]:
-    keyboards.checked(places)
-    return places
-
-
 Layout = Annotated[
     Annotated[Literal["qwerty", "qwertz", "azerty", "dvorak"], Tag(NAMED)]
-    | Annotated[dict[str, Place], Field(min_length=2, max_length=KEYS_LIMIT), AfterValidator(_checked), Tag(PLACES)],
+    | Annotated[dict[Letter, Place], Field(min_length=2, max_length=KEYS_LIMIT), Tag(PLACES)],
     Discriminator(lambda value: PLACES if isinstance(value, dict) else NAMED),
 ]
 
@@ -72,12 +65,18 @@ class Request(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_unknown_field(cls, fields: Any) -> Any:
-        """Drop all unknown fields but the first: an error for each of very many takes a second and 300 MB."""
-        if not isinstance(fields, dict) or len(fields) <= len(cls.model_fields):
+    def _prepare(cls, fields: Any) -> Any:
+        """Write 5.0 as 5, which are the same number in JSON Schema.
+
+        Drop all unknown fields but the first: an error for each of very many takes a second and 300 MB.
+        """
+        if not isinstance(fields, dict):
             return fields
-        first = next(name for name in fields if name not in cls.model_fields)
-        return {name: value for name, value in fields.items() if name in cls.model_fields or name == first}
+        if len(fields) > len(cls.model_fields):
+            first = next(name for name in fields if name not in cls.model_fields)
+            fields = {name: value for name, value in fields.items() if name in cls.model_fields or name == first}
+        return {name: int(value) if isinstance(value, float) and value.is_integer() else value
+                for name, value in fields.items()}
 
 
 class NextWordsRequest(Request):
@@ -93,7 +92,7 @@ class NextWordsRequest(Request):
         f"A list of 1 to {TEXTS_LIMIT} texts is accepted too.",
         examples=["I went to the"],
     )
-    k: Integer = Field(
+    k: int = Field(
         5,
         ge=1,
         le=SUGGESTION_LIMIT,
@@ -112,7 +111,8 @@ class NextWordsRequest(Request):
     layout: Layout | None = Field(
         None,
         description="The keyboard, whose neighbouring keys are likely slips: a name, or the place [x, y] of each key, "
-        "in any unit. null: the service's default. A letter without a place has no neighbours.",
+        "in any unit; letters of one key have the same place. null: the service's default. A letter without a place "
+        "has no neighbours.",
         examples=["qwerty"],
     )
     history: Text = Field(
@@ -135,7 +135,7 @@ class NextWordsRequest(Request):
         description="Words that are never suggested, in any letter case.",
         examples=[["store"]],
     )
-    max_words: Integer = Field(
+    max_words: int = Field(
         1,
         ge=1,
         le=PHRASE_LIMIT,

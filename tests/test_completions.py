@@ -100,6 +100,21 @@ def test_choices_differ_and_come_in_the_order_of_the_prompts(complete):
     assert completion.usage.to_dict() == {"prompt_tokens": 4 + 3, "completion_tokens": 72, "total_tokens": 79}
 
 
+def test_the_best_of_several_texts_are_those_with_the_likeliest_tokens(complete):
+    each = complete(n=6, max_tokens=8, logprobs=0).choices
+    means = [sum(choice.logprobs.token_logprobs) / len(choice.logprobs.tokens) for choice in each]
+    best = sorted(sorted(range(6), key=lambda place: means[place])[-2:])
+    completion = complete(n=2, best_of=6, max_tokens=8)
+    assert [choice.text for choice in completion.choices] == [each[place].text for place in best] != [
+        choice.text for choice in each[:2]]
+    assert [choice.index for choice in completion.choices] == [0, 1]
+    assert completion.usage.completion_tokens == 48
+    streamed = ["", ""]
+    for event in complete(n=2, best_of=6, max_tokens=8, stream=True):
+        streamed[event.choices[0].index] += event.choices[0].text
+    assert streamed == [choice.text for choice in completion.choices]
+
+
 def test_words_are_drawn_as_often_as_they_are_probable(complete, tiny_model):
     drawn = Counter(choice.text for seed in range(25) for choice in complete(max_tokens=1, n=16, seed=seed).choices)
     for word in tiny_model.next_words(PROMPT, k=3):

@@ -155,15 +155,17 @@ def test_the_layout_of_a_request_or_of_the_settings_counts(http, tiny_bundle, tm
 
     near, far = {"l": [0, 0], "p": [1, 0], "m": [9, 9]}, {"l": [0, 0], "p": [9, 9], "m": [1, 0]}
     assert confidence(http, layout=near) > confidence(http, layout=far)
+    one_key = {"l": [0, 0], "p": [0, 0], "m": [1, 0], "ß": [1, 0]}
+    assert confidence(http, layout=one_key) > confidence(http, layout=far)
     assert confidence(http, layout="qwerty") == confidence(http)
     with serving(tmp_path, tiny_bundle, "--layout", json.dumps(near)) as server:
         with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
             assert confidence(client) == confidence(http, layout=near)
             assert confidence(client, layout="azerty") == confidence(http, layout="azerty")
     for layout, where in (("colemak", "layout"), ({"l": [0, 0]}, "layout"), ({"l": [0], "p": [1, 0]}, "layout.l"),
-                          (5, "layout"), ({"lp": [0, 0], "p": [1, 0]}, "layout"),
-                          ({"l": [0, 0], "p": [0, 0]}, "layout"),
-                          ({"l": [0, 1e300], "p": [0, 0]}, "layout"), ({"l": [0, 10**400], "p": [0, 0]}, "layout.l.1")):
+                          (5, "layout"), ({"lp": [0, 0], "p": [1, 0]}, "layout.lp"),
+                          ({"l": [0, 1e300], "p": [0, 0]}, "layout.l.1"),
+                          ({"l": [0, 10**400], "p": [0, 0]}, "layout.l.1")):
         refused = http.post(PATH, json={**question, "layout": layout})
         assert refused.status_code == 422 and refused.json()["error"]["where"] == where, (layout, refused.text)
 

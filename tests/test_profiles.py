@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import doctest
 import inspect
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import httpx
 import pytest
@@ -216,14 +217,14 @@ def test_a_profile_belongs_to_the_key_that_made_it(server: Server, http: httpx.C
     ("POST", "/text", {"text": "A text.", "id": "with space"}, 422, "invalid_request", "id"),
     ("POST", "/text", {"text": "x" * 2001}, 409, "profile_full", None),
     ("DELETE", "/text/none", None, 404, "no_such_text", "id"),
-    ("PUT", "/words/two%20words", None, 422, "invalid_request", "word"),
+    ("PUT", "/words/two%20words", None, 404, "not_found", "word"),
     ("PUT", "/words/" + "x" * 101, None, 422, "invalid_request", "word"),
-    ("DELETE", "/words/!", None, 422, "invalid_request", "word"),
-    ("DELETE", "/words/", None, 422, "invalid_request", "word"),
-    ("PUT", "/words/%E2%80%8D", None, 422, "invalid_request", "word"),  # a joiner alone
-    ("PUT", "/words/a%00", None, 422, "invalid_request", "word"),
-    ("DELETE", "/words/%1B%5B2J", None, 422, "invalid_request", "word"),
-    ("PUT", "/words/a%0A", None, 422, "invalid_request", "word"),
+    ("DELETE", "/words/!", None, 404, "not_found", "word"),
+    ("DELETE", "/words/", None, 404, "not_found", "word"),
+    ("PUT", "/words/%E2%80%8D", None, 404, "not_found", "word"),  # a joiner alone
+    ("PUT", "/words/a%00", None, 404, "not_found", "word"),
+    ("DELETE", "/words/%1B%5B2J", None, 404, "not_found", "word"),
+    ("PUT", "/words/a%0A", None, 404, "not_found", "word"),
     ("DELETE", "/text/a%0A", None, 422, "invalid_request", "id"),
     ("PUT", "", {"version": 2}, 422, "invalid_request", "version"),
     ("PUT", "", {"taught": [{"word": "a\nb", "count": 1}]}, 422, "invalid_request", "taught.0.word"),
@@ -263,6 +264,36 @@ def test_words_of_an_export_are_not_read(http: httpx.Client, me: str) -> None:
     loaded = http.put(me, content=body, headers={"content-type": "application/json"})
     assert (loaded.status_code, loaded.json()["words"]) == (200, 0)
     assert http.put(me, json={"words": [{"word": "", "count": 1}]}).json()["error"]["where"] == "words.0.word"
+
+
+def test_whole_numbers_may_be_written_with_a_point(http: httpx.Client, me: str) -> None:
+    """In JSON Schema, 3.0 and 3e0 are integers."""
+    body = (b'{"version": 1.0, "created": 5.0, "taught": [{"word": "pierogi", "count": 3e0}], '
+            b'"texts": [{"id": "a", "text": "We met.", "learned": 7.0}], "words": [{"word": "We", "count": 1.0}]}')
+    loaded = http.put(me, content=body, headers={"content-type": "application/json"})
+    assert loaded.status_code == 200, loaded.text
+    export = http.get(f"{me}/export").json()
+    assert (export["created"], export["texts"][0]["learned"], export["taught"]) == (
+        5, 7, [{"word": "pierogi", "count": 3}])
+    refused = http.put(me, json={"taught": [{"word": "pierogi", "count": 3.5}]})
+    assert refused.status_code == 422 and refused.json()["error"]["where"] == "taught.0.count"
+
+
+def test_the_openapi_document_says_which_words_are_taken(http: httpx.Client, me: str) -> None:
+    document = http.get("/openapi.json").json()
+    patterns = {parameter["schema"]["pattern"] for method in ("put", "delete")
+                for parameter in document["paths"]["/v1/profiles/{name}/words/{word}"][method]["parameters"]
+                if parameter["name"] == "word"}
+    patterns.add(document["components"]["schemas"]["TaughtWord"]["properties"]["word"]["pattern"])
+    (pattern,) = patterns
+    for name, characters in (("L", "A-Za-zÀ-ɏא-תअ-ह"), ("M", "\u0300-\u036f\u093f\u20d0-\u20f0"), ("Nd", "0-9")):
+        pattern = pattern.replace(f"\\p{{{name}}}", characters)  # Python has no names for them
+    for word in ("abc", "Don’t", "well-known", "e\u0301", "1984", "_id", "צה״ל", "ג׳ורג׳", "हिन", "col·lecció"):
+        assert re.search(pattern, word), word
+        assert http.put(f"{me}/words/{quote(word)}").status_code == 200
+    for other in ("two words", ".a", "-", "a-", "a--b", "\u0301", "_", "a״b", "a\u20e3", "a.b", "👍"):
+        assert not re.search(pattern, other), other
+        assert http.put(f"{me}/words/{quote(other)}").status_code == 404
 
 
 def test_a_name_of_another_key_is_as_a_name_that_nobody_has(server: Server, http: httpx.Client, me: str) -> None:

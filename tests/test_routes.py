@@ -196,6 +196,13 @@ def test_a_question_without_an_answer_is_an_error_of_its_kind(fault, status, kin
     assert http.post(COMPLETIONS, json={"prompt": "I"}).json()["error"].keys() == {"message", "type", "param", "code"}
 
 
+def test_a_completion_that_is_late_says_what_to_do():
+    _, http = service(lambda question: DeadlinePassed())
+    refused = http.post(COMPLETIONS, json={"prompt": "I", "max_tokens": 256})
+    assert refused.status_code == 504
+    assert "ask for fewer tokens, or stream" in error(refused)["message"]
+
+
 def test_nobody_reads_the_answer_to_a_client_that_left():
     assert service(lambda question: ClientGone())[1].post(WORDS, json={"text": "I"}).status_code == 499
 
@@ -335,11 +342,11 @@ def test_what_openai_has_and_this_service_lacks_is_refused_by_name(http, path):
     ("options", "param", "hint"),
     [
         ({"suffix": "end"}, "suffix", "suffix is not supported"),
-        ({"best_of": 3}, "best_of", "best_of is not supported"),
+        ({"best_of": 17}, "best_of", "16; it is 17"),
         ({"logit_bias": {"50256": -100}}, "logit_bias", "logit_bias is not supported"),
         ({"frequency_penalty": 0.5}, "frequency_penalty", "frequency_penalty is not supported"),
         ({"presence_penalty": -0.5}, "presence_penalty", "presence_penalty is not supported"),
-        ({"best_of": 2, "n": 3}, "best_of", "best_of is not supported"),
+        ({"prompt": ["I"] * 64, "best_of": 2, "max_tokens": 1000}, "max_tokens", "× best_of × max_tokens is 128,000"),
         ({"stream_options": {"include_obfuscation": True}}, "stream_options", "include_obfuscation is not supported"),
         ({"prompt": [1, 2, 3]}, "prompt", "a list of token numbers, which are not supported"),
         ({"prompt": [[1], [2]]}, "prompt", "a list of token numbers, which are not supported"),
@@ -372,7 +379,7 @@ def test_a_completion_that_is_not_possible_is_refused_by_name(complete, options,
 
 
 @pytest.mark.parametrize("options", [
-    {"suffix": ""}, {"suffix": None}, {"best_of": 3, "n": 3}, {"best_of": 1}, {"best_of": None}, {"prompt": None},
+    {"suffix": ""}, {"suffix": None}, {"best_of": 2, "n": 3}, {"best_of": 1}, {"best_of": None}, {"prompt": None},
     {"logit_bias": None}, {"frequency_penalty": None}, {"stream_options": {"include_obfuscation": False}},
     {"stream_options": {"include_usage": None, "include_obfuscation": None}}, {"prompt": ["I"] * 64},
 ], ids=str)  # fmt: skip

@@ -59,7 +59,7 @@ def test_the_password_of_redis_is_not_shown():
     (("--access-log", "loud"), {}, "", "--access-log: 'loud': .*boolean"),
     (("--log-format", "xml"), {}, "", "--log-format: 'xml': .*'text' or 'json'"),
     (("--layout", "colemak"), {}, "", "--layout: 'colemak': .*'dvorak'"),
-    (("--layout", '{"a": [0, 0], "b": [0, 0]}'), {}, "", "--layout: .*two keys have the same place"),
+    (("--layout", '{"ab": [0, 0], "c": [1, 0]}'), {}, "", "--layout: 'ab': .*at most 1 character"),
     (("--api-keys-file", "no/such/keys"), {}, "", "api_keys_file cannot be read"),
     (("--api-keys-file", "/dev/null"), {}, "", "has no key"),
     ((), {"API_KEYS": "short"}, "", "API key number 1 cannot be used: a key has 16 or more"),

@@ -18,6 +18,7 @@ from nextword.serve.schemas import HISTORY_BLOCK, TEXT_BLOCK
 from nextword.serve.text_window import window
 from nextword.serve.worker.distribution_cache import DistributionCache
 from nextword.serve.worker.distributions import Distributions
+from nextword.serve.worker.histories import SHORTEST, Histories
 from nextword.serve.worker.next_words import NextWords
 from nextword.serve.worker.state_cache import StateCache
 
@@ -258,3 +259,12 @@ def test_the_part_that_is_read_begins_at_a_word_and_seldom_moves():
     assert window("", HISTORY_BLOCK) == ""
     assert window("short text ", TEXT_BLOCK) == "short text "
     assert len(window("x" * 50_000, TEXT_BLOCK)) <= 2 * TEXT_BLOCK
+
+
+def test_short_histories_take_the_room_of_longer_ones():
+    """Each has some kilobytes of its own, so a million characters of them would take 400 MB."""
+    histories = Histories(limit=10 * SHORTEST)
+    texts = [f"We met Zorblax number {number} there." for number in range(30)]
+    for text in texts:
+        histories.get([text])
+    assert [text for text in texts if not histories.cost(text)] == texts[-10:]

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from nextword.lm.network import Network
+from nextword.training.atomic_files import write_atomically, write_json
 from nextword.training.corpora import Corpus
 from nextword.training.equal_size import MODELS, build, equal_width, parameters
-from nextword.training.files import write_atomically, write_json
 from nextword.training.loop import fit
 from nextword.training.machine import processor
 from nextword.training.measure import measure

@@ -28,9 +28,9 @@ from torch.nn.functional import cross_entropy
 from nextword.lm.command import Parser, Run, positive
 from nextword.lm.network import Network
 from nextword.training import equal_size
+from nextword.training.atomic_files import write_json
 from nextword.training.equal_size import equal_width, parameters
 from nextword.training.examples import improve
-from nextword.training.files import write_json
 from nextword.training.plots import draw
 from nextword.training.transformer import Transformer
 

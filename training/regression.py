@@ -23,8 +23,8 @@ from torch.nn.functional import mse_loss, pad
 from nextword.lm.architecture import CELLS
 from nextword.lm.command import Parser, Run, positive
 from nextword.lm.network import LAYERS
+from nextword.training.atomic_files import write_json
 from nextword.training.examples import Examples, learn, plot_epochs, predict
-from nextword.training.files import write_json
 from nextword.training.plots import draw
 
 SHARES = (0.7, 0.15)  # of the training and the validation part; the rest is the test part

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from nextword.lm.vocabulary import Vocabulary
-from nextword.training.files import replacing, write_atomically
+from nextword.training.atomic_files import replacing, write_atomically
 from nextword.training.recipe import Recipe
 
 CHOSEN_PRECISION = "chosen_precision"  # a key of recipe.json

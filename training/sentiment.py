@@ -33,10 +33,10 @@ from nextword.lm.bundle import Bundle, BundleError, open_bundle
 from nextword.lm.command import Parser, Run, positive
 from nextword.lm.network import Network
 from nextword.lm.vocabulary import EOS_ID, Vocabulary
+from nextword.training.atomic_files import write_atomically, write_json
 from nextword.training.corpora.cleaning import reviews as clean
 from nextword.training.corpora.labelled import load_labelled
 from nextword.training.examples import BATCH, Examples, batches, learn, plot_epochs, predict
-from nextword.training.files import write_atomically, write_json
 from nextword.training.precision import choose_precision
 from nextword.training.progress import work_progress
 from nextword.training.regularisation import RegularisedNetwork

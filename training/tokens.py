@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from nextword.lm.vocabulary import EOS_ID, Vocabulary
+from nextword.training.atomic_files import replacing, write_atomically
 from nextword.training.corpora import Corpus
-from nextword.training.files import replacing, write_atomically
 
 COUNTED = 2**30  # characters of a text, from its beginning, that the vocabulary is made from
 PRIVATE = 0o700  # mode of a folder that holds text: what somebody has written is not for other users

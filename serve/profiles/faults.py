@@ -87,8 +87,4 @@ class StoreDamaged(StoreFault):
     message = "the saved profiles are damaged: the operator must put back a copy of them"
 
 
-FAULTS: dict[str, type[StoreFault]] = {
-    fault.__name__: fault
-    for fault in (NoStore, NoProfile, NoText, TextTaken, ProfileFull, StoreFull, StoreUnavailable,
-                  ProfileBeingRead, StoreDamaged)
-}
+FAULTS: dict[str, type[StoreFault]] = {fault.__name__: fault for fault in StoreFault.__subclasses__()}

@@ -16,7 +16,6 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from nextword.serve.engine.client_presence import ClientPresence
 from nextword.serve.engine.dispatcher import AnyDispatcher
-from nextword.serve.metrics import RequestMetrics
 from nextword.serve.questions import NextLettersQuestion, NextWordsQuestion, ScoreQuestion
 from nextword.serve.schemas import (
     HISTORY_BLOCK,
@@ -74,7 +73,7 @@ class _App(FastAPI):
                                  expose_headers=EXPOSED_HEADERS)
         if settings.hosts:
             app = Hosts(app, settings.hosts)
-        app = RequestMetrics(RequestLog(SecurityHeaders(Refusals(app)), settings.access_log))
+        app = RequestLog(SecurityHeaders(Refusals(app)), settings.access_log)
         if settings.trusted_proxies:
             return cast(ASGIApp, ProxyHeadersMiddleware(cast(Any, app), [*settings.trusted_proxies]))
         return app

@@ -32,14 +32,15 @@ class CompletionText:
         ask: sends a question to a worker and returns the answer.
         request: the whole request.
         prompt: one of its prompts.
-        index: the number of this text among all texts of the request.
-        seed: together with the index, decides which tokens are drawn.
+        index: the number of this text among all that are written for the request.
+        seed: together with this number, decides which tokens are drawn.
         profile: the key of the person's profile, or "".
     """
 
     def __init__(self, ask: Ask, request: CompletionRequest, prompt: str, index: int, seed: int,
                  profile: str = ""):
-        self._ask, self._request, self._prompt, self._index = ask, request, prompt, index
+        self._ask, self._request, self._prompt = ask, request, prompt
+        self.index = self._row = index
         self._profile = profile
         self._id, self._window, self._seed = uuid.uuid4().hex, window(prompt, TEXT_BLOCK), seed
         self._max_tokens = cast(int, request.max_tokens)
@@ -48,6 +49,7 @@ class CompletionText:
         self._text = prompt if request.echo else ""
         self._begin = len(self._text)
         self._sent = self._tokens_sent = 0
+        self._logprob = 0.0
         self._unrated = bool(request.echo and request.logprobs is not None)
         self.prompt_tokens = 0
         self.finish_reason: str | None = None
@@ -55,6 +57,11 @@ class CompletionText:
     @property
     def completion_tokens(self) -> int:
         return len(self._written)
+
+    @property
+    def mean_logprob(self) -> float:
+        """The mean log-probability of the written tokens."""
+        return self._logprob / max(1, len(self._written))
 
     async def grow(self) -> None:
         """Ask for one piece. If the answer includes the prompt's log-probabilities, ask for those first.
@@ -69,13 +76,14 @@ class CompletionText:
         if request.stream and not self._written:
             count = min(1, count)  # so that the reader sees the first word soon
         question = WriteQuestion(
-            self._id, self._window, count, self._written, seed=self._seed, row=self._index, top=request.logprobs,
+            self._id, self._window, count, self._written, seed=self._seed, row=self._row, top=request.logprobs,
             temperature=cast(float, request.temperature), top_p=cast(float, request.top_p), profile=self._profile,
         )
         answer = WrittenTokens.from_json(await self._ask(question))
         self.prompt_tokens = answer.prompt_tokens
         for place, (token, text, logprob) in enumerate(zip(answer.tokens, answer.texts, answer.logprobs)):
             self._written.append(token)
+            self._logprob += logprob
             self._add(text, logprob, answer.top[place] if answer.top else {})
             if self._cut_at_stop():
                 self.finish_reason = "stop"
@@ -138,7 +146,7 @@ class CompletionText:
 
     def _up_to(self, end: int, finish_reason: str | None) -> Choice:
         text, self._sent = self._text[self._sent : end], end
-        return Choice(text=text, index=self._index, logprobs=self._logprobs(end), finish_reason=finish_reason)
+        return Choice(text=text, index=self.index, logprobs=self._logprobs(end), finish_reason=finish_reason)
 
     def _logprobs(self, end: int) -> Logprobs | None:
         if self._request.logprobs is None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import math
 import random
 import time
@@ -10,15 +11,15 @@ from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.convertors import Convertor, register_url_convertor
 
 from nextword.serve.engine.client_presence import restart_clock
 from nextword.serve.engine.dispatcher import AnyDispatcher
-from nextword.serve.engine.faults import NoAnswer
+from nextword.serve.engine.faults import DeadlinePassed, NoAnswer
 from nextword.serve.openai_schemas import Choice, Completion, CompletionRequest, ServedModel, ServedModels, Usage
 from nextword.serve.profiles.store import ProfileKey
 from nextword.serve.questions import ScoreQuestion
 from nextword.serve.schemas import SCORE_LIMIT
+from nextword.serve.web.any_path import rest
 from nextword.serve.web.completion_text import Ask, CompletionText
 from nextword.serve.web.errors import Fault, as_fault, responses
 from nextword.serve.web.middleware.rate_limit import count_as
@@ -26,22 +27,9 @@ from nextword.serve.web.profiles import Profiles
 
 WORK_LIMIT = 64_000  # tokens that all texts of a request may have
 COUNTED_TOKENS = 16  # to be written, for which a request counts as one in the limit of the rate
+LATE = ("the text was not written within the deadline of the service; ask for fewer tokens, or stream: then the "
+        "deadline counts for each part")
 TOGETHER = 8  # texts of one request that are written at the same time, so that a request cannot fill the queue
-
-
-class _AnyName(Convertor[str]):
-    """Like the converter `path`, but it also accepts line breaks."""
-
-    regex = r"[\s\S]*"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
-
-
-register_url_convertor("any", _AnyName())
 
 
 def build_router(dispatcher: AnyDispatcher, profiles: Profiles) -> APIRouter:
@@ -72,30 +60,37 @@ def _add_completions(router: APIRouter, dispatcher: AnyDispatcher, profiles: Pro
     async def completions(question: CompletionRequest, request: Request) -> Response:
         if question.model not in (None, dispatcher.model):
             raise _no_such_model(question.model)
-        if (tokens := len(question.prompts) * (question.n or 1) * (question.max_tokens or 0)) > WORK_LIMIT:
-            raise Fault(422, f"prompts × n × max_tokens is {tokens:,}; a request may ask for {WORK_LIMIT:,} tokens",
-                        "max_tokens")
+        if (tokens := len(question.prompts) * question.texts * (question.max_tokens or 0)) > WORK_LIMIT:
+            number = "n" if question.texts == question.n else "best_of"
+            raise Fault(422, f"prompts × {number} × max_tokens is {tokens:,}; a request may ask for {WORK_LIMIT:,} "
+                        "tokens", "max_tokens")
         count_as(_cost(question))
         texts = _Texts(dispatcher.ask, question, dispatcher.model, profiles.key(question.profile))
-        if question.stream:
-            events = _events(request, texts, await texts.grow())  # an error here can still set the status
-            headers = {"Cache-Control": "no-store"}
-            if request.scope["http_version"] == "1.0":  # it has no chunks: all events are sent together
-                content = "".join([event async for event in events])
-                return Response(content, media_type="text/event-stream", headers=headers)
-            return StreamingResponse(events, media_type="text/event-stream", headers=headers)
-        while texts.growing:
-            await texts.grow()
-            if await request.is_disconnected():
-                return Response(status_code=499)  # for the metrics: the client has left
-        return Response(texts.completion().model_dump_json(), media_type="application/json")
+        if question.stream and question.texts == question.n:
+            grown = await texts.grow()  # an error here can still set the status
+        else:
+            while texts.growing:
+                try:
+                    await texts.grow()
+                except DeadlinePassed:
+                    raise Fault(504, LATE, headers={"Retry-After": "1"}) from None
+                if await request.is_disconnected():
+                    return Response(status_code=499)  # for the metrics: the client has left
+            grown = texts.best()
+        if not question.stream:
+            return Response(texts.completion(grown).model_dump_json(), media_type="application/json")
+        events, headers = _events(request, texts, grown), {"Cache-Control": "no-store"}
+        if request.scope["http_version"] == "1.0":  # it has no chunks: all events are sent together
+            content = "".join([event async for event in events])
+            return Response(content, media_type="text/event-stream", headers=headers)
+        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
 def _cost(request: CompletionRequest) -> int:
     """Return as how many requests a completion counts: by the tokens to be written, and those to be rated."""
     pieces = math.ceil((request.max_tokens or 0) / COUNTED_TOKENS)
     rated = [ScoreQuestion(prompt[:SCORE_LIMIT]).cost for prompt in request.prompts]
-    return len(rated) * (request.n or 1) * pieces + (sum(rated) if request.echo and request.logprobs is not None else 0)
+    return len(rated) * request.texts * pieces + (sum(rated) if request.echo and request.logprobs is not None else 0)
 
 
 def _add_models(router: APIRouter, dispatcher: AnyDispatcher) -> None:
@@ -108,8 +103,8 @@ def _add_models(router: APIRouter, dispatcher: AnyDispatcher) -> None:
     async def models() -> ServedModels:
         return ServedModels(data=[ServedModel(id=dispatcher.model, created=started)])
 
-    @router.head("/v1/models/{name:any}", include_in_schema=False)
-    @router.get("/v1/models/{name:any}", operation_id="model", summary="A served model",
+    @router.head(f"/v1/models/{rest('name')}", include_in_schema=False)
+    @router.get(f"/v1/models/{rest('name')}", operation_id="model", summary="A served model",
                 responses=responses(401, 404, 429, openai=True))
     async def one_model(name: str) -> ServedModel:
         if name != dispatcher.model:
@@ -122,10 +117,10 @@ class _Texts:
 
     def __init__(self, ask: Ask, request: CompletionRequest, model: str, profile: ProfileKey):
         seed = request.seed if request.seed is not None else random.getrandbits(63)
-        prompts = [prompt for prompt in request.prompts for _ in range(request.n or 1)]
+        self._n, self._each = request.n or 1, request.texts
+        prompts = [prompt for prompt in request.prompts for _ in range(self._each)]
         self._texts = [CompletionText(ask, request, prompt, index, seed, profile)
                        for index, prompt in enumerate(prompts)]
-        self._n = request.n or 1
         self._common = {"id": f"cmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
         self.with_usage = bool(request.stream_options and request.stream_options.include_usage)
 
@@ -142,9 +137,19 @@ class _Texts:
                 raise error
         return texts
 
-    def completion(self) -> Completion:
-        """Return all texts. Call this when no text is growing."""
-        return Completion(**self._common, choices=[text.take() for text in self._texts], usage=self._usage())
+    def best(self) -> list[CompletionText]:
+        """Return the `n` likeliest texts of each prompt, and number them anew. Call this when no text is growing."""
+        best: list[CompletionText] = []
+        for start in range(0, len(self._texts), self._each):
+            group = self._texts[start : start + self._each]
+            likeliest = heapq.nlargest(self._n, group, key=lambda text: text.mean_logprob)
+            best += [text for text in group if text in likeliest]
+        for index, text in enumerate(best):
+            text.index = index
+        return best
+
+    def completion(self, texts: list[CompletionText]) -> Completion:
+        return Completion(**self._common, choices=[text.take() for text in texts], usage=self._usage())
 
     def event(self, choice: Choice) -> str:
         return _event(Completion(**self._common, choices=[choice]).model_dump_json(exclude={"usage"}))
@@ -153,7 +158,7 @@ class _Texts:
         return _event(Completion(**self._common, choices=[], usage=self._usage()).model_dump_json())
 
     def _usage(self) -> Usage:
-        prompt = sum(text.prompt_tokens for text in self._texts[:: self._n])
+        prompt = sum(text.prompt_tokens for text in self._texts[:: self._each])
         written = sum(text.completion_tokens for text in self._texts)
         return Usage(prompt_tokens=prompt, completion_tokens=written, total_tokens=prompt + written)
 

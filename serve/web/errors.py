@@ -39,7 +39,7 @@ class _Status(NamedTuple):
 STATUSES = {
     400: _Status("invalid_json", description="The body is not JSON"),
     401: _Status("invalid_api_key", description="The API key is missing or wrong"),
-    404: _Status("not_found", description="There is no such profile, text or address"),
+    404: _Status("not_found", description="There is no such profile, text, word or address"),
     405: _Status("method_not_allowed"),
     408: _Status("too_slow"),
     409: _Status("conflict", description="The profile has too many characters, or another text of this id"),

@@ -18,6 +18,7 @@ from nextword.lm.words import words_in
 from nextword.serve.engine.dispatcher import AnyDispatcher
 from nextword.serve.engine.faults import DeadlinePassed
 from nextword.serve.profile_schemas import (
+    ONE_WORD,
     TEXT_ID,
     CountedWord,
     ExportedText,
@@ -29,6 +30,7 @@ from nextword.serve.profile_schemas import (
     ProfileSummary,
     Removed,
     Taught,
+    TaughtWord,
 )
 from nextword.serve.profiles.faults import NoStore, StoreDamaged, StoreUnavailable
 from nextword.serve.profiles.opening import open_store
@@ -36,6 +38,7 @@ from nextword.serve.profiles.store import Content, LearnedText, ProfileKey, Prof
 from nextword.serve.questions import OwnWordsQuestion
 from nextword.serve.schemas import PROFILE_NAME, WORD_LIMIT
 from nextword.serve.settings import Settings
+from nextword.serve.web.any_path import rest
 from nextword.serve.web.errors import Fault, responses
 from nextword.serve.web.middleware.api_keys import owner
 from nextword.serve.web.middleware.rate_limit import count_as
@@ -51,7 +54,7 @@ TOUCHED_LIMIT = 10_000  # profiles whose last note is remembered
 Result = TypeVar("Result")
 Name = Annotated[str, Path(pattern=PROFILE_NAME, description="The name of the profile", examples=["me"])]
 TextId = Annotated[str, Path(pattern=TEXT_ID, examples=["3f1c9d2e5a7b4860"])]
-Word = Annotated[str, Path(max_length=WORD_LIMIT, examples=["Kowalczyk"])]
+Word = Annotated[str, Path(max_length=WORD_LIMIT, examples=["Kowalczyk"], json_schema_extra={"pattern": ONE_WORD})]
 
 
 class Profiles:
@@ -101,12 +104,13 @@ class Profiles:
         done.add_done_callback(self._finish)
         return done
 
-    async def call(self, work: Callable[[], Result]) -> Result:
-        """Do work with the store in a thread. Raises its StoreFaults, StoreUnavailable or DeadlinePassed."""
+    async def call(self, name: str, work: Callable[[ProfileStore, ProfileKey], Result]) -> Result:
+        """Do work with a profile in a thread. Raises the store's StoreFaults, StoreUnavailable or DeadlinePassed."""
+        key, store = self.key(name), self.store
         if self._pending >= PENDING_LIMIT:
             raise StoreUnavailable
         try:
-            return await asyncio.wait_for(asyncio.shield(self._start(work)), self._deadline)
+            return await asyncio.wait_for(asyncio.shield(self._start(lambda: work(store, key))), self._deadline)
         except asyncio.TimeoutError:
             raise DeadlinePassed from None
 
@@ -134,16 +138,14 @@ def _add_texts(router: APIRouter, profiles: Profiles) -> None:
     @router.post("/text", operation_id="learn", summary="Learn a text", responses=responses(400, 409, 413, 415, 507))
     async def learn(name: Name, request: LearnRequest) -> Learned:
         """Every question with this profile knows the text from now on. The profile is made if there is none."""
-        key, store = profiles.key(name), profiles.store
         count_as(1 + len(request.text) // LEARNED_CHARACTERS)
-        text = await profiles.call(lambda: store.learn(key, LearnedText.of(request.text, request.id)))
+        text = await profiles.call(name, lambda store, key: store.learn(key, LearnedText.of(request.text, request.id)))
         return Learned(id=text.id, words=text.words)
 
     @router.delete("/text/{id}", operation_id="undo", summary="Take a text back")
     async def undo(name: Name, id: TextId) -> Removed:
         """The profile is as if the text had never been learned, except for the words that were forgotten since."""
-        key, store = profiles.key(name), profiles.store
-        await profiles.call(lambda: store.undo(key, id))
+        await profiles.call(name, lambda store, key: store.undo(key, id))
         return Removed(removed=1)
 
 
@@ -155,24 +157,22 @@ def _add_words(router: APIRouter, dispatcher: AnyDispatcher, profiles: Profiles)
         answer = await dispatcher.ask(OwnWordsQuestion(profiles.key(name)))
         return Response(answer, media_type="application/json")
 
-    @router.put("/words/{word:any}", operation_id="teach", summary="Teach or allow a word",
+    @router.put(f"/words/{rest('word')}", operation_id="teach", summary="Teach or allow a word",
                 responses=responses(409, 507))
     async def teach(name: Name, word: Word) -> Taught:
         """The word is suggested from now on, in this spelling, even if it was forgotten or the service blocks it."""
-        key, store = profiles.key(name), profiles.store
-        _check_word(word)
-        await profiles.call(lambda: store.teach(key, word))
+        _check_word(word, 404)
+        await profiles.call(name, lambda store, key: store.teach(key, word))
         return Taught(word=word)
 
-    @router.delete("/words/{word:any}", operation_id="forget", summary="Forget or block a word")
+    @router.delete(f"/words/{rest('word')}", operation_id="forget", summary="Forget or block a word")
     async def forget(name: Name, word: Word) -> Removed:
         """No answer with this profile has the word until it is taught. It is cut out of all texts, with its genitive
         and with words that are joined to it by hyphens; a digest is kept, from which it cannot be read.
         """
-        key, store = profiles.key(name), profiles.store
-        _check_word(word)
+        _check_word(word, 404)
         count_as(WHOLE)
-        return Removed(removed=await profiles.call(lambda: store.forget(key, word)))
+        return Removed(removed=await profiles.call(name, lambda store, key: store.forget(key, word)))
 
 
 def _add_whole(router: APIRouter, profiles: Profiles) -> None:
@@ -180,44 +180,40 @@ def _add_whole(router: APIRouter, profiles: Profiles) -> None:
     @router.get("", operation_id="profile", summary="Size and dates of a profile")
     async def summary(name: Name) -> ProfileSummary:
         """Says how much is kept."""
-        key, store = profiles.key(name), profiles.store
-        return ProfileSummary(**asdict(await profiles.call(lambda: store.summary(key))))
+        return ProfileSummary(**asdict(await profiles.call(name, lambda store, key: store.summary(key))))
 
     @router.head("/export", include_in_schema=False)
     @router.get("/export", operation_id="export_profile", summary="A profile, for another service",
                 response_model=ProfileExport)
     async def export(name: Name) -> Response:
         """Returns everything that is kept. `PUT /v1/profiles/{name}` loads it."""
-        key, store = profiles.key(name), profiles.store
         count_as(WHOLE)
-        content = await profiles.call(lambda: _exported(store.content(key)).model_dump_json())
+        content = await profiles.call(name, lambda store, key: _exported(store.content(key)).model_dump_json())
         return Response(content, media_type="application/json")
 
     @router.put("", operation_id="load_profile", summary="Load a profile",
                 responses=responses(400, 409, 413, 415, 507))
     async def load(name: Name, request: LoadRequest) -> ProfileSummary:
         """Loads an export in place of what there is. An empty export makes an empty profile."""
-        key, store = profiles.key(name), profiles.store
         characters = sum(len(text.text) for text in request.texts)
         count_as(WHOLE + characters // LEARNED_CHARACTERS)
         for place, word in enumerate(request.taught):
-            _check_word(word.word, f"taught.{place}.word")
+            _check_word(word.word, 422, f"taught.{place}.word")
         if len({text.id for text in request.texts}) < len(request.texts):
             raise Fault(422, "texts: two of them have the same id", "texts")
-        return ProfileSummary(**asdict(await profiles.call(lambda: store.load(key, _loaded(request)))))
+        return ProfileSummary(**asdict(await profiles.call(name, lambda store, key: store.load(key, _loaded(request)))))
 
     @router.delete("", operation_id="delete_profile", summary="Delete a profile")
     async def delete(name: Name) -> Removed:
         """Nothing of the profile is left."""
-        key, store = profiles.key(name), profiles.store
-        await profiles.call(lambda: store.delete(key))
+        await profiles.call(name, lambda store, key: store.delete(key))
         return Removed(removed=1)
 
 
-def _check_word(word: str, where: str = "word") -> None:
-    """Raise Fault if it is not one word."""
+def _check_word(word: str, status: int, where: str = "word") -> None:
+    """Raise Fault with this status if it is not one word."""
     if not is_one_word(word):
-        raise Fault(422, f"{where}: it must be one word, with no space or mark beside it", where)
+        raise Fault(status, f"{where}: it must be one word, with no space or mark beside it", where)
 
 
 def _exported(content: Content) -> ProfileExport:
@@ -235,7 +231,7 @@ def _export_of(content: Content) -> ProfileExport:
                    key=lambda word: (-word[1], word_key(word[0]), word[0]))[:WORDS_LIMIT]
     return ProfileExport(
         created=content.created, changed=content.changed, texts=texts, forgotten=sorted(content.forgotten),
-        taught=[CountedWord(word=word, count=count) for word, count in sorted(content.taught.items())],
+        taught=[TaughtWord(word=word, count=count) for word, count in sorted(content.taught.items())],
         words=[CountedWord(word=word, count=count) for word, count in words],
     )
 

@@ -9,6 +9,7 @@ from nextword.serve.text_window import BLANKS
 from nextword.serve.worker.state_cache import Key, text_key
 
 KEPT_CHARACTERS = 1_000_000  # of all histories, which take about 40 bytes a character
+SHORTEST = 200  # characters that a shorter history counts as, because each takes some 8,000 bytes
 LEARNT = 20  # characters that are learnt in the time of reading one
 
 
@@ -42,7 +43,8 @@ class Histories:
         profiles = [new[key] if key in new else self._learnt[key] for key in keys]
         for key, profile in new.items():
             self._learnt[key] = profile
-            self._characters += key[0]
+            self._characters += max(SHORTEST, key[0])
         while self._characters > self._limit:
-            self._characters -= self._learnt.popitem(last=False)[0][0]
+            key, _ = self._learnt.popitem(last=False)
+            self._characters -= max(SHORTEST, key[0])
         return profiles

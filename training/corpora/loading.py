@@ -36,7 +36,7 @@ from typing import Any
 
 import datasets
 
-from nextword.training.corpora import files, hub, pythondocs, shares, streaming, tables
+from nextword.training.corpora import hub, local_files, pythondocs, shares, streaming, tables
 from nextword.training.corpora.corpus import SPLITS, Corpus, CorpusError, HubUnreachable
 from nextword.training.corpora.preparation import prepare
 from nextword.training.corpora.registry import CORPORA, Definition, find_definition, with_hub_id
@@ -139,10 +139,10 @@ def _whole(spec: str, by_line: bool) -> tuple[str, Definition, dict[str, Any]]:
     place = os.path.expanduser(spec)
     if os.path.exists(place) and not os.path.isdir(place):
         path = Path(place)
-        return path.name, Definition(), {"train": files.read_file(path, by_line)}
+        return path.name, Definition(), {"train": local_files.read_file(path, by_line)}
     if folder := _folder(spec):
         path, config = folder
-        return path.name, find_definition(path.name), files.read_folder(path, config, by_line)
+        return path.name, find_definition(path.name), local_files.read_folder(path, config, by_line)
     if spec.lower() == "python-docs":
         return "python-docs", CORPORA["python-docs"], {"train": pythondocs.read()}
     return spec, *_from_hub(spec, tables.prepared)

@@ -11,7 +11,7 @@ import datasets
 
 from nextword.training.corpora import cleaning, held_out, streaming
 from nextword.training.corpora.corpus import SPLITS, Corpus, CorpusError, Origin, Source
-from nextword.training.corpora.files import SPLIT_NAMES
+from nextword.training.corpora.local_files import SPLIT_NAMES
 from nextword.training.corpora.registry import Definition
 
 Text: TypeAlias = Any  # datasets.Dataset or streaming.Streamed; clean text has one column, `text`

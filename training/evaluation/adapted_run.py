@@ -18,11 +18,11 @@ from nextword.lm.bundle import Bundle, as_name
 from nextword.lm.continuous_cache import CacheSettings
 from nextword.lm.model import Model
 from nextword.lm.network import Network
+from nextword.training.atomic_files import write_atomically
 from nextword.training.corpora import Corpus
 from nextword.training.evaluation.cache_tuning import TIMES, best_settings, mixed_log_probs, tune_cache
 from nextword.training.evaluation.dynamic import DynamicSettings, gradient_scales, read_dynamically, tune_dynamic
 from nextword.training.evaluation.excerpts import Text, excerpts
-from nextword.training.files import write_atomically
 from nextword.training.progress import work_progress
 from nextword.training.run_folder import RunFolder
 from nextword.training.tokens import encode_split

@@ -1,4 +1,4 @@
-"""The access log: each request has an id and a line, without any text of the user."""
+"""The access log and the metrics of requests: each request has an id and a line, without any text of the user."""
 from __future__ import annotations
 
 import re
@@ -9,6 +9,7 @@ from secrets import token_hex
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nextword.serve.logs import logger, note
+from nextword.serve.metrics import request_answered
 from nextword.serve.web.route_names import route_name
 
 HEADER = b"x-request-id"
@@ -16,7 +17,7 @@ _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 class RequestLog:
-    """Logs each request, and adds an id to each answer: the request's `X-Request-ID`, or a new one.
+    """Logs and counts each request, and adds an id to each answer: the request's `X-Request-ID`, or a new one.
 
     The line has the route instead of the path, because a path may have text of the user. An unexpected error is logged
     without its message, because that may quote the request.
@@ -45,7 +46,9 @@ class RequestLog:
             frames = "".join(traceback.format_tb(error.__traceback__))
             fields = {"id": identity.decode()}
             logger.error("%s at a request:\n%s", type(error).__name__, frames, extra={"fields": fields})
+        finally:
+            route, seconds = route_name(scope), time.perf_counter() - start
+            request_answered(route, status, seconds)
         if self._log:
-            note("request", method=scope["method"], route=route_name(scope), status=status,
-                 ms=round(1000 * (time.perf_counter() - start), 1), id=identity.decode(),
-                 **({"key": scope["key"]} if "key" in scope else {}))
+            note("request", method=scope["method"], route=route, status=status, ms=round(1000 * seconds, 1),
+                 id=identity.decode(), **({"key": scope["key"]} if "key" in scope else {}))
