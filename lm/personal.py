@@ -3,10 +3,14 @@
 The person's text is a profile, or a history that comes with a question, or both. Beside one of these, the text so far
 belongs to it too. There are three steps. Each changes the result of the one before:
 
-1.  Words. The person's unigram scales the words of the vocabulary: p(w) ∝ p(w) (1 + c(w) / (μ v(w))). The person has
-    written w c(w) times, and v is the usual unigram. This is the fast marginal adaptation of Kneser, Peters & Klakow
-    1997 for a person's unigram with the prior μ v. Zipf's law gives v: the vocabulary is sorted by frequency, and the
-    share of its word i is proportional to 1 / (i + ZIPF).
+1.  Words. The person's unigram scales the words of the vocabulary:
+
+        p(w) ∝ p(w) ((c(w) + a) / (n v(w) + a))^β(w),  β(w) = 1 / (1 + (v(w) / ν)^½)
+
+    The person has written w c(w) times among n words, and v is the usual unigram. This is the fast marginal adaptation
+    of Kneser, Peters & Klakow 1997, with the exponent β, for a person's unigram with the prior a. Here β is small for
+    frequent words: the network knows best how to use these. Zipf's law gives v: the vocabulary is sorted by frequency,
+    and the share of its word i is proportional to 1 / (i + ZIPF).
 2.  Words that the vocabulary lacks. The network gives the probability of all of them together, that of `<unk>`. Each of
     the person's own words gets (c(w) - D) / (n + θ) of it, as in a Pitman-Yor model (Teh 2006) of these n words alone.
     The rest stays for words that the person has not written yet.
@@ -58,7 +62,8 @@ class PersonalSettings:
 
     ladder               letters to type before a word outside the vocabulary is suggested, if the person has written it
                          once, twice, …
-    prior                μ
+    prior                a
+    rare                 ν; β is ½ for words with this share
     discount_own         D
     concentration_own    θ
     most                 A, for words of the vocabulary; it is 1 for others
@@ -68,7 +73,8 @@ class PersonalSettings:
     """
 
     ladder: tuple[int, ...] = (2, 1)
-    prior: float = 320_000.0
+    prior: float = 0.6
+    rare: float = 5.5e-5
     discount_own: float = 0.5
     concentration_own: float = 17.0
     most: float = 0.2
@@ -85,9 +91,8 @@ ABSENT = -2  # in place of the number of a key that a text does not have
 class ProfileView:
     """A profile as one vocabulary sees it. A word that the vocabulary lacks is the token V + its number in the profile.
 
-    known, factors  (w,) the tokens of the vocabulary that the profile has, and the factors of step 1 for them, compared
-                    with the tokens that it lacks
-    seen            int64 the known tokens that the ranking holds back
+    factors         (V,) of step 1
+    seen            int64 the tokens of the vocabulary that the profile has and the ranking holds back
     own_counts      token → occurrences, for the words that the vocabulary lacks
     own_total       their sum
     frequent        the most frequent ones of these words
@@ -117,10 +122,9 @@ class ProfileView:
         used = numpy.flatnonzero(counts)
         known = used[to_token[used] < size]
         known_counts = numpy.bincount(to_token[known], counts[known], size)
-        self.known = numpy.flatnonzero(known_counts)
-        factors = 1 + known_counts[self.known] / (settings.prior * personal.usual[self.known])
-        self.factors = factors.astype(numpy.float32)
-        self.seen = torch.from_numpy(self.known[personal.held_back[self.known]])
+        written = (known_counts + settings.prior) / (counts.sum() * personal.usual + settings.prior)
+        self.factors = (written ** personal.exponents).astype(numpy.float32)
+        self.seen = torch.from_numpy(numpy.flatnonzero((known_counts > 0) & personal.held_back))
         own = sorted((key(profile.spellings[number]), number) for number in used[to_token[used] >= size].tolist())
         self._own_keys = [own_key for own_key, _ in own]
         self._own = numpy.array([size + number for _, number in own], int)
@@ -235,6 +239,7 @@ class Personal:
     ids            word → token
     tokens_of_key  key → tokens of the vocabulary
     usual          (V,) the usual unigram
+    exponents      (V,) β
     """
 
     def __init__(self, vocabulary: Vocabulary, held_back: numpy.ndarray, settings: PersonalSettings | None = None
@@ -244,6 +249,7 @@ class Personal:
         self.ids = {word: i for i, word in enumerate(self._words) if i != UNK_ID}
         zipf = 1 / (numpy.arange(self.size) + ZIPF)
         self.usual = zipf / zipf.sum()
+        self.exponents = 1 / (1 + numpy.sqrt(self.usual / self.settings.rare))
         keys = self._key_of = vocabulary.keys
         numbers = {word: number for number, word in enumerate(dict.fromkeys(keys))}
         self._keys = numpy.array([numbers[word] for word in keys], numpy.int32)
@@ -291,7 +297,7 @@ class Personal:
         values = distribution.probabilities.numpy()
         of_unknown, of_cached = float(values[UNK_ID]), sum(distribution.unknown.values())
         for view in views:
-            values[view.known] *= view.factors
+            values *= view.factors
         values[UNK_ID] = 0.0
         values *= rest * (1 - of_unknown - of_cached) / max(1e-30, float(values.sum()))
         known = likelier < size
