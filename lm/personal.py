@@ -196,17 +196,17 @@ class PersonalWords:
         """text: words of the text so far outside the vocabulary. of_each: the probability that step 2 gives for one
         occurrence.
         """
-        self._settings, self._views, self._text, self._of_each = settings, views, text, of_each
+        self._settings, self._views, self._of_each = settings, views, of_each
+        self._hiding = [view.profile for view in views if view.hides]
         self.allowed: frozenset[str] = frozenset().union(*(view.allowed for view in views))
+        self._free = self.allowed.union(map(key, text))  # the words for which there is no ladder
 
     def letters(self, word: str) -> int:
         """The number of letters that are typed before a word, given by its key, is suggested."""
         count, ladder = 0, self._settings.ladder
         for view in self._views:
             count += view.key_counts.get(word, 0)
-        if not 0 < count <= len(ladder) or word in self.allowed or word in map(key, self._text):
-            return 0
-        return ladder[count - 1]
+        return ladder[count - 1] if 0 < count <= len(ladder) and word not in self._free else 0
 
     def beginning(self, typed: str) -> dict[str, float]:
         """Spelling → probability, without step 3, of the words of the views whose keys begin with these letters."""
@@ -218,14 +218,14 @@ class PersonalWords:
 
     def hides(self, word: str) -> bool:
         """True if no answer may have the word with this key."""
-        return any(view.profile.hides(word) for view in self._views)
+        return any(profile.hides(word) for profile in self._hiding)
 
     def _probabilities(self, tokens_of_views: Sequence[Sequence[int]]) -> dict[str, float]:
         words: dict[str, float] = {}
         for view, tokens in zip(self._views, tokens_of_views):
             for token in tokens:
                 spelling = view.spelling(token)
-                if self.hides(key(spelling)):
+                if self._hiding and self.hides(key(spelling)):
                     continue
                 count = view.own_counts[token] - self._settings.discount_own
                 words[spelling] = words.get(spelling, 0.0) + count * self._of_each
