@@ -52,7 +52,8 @@ CONTEXT = 3  # words; the order of the n-grams is one more
 # Words outside the vocabulary that are offered after any context, the most frequent ones:
 UNPROMPTED = 10  # before a letter is typed
 PROMPTED = 30  # those that begin with the typed letters
-CORRECTED = 2_000  # words outside the vocabulary that are found by letters with a slip
+CORRECTED = 2_000  # words outside the vocabulary that are found by letters with a slip, the most frequent ones
+NEAR = 10  # of these, those that are offered
 ZIPF = 2.7
 
 
@@ -79,7 +80,7 @@ class PersonalSettings:
     concentration_own: float = 17.0
     most: float = 0.2
     discount: tuple[float, ...] = (0.5, 0.75, 0.75)
-    breadth: tuple[float, ...] = (30.0, 2.0, 1.0)
+    breadth: tuple[float, ...] = (5.0, 2.0, 1.0)
     phrase_discount_own: tuple[float, ...] = (0.3, 0.9, 0.6)
     phrase_breadth_own: tuple[float, ...] = (0.7, 0.1, 0.1)
 
@@ -175,10 +176,10 @@ class ProfileView:
         return places, Candidates([self._own_keys[place] for place in places.tolist()])
 
     def near(self, typed: str, keyboard: Keyboard) -> list[int]:
-        """Words outside the vocabulary that may be meant by letters with a slip, the PROMPTED most frequent ones."""
+        """Words outside the vocabulary that may be meant by letters with a slip, the NEAR most frequent ones."""
         places, candidates = self._candidates
         places = places[candidates.find(typed, keyboard)[0]]
-        return self._own[places[numpy.argsort(-self._own_counts[places], kind="stable")[:PROMPTED]]].tolist()
+        return self._own[places[numpy.argsort(-self._own_counts[places], kind="stable")[:NEAR]]].tolist()
 
 
 def _joined(parts: list[numpy.ndarray]) -> numpy.ndarray:
