@@ -74,8 +74,8 @@ class PersonalSettings:
     """
 
     ladder: tuple[int, ...] = (2, 1)
-    prior: float = 0.6
-    rare: float = 5.5e-5
+    prior: float = 1.0
+    rare: float = 5e-5
     discount_own: float = 0.5
     concentration_own: float = 17.0
     most: float = 0.2
