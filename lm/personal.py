@@ -3,10 +3,14 @@
 The person's text is a profile, or a history that comes with a question, or both. Beside one of these, the text so far
 belongs to it too. There are three steps. Each changes the result of the one before:
 
-1.  Words. The person's unigram scales the words of the vocabulary: p(w) ∝ p(w) (1 + c(w) / (μ v(w))). The person has
-    written w c(w) times, and v is the usual unigram. This is the fast marginal adaptation of Kneser, Peters & Klakow
-    1997 for a person's unigram with the prior μ v. Zipf's law gives v: the vocabulary is sorted by frequency, and the
-    share of its word i is proportional to 1 / (i + ZIPF).
+1.  Words. The person's unigram scales the words of the vocabulary:
+
+        p(w) ∝ p(w) ((c(w) + a) / (n v(w) + a))^β(w),  β(w) = 1 / (1 + (v(w) / ν)^½)
+
+    The person has written w c(w) times among n words, and v is the usual unigram. This is the fast marginal adaptation
+    of Kneser, Peters & Klakow 1997, with the exponent β, for a person's unigram with the prior a. Here β is small for
+    frequent words: the network knows best how to use these. Zipf's law gives v: the vocabulary is sorted by frequency,
+    and the share of its word i is proportional to 1 / (i + ZIPF).
 2.  Words that the vocabulary lacks. The network gives the probability of all of them together, that of `<unk>`. Each of
     the person's own words gets (c(w) - D) / (n + θ) of it, as in a Pitman-Yor model (Teh 2006) of these n words alone.
     The rest stays for words that the person has not written yet.
@@ -48,7 +52,8 @@ CONTEXT = 3  # words; the order of the n-grams is one more
 # Words outside the vocabulary that are offered after any context, the most frequent ones:
 UNPROMPTED = 10  # before a letter is typed
 PROMPTED = 30  # those that begin with the typed letters
-CORRECTED = 2_000  # words outside the vocabulary that are found by letters with a slip
+CORRECTED = 2_000  # words outside the vocabulary that are found by letters with a slip, the most frequent ones
+NEAR = 10  # of these, those that are offered
 ZIPF = 2.7
 
 
@@ -58,7 +63,8 @@ class PersonalSettings:
 
     ladder               letters to type before a word outside the vocabulary is suggested, if the person has written it
                          once, twice, …
-    prior                μ
+    prior                a
+    rare                 ν; β is ½ for words with this share
     discount_own         D
     concentration_own    θ
     most                 A, for words of the vocabulary; it is 1 for others
@@ -68,12 +74,13 @@ class PersonalSettings:
     """
 
     ladder: tuple[int, ...] = (2, 1)
-    prior: float = 320_000.0
+    prior: float = 1.0
+    rare: float = 5e-5
     discount_own: float = 0.5
     concentration_own: float = 17.0
     most: float = 0.2
     discount: tuple[float, ...] = (0.5, 0.75, 0.75)
-    breadth: tuple[float, ...] = (30.0, 2.0, 1.0)
+    breadth: tuple[float, ...] = (5.0, 2.0, 1.0)
     phrase_discount_own: tuple[float, ...] = (0.3, 0.9, 0.6)
     phrase_breadth_own: tuple[float, ...] = (0.7, 0.1, 0.1)
 
@@ -85,9 +92,8 @@ ABSENT = -2  # in place of the number of a key that a text does not have
 class ProfileView:
     """A profile as one vocabulary sees it. A word that the vocabulary lacks is the token V + its number in the profile.
 
-    known, factors  (w,) the tokens of the vocabulary that the profile has, and the factors of step 1 for them, compared
-                    with the tokens that it lacks
-    seen            int64 the known tokens that the ranking holds back
+    factors         (V,) of step 1
+    seen            int64 the tokens of the vocabulary that the profile has and the ranking holds back
     own_counts      token → occurrences, for the words that the vocabulary lacks
     own_total       their sum
     frequent        the most frequent ones of these words
@@ -117,10 +123,9 @@ class ProfileView:
         used = numpy.flatnonzero(counts)
         known = used[to_token[used] < size]
         known_counts = numpy.bincount(to_token[known], counts[known], size)
-        self.known = numpy.flatnonzero(known_counts)
-        factors = 1 + known_counts[self.known] / (settings.prior * personal.usual[self.known])
-        self.factors = factors.astype(numpy.float32)
-        self.seen = torch.from_numpy(self.known[personal.held_back[self.known]])
+        written = (known_counts + settings.prior) / (counts.sum() * personal.usual + settings.prior)
+        self.factors = (written ** personal.exponents).astype(numpy.float32)
+        self.seen = torch.from_numpy(numpy.flatnonzero((known_counts > 0) & personal.held_back))
         own = sorted((key(profile.spellings[number]), number) for number in used[to_token[used] >= size].tolist())
         self._own_keys = [own_key for own_key, _ in own]
         self._own = numpy.array([size + number for _, number in own], int)
@@ -171,10 +176,10 @@ class ProfileView:
         return places, Candidates([self._own_keys[place] for place in places.tolist()])
 
     def near(self, typed: str, keyboard: Keyboard) -> list[int]:
-        """Words outside the vocabulary that may be meant by letters with a slip, the PROMPTED most frequent ones."""
+        """Words outside the vocabulary that may be meant by letters with a slip, the NEAR most frequent ones."""
         places, candidates = self._candidates
         places = places[candidates.find(typed, keyboard)[0]]
-        return self._own[places[numpy.argsort(-self._own_counts[places], kind="stable")[:PROMPTED]]].tolist()
+        return self._own[places[numpy.argsort(-self._own_counts[places], kind="stable")[:NEAR]]].tolist()
 
 
 def _joined(parts: list[numpy.ndarray]) -> numpy.ndarray:
@@ -192,17 +197,17 @@ class PersonalWords:
         """text: words of the text so far outside the vocabulary. of_each: the probability that step 2 gives for one
         occurrence.
         """
-        self._settings, self._views, self._text, self._of_each = settings, views, text, of_each
+        self._settings, self._views, self._of_each = settings, views, of_each
+        self._hiding = [view.profile for view in views if view.hides]
         self.allowed: frozenset[str] = frozenset().union(*(view.allowed for view in views))
+        self._free = self.allowed.union(map(key, text))  # the words for which there is no ladder
 
     def letters(self, word: str) -> int:
         """The number of letters that are typed before a word, given by its key, is suggested."""
         count, ladder = 0, self._settings.ladder
         for view in self._views:
             count += view.key_counts.get(word, 0)
-        if not 0 < count <= len(ladder) or word in self.allowed or word in map(key, self._text):
-            return 0
-        return ladder[count - 1]
+        return ladder[count - 1] if 0 < count <= len(ladder) and word not in self._free else 0
 
     def beginning(self, typed: str) -> dict[str, float]:
         """Spelling → probability, without step 3, of the words of the views whose keys begin with these letters."""
@@ -214,14 +219,14 @@ class PersonalWords:
 
     def hides(self, word: str) -> bool:
         """True if no answer may have the word with this key."""
-        return any(view.profile.hides(word) for view in self._views)
+        return any(profile.hides(word) for profile in self._hiding)
 
     def _probabilities(self, tokens_of_views: Sequence[Sequence[int]]) -> dict[str, float]:
         words: dict[str, float] = {}
         for view, tokens in zip(self._views, tokens_of_views):
             for token in tokens:
                 spelling = view.spelling(token)
-                if self.hides(key(spelling)):
+                if self._hiding and self.hides(key(spelling)):
                     continue
                 count = view.own_counts[token] - self._settings.discount_own
                 words[spelling] = words.get(spelling, 0.0) + count * self._of_each
@@ -235,6 +240,7 @@ class Personal:
     ids            word → token
     tokens_of_key  key → tokens of the vocabulary
     usual          (V,) the usual unigram
+    exponents      (V,) β
     """
 
     def __init__(self, vocabulary: Vocabulary, held_back: numpy.ndarray, settings: PersonalSettings | None = None
@@ -244,6 +250,7 @@ class Personal:
         self.ids = {word: i for i, word in enumerate(self._words) if i != UNK_ID}
         zipf = 1 / (numpy.arange(self.size) + ZIPF)
         self.usual = zipf / zipf.sum()
+        self.exponents = 1 / (1 + numpy.sqrt(self.usual / self.settings.rare))
         keys = self._key_of = vocabulary.keys
         numbers = {word: number for number, word in enumerate(dict.fromkeys(keys))}
         self._keys = numpy.array([numbers[word] for word in keys], numpy.int32)
@@ -291,7 +298,7 @@ class Personal:
         values = distribution.probabilities.numpy()
         of_unknown, of_cached = float(values[UNK_ID]), sum(distribution.unknown.values())
         for view in views:
-            values[view.known] *= view.factors
+            values *= view.factors
         values[UNK_ID] = 0.0
         values *= rest * (1 - of_unknown - of_cached) / max(1e-30, float(values.sum()))
         known = likelier < size

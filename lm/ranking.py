@@ -16,6 +16,7 @@ Half-words ("ck", where the training text has "f*ck") are never suggested.
 from __future__ import annotations
 
 import functools
+import heapq
 import math
 from bisect import bisect_left
 from collections import defaultdict
@@ -154,7 +155,8 @@ class Ranking:
         corrected = keyboard is not None and len(beginning) >= SHORTEST
         unknown = self._unknown(distribution, partial, kinds)
         total = float((groups if partial else probabilities).sum())
-        total += sum(_mass(spellings, capitals) for word, spellings in unknown.items() if word not in excluded)
+        masses = {word: _mass(spellings, capitals) for word, spellings in unknown.items() if word not in excluded}
+        total += sum(masses.values())
         # The context may have a word in a spelling that the vocabulary lacks. Such spellings count for the word too.
         respelled = [i for i in map(self._number.get, unknown) if i is not None and not withheld[i]]
         ended = self._number.get(beginning) if corrected else None  # the word that the typed letters end
@@ -165,9 +167,10 @@ class Ranking:
         tokens = [token for _, token in places]
         for (group, token), probability in zip(places, probabilities[tokens].tolist()):
             group[self._words[token]] = group.get(self._words[token], 0.0) + probability
-        unknown = {word: spellings for word, spellings in unknown.items() if word not in excluded}
+        others = [word for word in masses if word in unknown]
         if not capitals:  # no others can be among the best
-            unknown = dict(sorted(unknown.items(), key=lambda group: -sum(group[1].values()))[:k])
+            others = heapq.nlargest(k, others, key=masses.__getitem__)
+        unknown = {word: unknown[word] for word in others}
         words = {word: _suggestion(group, capitals, total)._replace(kind=COMPLETION if partial else NEXT)
                  for word, group in {**spellings, **unknown}.items() if word not in excluded}
         words = {word: suggestion for word, suggestion in words.items() if suggestion.probability > 0}

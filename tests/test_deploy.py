@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from nextword.serve.web.middleware.body_limit import BODY_LIMIT, PROFILE_LIMIT
 from tests.benchmarks.serving import replicas
 from tests.harness.client import free_port
 from tests.harness.nginx import CONFIGURATION, find_nginx, nginx
@@ -140,6 +141,14 @@ def test_the_image_copies_what_is_there_and_ignores_the_rest():
     assert copied == {name[1:] for name in ignored if name.startswith("!")}
     for name in [*copied, *(name for name in ignored if name.startswith("serve/"))]:
         assert (ROOT / name).exists(), name
+
+
+def test_nginx_lets_the_bodies_through_that_the_service_takes():
+    sizes = {limit: f"{-(-limit // 2**20)}m" for limit in (BODY_LIMIT, PROFILE_LIMIT)}
+    assert re.findall(r"client_max_body_size (\S+);", CONFIGURATION.read_text()) == list(sizes.values())
+    for name, limit in (("ingress", BODY_LIMIT), ("ingress-profiles", PROFILE_LIMIT)):
+        manifest = (DEPLOY / "kubernetes" / f"{name}.yaml").read_text()
+        assert re.findall(r"proxy-body-size: (\S+)", manifest) == [sizes[limit]]
 
 
 def test_all_files_name_the_same_replicas():

@@ -48,6 +48,18 @@ def test_words_of_the_vocabulary_become_likelier_after_the_persons_words(tiny_mo
     assert probability("I went to the", profile) / probability("I went to the") > elsewhere > 1
 
 
+def test_frequent_words_become_less_likely_if_the_person_does_not_use_them():
+    model = load()
+    [context] = model.extend([model.start], ["I looked at"])
+
+    def odds(profile: Profile | None) -> float:
+        probabilities = model.predict([context], None, [profile])[0].probabilities
+        frequent, rare = (float(probabilities[model.vocabulary.words.index(word)]) for word in ("because", "piano"))
+        return frequent / rare
+
+    assert odds(learnt("I went to the store. You went to the store.\n" * 300)) < 0.8 * odds(None)
+
+
 def test_distributions_have_the_sum_one(tiny_model):
     draw = random.Random(0)
     spellings = ["I", "went", "to", "the", "store", "Zorblax", "quux", "Quux", "Mr", ".", "🦊", "\n"]
