@@ -72,22 +72,23 @@ class Ranking:
         keys = vocabulary.keys
         self._keys = sorted(set(keys[EOS_ID + 1 :]))
         number = self._number = {word: i for i, word in enumerate(self._keys)}
-        self._spellings: list[list[int]] = [[] for _ in self._keys]
+        spellings: list[list[int]] = [[] for _ in self._keys]
         for token in range(EOS_ID + 1, len(keys)):
-            self._spellings[number[keys[token]]].append(token)
-        self._most_spellings = max(map(len, self._spellings), default=1)
+            spellings[number[keys[token]]].append(token)
+        self._most_spellings = max(map(len, spellings), default=1)
         if self._most_spellings > MOST_SPELLINGS:
             raise ValueError(f"a word of the vocabulary has {self._most_spellings:,} spellings; at most "
                              f"{MOST_SPELLINGS} are accepted")
         # Rows of equal length, filled up with <unk>, whose probability does not count.
         self._tokens = numpy.zeros((len(self._keys), self._most_spellings), int)
-        for row, tokens in zip(self._tokens, self._spellings):
+        for row, tokens in zip(self._tokens, spellings):
             row[: len(tokens)] = tokens
         self._group = numpy.array([number.get(word, 0) for word in keys])
         # The tokens in the order of their words; those of word i are from _first[i] to _first[i + 1].
-        self._by_word = numpy.array([token for tokens in self._spellings for token in tokens], int)
-        self._first = numpy.cumsum([0, *map(len, self._spellings)])
-        self._spelled = sorted((word, token) for token, word in enumerate(self._words) if token > EOS_ID)
+        self._by_word = numpy.array([token for tokens in spellings for token in tokens], int)
+        self._first = numpy.cumsum([0, *map(len, spellings)])
+        self._with_capital = sorted((word, token) for token, word in enumerate(self._words)
+                                    if token > EOS_ID and word != word.lower())
         self._blocked_words = {key(word) for word in blocked}
         self._blocked = numpy.array([word in self._blocked_words for word in self._keys], bool)
         held_back = dict.fromkeys(stock, STOCK) | dict.fromkeys(names, 0.0)
@@ -163,16 +164,17 @@ class Ranking:
         respelled += [ended] if ended is not None and not withheld[ended] else []
         chosen = list(dict.fromkeys(chosen + respelled))
         spellings = {self._keys[i]: unknown.pop(self._keys[i], {}) for i in chosen}
-        places = [(group, token) for group, i in zip(spellings.values(), chosen) for token in self._spellings[i]]
+        places = [(group, token) for group, i in zip(spellings.values(), chosen) for token in self._spellings(i)]
         tokens = [token for _, token in places]
         for (group, token), probability in zip(places, probabilities[tokens].tolist()):
             group[self._words[token]] = group.get(self._words[token], 0.0) + probability
         others = [word for word in masses if word in unknown]
         if not capitals:  # no others can be among the best
             others = heapq.nlargest(k, others, key=masses.__getitem__)
-        unknown = {word: unknown[word] for word in others}
-        words = {word: _suggestion(group, capitals, total)._replace(kind=COMPLETION if partial else NEXT)
-                 for word, group in {**spellings, **unknown}.items() if word not in excluded}
+        spellings |= {word: unknown[word] for word in others}
+        kind = COMPLETION if partial else NEXT
+        words = {word: _suggestion(group, capitals, total, kind)
+                 for word, group in spellings.items() if word not in excluded}
         words = {word: suggestion for word, suggestion in words.items() if suggestion.probability > 0}
         if keyboard and corrected:
             suggestions = self._corrections.merged(words, total, k, partial, keyboard, probabilities,
@@ -201,6 +203,10 @@ class Ranking:
         likely = numpy.flatnonzero(probabilities >= least / self._most_spellings)
         return numpy.array(sorted(set(self._group[likely[likely > EOS_ID]].tolist())), int)
 
+    def _spellings(self, number: int) -> list[int]:
+        """The tokens of a word."""
+        return self._by_word[self._first[number] : self._first[number + 1]].tolist()
+
     def _sums(self, probabilities: numpy.ndarray, first: int, last: int) -> numpy.ndarray:
         """The probability of each word from number `first` to `last`, the sum of its spellings'."""
         if first == last:
@@ -211,8 +217,9 @@ class Ranking:
     def _with_capitals(self, groups: numpy.ndarray, probabilities: numpy.ndarray, typed: str, numbers: numpy.ndarray
                        ) -> numpy.ndarray:
         """The probability of each word: of its spellings with the typed capitals, plus RESPELLED of the others'."""
-        first, last = bisect_left(self._spelled, (typed,)), bisect_left(self._spelled, (typed + LAST,))
-        fitting = [token for _, token in self._spelled[first:last]]
+        spelled = self._with_capital
+        first, last = bisect_left(spelled, (typed,)), bisect_left(spelled, (typed + LAST,))
+        fitting = [token for _, token in spelled[first:last]]
         if not fitting:
             return groups * RESPELLED
         fits = numpy.bincount(self._group[fitting] - numbers[0], probabilities[fitting], minlength=len(numbers))
@@ -224,7 +231,7 @@ class Ranking:
             return self._allowed[kinds]
         counts = self._unprompted[kinds]
         if distribution.personal is not None and (free := distribution.personal.allowed & self._blocked_words):
-            allowed = [token for word in free & self._number.keys() for token in self._spellings[self._number[word]]]
+            allowed = [token for word in free & self._number.keys() for token in self._spellings(self._number[word])]
             counts = counts.copy()
             counts[allowed] = self._allowed[kinds][allowed]
         if distribution.seen is not None:
@@ -384,7 +391,7 @@ def _mass(spellings: dict[str, float], typed: str) -> float:
     return fits + RESPELLED * (total - fits)
 
 
-def _suggestion(spellings: dict[str, float], typed: str, total: float) -> Word:
+def _suggestion(spellings: dict[str, float], typed: str, total: float, kind: str) -> Word:
     """One word from its spellings and their probabilities.
 
     typed: the typed beginning if it has capitals, else "". total: the probability of all words that can be suggested.
@@ -396,8 +403,8 @@ def _suggestion(spellings: dict[str, float], typed: str, total: float) -> Word:
         word = typed + (rest.upper() if all_capitals(typed) else rest)
     probability = _mass(spellings, typed)
     if probability <= 0:
-        return Word(word, 0.0, -math.inf, 0.0)
-    return Word(word, probability, math.log(probability), min(1.0, probability / total))
+        return Word(word, 0.0, -math.inf, 0.0, kind)
+    return Word(word, probability, math.log(probability), min(1.0, probability / total), kind)
 
 
 def _rest(word: str, beginning: str) -> str:

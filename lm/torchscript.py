@@ -69,10 +69,11 @@ class _QuantizedLinear(nn.Module):
     """y = W x + b with int8 weights (one scale for each output). Inputs, in ±LEVELS * step, are split into two parts.
 
     weight: (out, in) int8. scales: (out,), the size of one step of the weight. bias: (out,) b / (1 + 1 / (2 * LEVELS)):
-    the products of both parts add it.
+    once for each part.
 
     FBGEMM multiplies few rows, because a call of oneDNN has more overhead. oneDNN multiplies many rows, because it is
-    faster there: with AMX, three times. Both give the same numbers.
+    faster there: with AMX, three times. Both give the same numbers. With the bias they would round differently, so
+    `forward` adds it.
     """
 
     # One constant only: the order in which torch writes several constants changes from process to process.
@@ -95,9 +96,9 @@ class _QuantizedLinear(nn.Module):
         self.steps = self.scales * self.step  # of the products
         self.zeros = torch.zeros(self.scales.size(0), dtype=torch.long)
         quantized = torch._make_per_channel_quantized_tensor(weight, self.steps.double(), self.zeros, 0)
-        self.packed = torch.ops.quantized.linear_prepack(quantized, self.bias)
+        self.packed = torch.ops.quantized.linear_prepack(quantized, None)
         self.packed_for_many = torch.ops.onednn.qlinear_prepack(weight, None)
-        self.ones = torch.ones_like(self.scales)
+        self.whole_bias = self.bias * (1 + 1 / (2 * self.levels))
 
     def unpacked(self) -> Tensor:
         """The weight (out, in) int8."""
@@ -108,18 +109,20 @@ class _QuantizedLinear(nn.Module):
         steps = (x / self.step).clamp_(-self.levels, self.levels)
         coarse = steps.round()
         y = self.product(torch.cat([coarse, steps.sub_(coarse).mul_(2 * self.levels)]))
-        return torch.add(y[:rows], y[rows:], alpha=1 / (2 * self.levels))
+        # In place, because with many rows these numbers do not fit into the processor's cache.
+        return self.biased(y[:rows].add_(y[rows:], alpha=1 / (2 * self.levels)))
+
+    def biased(self, y: Tensor) -> Tensor:
+        return y.add_(self.whole_bias)
 
     def product(self, steps: Tensor) -> Tensor:
         zero = self.levels + 1
         if steps.size(0) < 16:
             return torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(steps, 1.0, zero, self.packed)
         none: List[Optional[Union[int, float, complex]]] = []
-        sums = torch.ops.onednn.qlinear_pointwise(
-            steps.add_(zero).round_().to(torch.uint8), 1.0, zero, self.packed_for_many, self.ones, self.zeros, None,
+        return torch.ops.onednn.qlinear_pointwise(
+            steps.add_(zero).round_().to(torch.uint8), 1.0, zero, self.packed_for_many, self.steps, self.zeros, None,
             1.0, 0, torch.float32, "none", none, "")
-        # The sums are integers. FBGEMM rounds once, after multiplication and addition. So does addcmul.
-        return torch.addcmul(self.bias, sums, self.steps)
 
     @torch.jit.export
     def rows(self, ids: Tensor) -> Tensor:
@@ -136,7 +139,10 @@ class _QuantizedLinear(nn.Module):
 
 
 class _QuantizedWords(_QuantizedLinear):
-    """The same with oneDNN alone: with so many outputs, it takes half the time for few rows too."""
+    """The same with oneDNN alone: with so many outputs, it takes half the time for few rows too.
+
+    As nothing else has to give the same numbers, the product adds the bias.
+    """
 
     def pack(self, weight: Tensor) -> None:
         self.weight = weight  # `rows` reads some of its rows for each text
@@ -145,6 +151,9 @@ class _QuantizedWords(_QuantizedLinear):
 
     def unpacked(self) -> Tensor:
         return self.weight
+
+    def biased(self, y: Tensor) -> Tensor:
+        return y
 
     def product(self, steps: Tensor) -> Tensor:
         none: List[Optional[Union[int, float, complex]]] = []
