@@ -240,7 +240,7 @@ def test_a_profile_belongs_to_the_key_that_made_it(server: Server, http: httpx.C
     ("PUT", "", b'{"texts": ' + b"[" * 100_000, 400, "invalid_json", None),
     ("PUT", "", {"forgotten": ["0123456789abcdef"] * 20_001}, 422, "invalid_request", "forgotten"),
     ("PUT", "", {"taught": [{"word": "two words", "count": 1}]}, 422, "invalid_request", "taught.0.word"),
-    ("PUT", "", {"texts": [{"id": "a", "text": "x", "learned": 1}] * 2}, 422, "invalid_request", "texts"),
+    ("PUT", "", {"texts": [{"id": "a", "text": "x", "learned": 1}] * 2}, 409, "id_taken", "texts"),
     ("PUT", "", {"texts": [0] * 90_000}, 422, "invalid_request", "texts.0"),
     ("PUT", "", {"forgotten": ["Zofia"]}, 422, "invalid_request", "forgotten.0"),
     ("PUT", "", {"texts": [{"id": "a", "text": "x" * 3000, "learned": 1}]}, 409, "profile_full", None),

@@ -42,7 +42,7 @@ STATUSES = {
     404: _Status("not_found", description="There is no such profile, text, word or address"),
     405: _Status("method_not_allowed"),
     408: _Status("too_slow"),
-    409: _Status("conflict", description="The profile has too many characters, or another text of this id"),
+    409: _Status("conflict", description="The profile has too many characters, or two texts have one id"),
     413: _Status("too_large", description="The body is too large"),
     415: _Status("unsupported_media_type", description="The body is not declared as JSON, or compressed"),
     421: _Status("unknown_host"),

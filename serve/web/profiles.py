@@ -200,7 +200,7 @@ def _add_whole(router: APIRouter, profiles: Profiles) -> None:
         for place, word in enumerate(request.taught):
             _check_word(word.word, 422, f"taught.{place}.word")
         if len({text.id for text in request.texts}) < len(request.texts):
-            raise Fault(422, "texts: two of them have the same id", "texts")
+            raise Fault(409, "texts: two of them have the same id", "texts", kind="id_taken")
         return ProfileSummary(**asdict(await profiles.call(name, lambda store, key: store.load(key, _loaded(request)))))
 
     @router.delete("", operation_id="delete_profile", summary="Delete a profile")
