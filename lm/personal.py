@@ -92,7 +92,10 @@ ABSENT = -2  # in place of the number of a key that a text does not have
 class ProfileView:
     """A profile as one vocabulary sees it. A word that the vocabulary lacks is the token V + its number in the profile.
 
-    factors         (V,) of step 1
+    profile         the profile; whoever uses the view must keep it
+    known           int64 the tokens of the vocabulary that the profile has
+    known_counts    their occurrences
+    total           occurrences of all tokens
     seen            int64 the tokens of the vocabulary that the profile has and the ranking holds back
     own_counts      token → occurrences, for the words that the vocabulary lacks
     own_total       their sum
@@ -105,8 +108,8 @@ class ProfileView:
     """
 
     def __init__(self, profile: Profile, personal: Personal) -> None:
-        self.version, self.profile, self._size = profile.version, profile, personal.size
-        size, settings = personal.size, personal.settings
+        self.version, self._profile, self._size = profile.version, weakref.ref(profile), personal.size
+        size = personal.size
         to_token = numpy.array([personal.ids.get(straight(spelling), size + number) if spelling else -1
                                 for number, spelling in enumerate(profile.spellings)], numpy.int32)
         numbers = profile.tokens
@@ -123,9 +126,9 @@ class ProfileView:
         used = numpy.flatnonzero(counts)
         known = used[to_token[used] < size]
         known_counts = numpy.bincount(to_token[known], counts[known], size)
-        written = (known_counts + settings.prior) / (counts.sum() * personal.usual + settings.prior)
-        self.factors = (written ** personal.exponents).astype(numpy.float32)
-        self.seen = torch.from_numpy(numpy.flatnonzero((known_counts > 0) & personal.held_back))
+        self.known = numpy.flatnonzero(known_counts)
+        self.known_counts, self.total = known_counts[self.known], int(counts.sum())
+        self.seen = torch.from_numpy(self.known[personal.held_back[self.known]])
         own = sorted((key(profile.spellings[number]), number) for number in used[to_token[used] >= size].tolist())
         self._own_keys = [own_key for own_key, _ in own]
         self._own = numpy.array([size + number for _, number in own], int)
@@ -141,6 +144,12 @@ class ProfileView:
         self.empty = not self.hides and not len(used)
         self.hidden = [token for word in profile.blocked for token in personal.tokens_of_key.get(word, [])]
         self.hidden += [token for one in profile.forgotten for token in personal.tokens_of_digest.get(one, [])]
+
+    @property
+    def profile(self) -> Profile:
+        profile = self._profile()
+        assert profile is not None, "a view was used after its profile"
+        return profile
 
     def following(self, last: Sequence[str]) -> tuple[numpy.ndarray, numpy.ndarray]:
         """Find each occurrence of the text's last word. Return the token after it, and the number of the text's last
@@ -198,7 +207,8 @@ class PersonalWords:
         occurrence.
         """
         self._settings, self._views, self._of_each = settings, views, of_each
-        self._hiding = [view.profile for view in views if view.hides]
+        self._profiles = [view.profile for view in views]  # a view does not keep its profile
+        self._hiding = [profile for view, profile in zip(views, self._profiles) if view.hides]
         self.allowed: frozenset[str] = frozenset().union(*(view.allowed for view in views))
         self._free = self.allowed.union(map(key, text))  # the words for which there is no ladder
 
@@ -239,8 +249,8 @@ class Personal:
     held_back      (V,) True for tokens that are suggested only where the text or the person has them
     ids            word → token
     tokens_of_key  key → tokens of the vocabulary
-    usual          (V,) the usual unigram
-    exponents      (V,) β
+    usual          (V,) float32 the usual unigram
+    exponents      (V,) float32 β
     """
 
     def __init__(self, vocabulary: Vocabulary, held_back: numpy.ndarray, settings: PersonalSettings | None = None
@@ -248,7 +258,7 @@ class Personal:
         self.settings, self.held_back = settings or PersonalSettings(), held_back
         self._words, self.size = vocabulary.words, len(vocabulary)
         self.ids = {word: i for i, word in enumerate(self._words) if i != UNK_ID}
-        zipf = 1 / (numpy.arange(self.size) + ZIPF)
+        zipf = (1 / (numpy.arange(self.size) + ZIPF)).astype(numpy.float32)
         self.usual = zipf / zipf.sum()
         self.exponents = 1 / (1 + numpy.sqrt(self.usual / self.settings.rare))
         keys = self._key_of = vocabulary.keys
@@ -298,7 +308,7 @@ class Personal:
         values = distribution.probabilities.numpy()
         of_unknown, of_cached = float(values[UNK_ID]), sum(distribution.unknown.values())
         for view in views:
-            values *= view.factors
+            values *= self._factors(view)
         values[UNK_ID] = 0.0
         values *= rest * (1 - of_unknown - of_cached) / max(1e-30, float(values.sum()))
         known = likelier < size
@@ -327,6 +337,12 @@ class Personal:
         seen += [distribution.seen] if distribution.seen is not None else []
         return Distribution(None, unknown, torch.cat(seen), distribution.probabilities,
                             PersonalWords(settings, views, written, of_each))
+
+    def _factors(self, view: ProfileView) -> numpy.ndarray:
+        """The factors of step 1, (V,) float32. A view does not keep them: they take 128 kB for each person."""
+        written = numpy.full(self.size, self.settings.prior, numpy.float32)
+        written[view.known] += view.known_counts
+        return (written / (view.total * self.usual + self.settings.prior)) ** self.exponents
 
     def _following(self, text: Context, last: Sequence[str], tokens_of: dict[str, int]
                    ) -> tuple[numpy.ndarray, numpy.ndarray]:

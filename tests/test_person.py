@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import random
 import string
+import weakref
 from collections import ChainMap
 
 import pytest
@@ -58,6 +59,14 @@ def test_frequent_words_become_less_likely_if_the_person_does_not_use_them():
         return frequent / rare
 
     assert odds(learnt("I went to the store. You went to the store.\n" * 300)) < 0.9 * odds(None)
+
+
+def test_a_model_keeps_no_profile_that_is_gone(tiny_model):
+    profile = learnt("We met Zorblax there.")
+    assert words(tiny_model, "We met", profile=profile)
+    gone = weakref.ref(profile)
+    del profile
+    assert gone() is None
 
 
 def test_distributions_have_the_sum_one(tiny_model):
