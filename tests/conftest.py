@@ -19,7 +19,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-pytest_plugins = ["tests.servers", "tests.browser"]
+pytest_plugins = ["tests.service_fixtures", "tests.browser"]
 
 torch.set_num_threads(1)  # two busy neighbours on two cores make two threads slower than one
 

@@ -10,7 +10,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.browser import find_chromium, started_chromium
 from tests.harness.waiting import PATIENCE
-from tests.servers import serving
+from tests.service_fixtures import serving
 
 TEXT = "Sorry, I'm running late. See you at the "
 WIDTH, HEIGHT = 780, 740  # pixels

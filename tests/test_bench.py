@@ -18,8 +18,8 @@ from tests.benchmarks.serving.load import Case, Load, LoadError, parse
 from tests.benchmarks.serving.measure import Measurement, Texts, measure
 from tests.benchmarks.serving.peers import NOTHING, PEERS, SERVICE, Peer
 from tests.harness import ROOT
+from tests.harness.any_server import running
 from tests.harness.program import ProgramError
-from tests.harness.server import running
 from tests.harness.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the benchmark needs Linux's /proc")
@@ -141,7 +141,7 @@ def test_server_that_ends_is_reported_with_its_last_words(tmp_path: Path) -> Non
 def test_servers_end_when_the_one_that_started_them_is_killed(tmp_path: Path) -> None:
     program = f"""
 import os, pathlib, signal, sys
-from tests.harness.server import running
+from tests.harness.any_server import running
 sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
 with running("sleeper", sleeping, pathlib.Path({str(tmp_path)!r})) as server:
     print(server.process.pid, flush=True)

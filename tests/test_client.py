@@ -29,7 +29,7 @@ from nextword.serve.client import (
     Unauthorized,
     Unavailable,
 )
-from tests.servers import PATIENCE, ROOT
+from tests.service_fixtures import PATIENCE, ROOT
 
 ANSWER = {"model": "tiny", "words": [{"word": "sea", "probability": 0.5, "logprob": -0.6931471805599453}]}
 

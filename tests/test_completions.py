@@ -14,7 +14,7 @@ from nextword.lm.continuous_cache import CacheSettings
 from nextword.serve.questions import RateQuestion, WriteQuestion
 from nextword.serve.worker.completions import Completions
 from nextword.serve.worker.state_cache import StateCache
-from tests.servers import PATIENCE, wait_until
+from tests.service_fixtures import PATIENCE, wait_until
 
 PROMPT = "I went to the"
 PLACES = {" store", " market", " park", " station", " beach", " London"}

@@ -15,7 +15,7 @@ from nextword.serve.web.middleware.body_limit import BODY_LIMIT, PROFILE_LIMIT
 from tests.benchmarks.serving import replicas
 from tests.harness.client import free_port
 from tests.harness.nginx import CONFIGURATION, find_nginx, nginx
-from tests.servers import PATIENCE, ROOT
+from tests.service_fixtures import PATIENCE, ROOT
 
 DEPLOY = ROOT / "serve" / "deploy"
 

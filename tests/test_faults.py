@@ -13,7 +13,7 @@ from tests.harness.waiting import PATIENCE  # a busy machine takes longer for wh
 from tests.torture import deadlines, disks, hanging, killing, slow_connections, stopping
 from tests.torture.__main__ import PARTS
 from tests.torture.promise import Promise, table
-from tests.torture.service import serving
+from tests.torture.quiet_service import serving
 
 
 def check(promises: Iterable[Promise]) -> None:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.servers import PATIENCE, serving, wait_until
+from tests.service_fixtures import PATIENCE, serving, wait_until
 
 PATH = "/v1/next-words"
 LONG = "They walked to the park today. " * 250

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from nextword.serve.schemas import TEXTS_LIMIT, UNKNOWN_LIMIT
-from tests.servers import PATIENCE, serving, wait_until
+from tests.service_fixtures import PATIENCE, serving, wait_until
 from tests.word_cases import COMPLETED
 
 PATH = "/v1/next-words"

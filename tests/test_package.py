@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.servers import PATIENCE, ROOT, wait_until
+from tests.service_fixtures import PATIENCE, ROOT, wait_until
 
 FOLDERS = ("lm", "serve", "training")
 NOT_INSTALLED = ("serve/deploy/", "serve/page.png")

@@ -14,7 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.servers import PATIENCE, serving
+from tests.service_fixtures import PATIENCE, serving
 from tests.word_cases import COMPLETED, TYPED
 
 # Answers come when the test lets them: window.answers[n](), or window.answers[n](true) for a failure.

@@ -9,7 +9,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.servers import Server, serving
+from tests.service_fixtures import Service, serving
 from tests.test_page import Page, contrast
 
 TEXT = "We met Zofia Kowalczyk. Zofia Kowalczyk went home."
@@ -21,7 +21,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path, store: Path) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path, store: Path) -> Iterator[Service]:
     with serving(tmp_path_factory.mktemp("page"), tiny_bundle, "--profiles", str(store)) as running:
         yield running
 
@@ -53,7 +53,7 @@ class Panel(Page):
 
 
 @pytest.fixture
-def page(chromium: Any, server: Server) -> Iterator[Panel]:
+def page(chromium: Any, server: Service) -> Iterator[Panel]:
     page = Panel(chromium, server.url)
     yield page
     chromium.execute_script("localStorage.clear()")

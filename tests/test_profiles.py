@@ -25,7 +25,7 @@ from nextword.serve.client import AsyncNextWords, BadRequest, NextWords
 from nextword.serve.settings import Settings
 from nextword.serve.web import profiles as web_profiles
 from tests.harness.redis import Redis, find_redis
-from tests.servers import PATIENCE, Server, serving, wait_until
+from tests.service_fixtures import PATIENCE, Service, serving, wait_until
 from tests.torture import disks
 
 KEYS = ["a-key-of-the-first-person", "a-key-of-the-second-person"]
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(folder: Path, tiny_bundle: Path) -> Iterator[Server]:
+def server(folder: Path, tiny_bundle: Path) -> Iterator[Service]:
     """A service with two workers, two keys, and few profiles."""
     keys = folder / "keys"
     keys.write_text("\n".join(KEYS))
@@ -51,12 +51,12 @@ def server(folder: Path, tiny_bundle: Path) -> Iterator[Server]:
         yield running
 
 
-def asking(server: Server, key: str = KEYS[0]) -> httpx.Client:
+def asking(server: Service, key: str = KEYS[0]) -> httpx.Client:
     return httpx.Client(base_url=server.url, headers={"x-api-key": key}, timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
-def http(server: Server) -> Iterator[httpx.Client]:
+def http(server: Service) -> Iterator[httpx.Client]:
     with asking(server) as client:
         yield client
 
@@ -109,7 +109,7 @@ def test_every_worker_knows_a_text_at_the_next_question_and_no_more_when_it_is_t
 
 
 def test_a_forgotten_word_is_in_no_answer_and_in_no_file_until_it_is_taught(
-    http: httpx.Client, server: Server, folder: Path, me: str
+    http: httpx.Client, server: Service, folder: Path, me: str
 ) -> None:
     text = "The station of Przemysl. I love Przemysl station, Przemysl’s too."
     for _ in range(2):
@@ -194,7 +194,7 @@ def test_a_profile_moves_with_its_frequencies(http: httpx.Client, me: str) -> No
     http.delete(other)
 
 
-def test_a_profile_belongs_to_the_key_that_made_it(server: Server, http: httpx.Client, me: str) -> None:
+def test_a_profile_belongs_to_the_key_that_made_it(server: Service, http: httpx.Client, me: str) -> None:
     id = learn(http, me)
     question = {"text": "We met Zofia", "profile": me[13:]}
     with asking(server, KEYS[1]) as stranger:
@@ -296,7 +296,7 @@ def test_the_openapi_document_says_which_words_are_taken(http: httpx.Client, me:
         assert http.put(f"{me}/words/{quote(other)}").status_code == 404
 
 
-def test_a_name_of_another_key_is_as_a_name_that_nobody_has(server: Server, http: httpx.Client, me: str) -> None:
+def test_a_name_of_another_key_is_as_a_name_that_nobody_has(server: Service, http: httpx.Client, me: str) -> None:
     id = learn(http, me)
     with asking(server, KEYS[1]) as stranger:
         def answers(path: str) -> list[tuple[int, bytes, dict[str, str]]]:
@@ -325,7 +325,7 @@ def test_names_are_plain_and_few(http: httpx.Client) -> None:
         http.delete(path)
 
 
-def test_nothing_of_it_is_in_log_and_metrics(server: Server, http: httpx.Client) -> None:
+def test_nothing_of_it_is_in_log_and_metrics(server: Service, http: httpx.Client) -> None:
     learn(http, "/v1/profiles/very-private-name", "A Sekretny text.")
     http.delete("/v1/profiles/very-private-name/words/Sekretny")
     http.post("/v1/profiles/very-private-name/text", json={"text": ["Sekretny"]})
@@ -339,7 +339,7 @@ def test_nothing_of_it_is_in_log_and_metrics(server: Server, http: httpx.Client)
 # ---- Faults
 
 
-def keep_learning(server: Server, learned: list[str], stop: threading.Event) -> None:
+def keep_learning(server: Service, learned: list[str], stop: threading.Event) -> None:
     """Learn numbered texts until the service is gone; note the ids of those that it acknowledged."""
     with asking(server) as http:
         while not stop.is_set():
@@ -529,7 +529,7 @@ def test_predict_keeps_a_profile_in_a_file_that_the_service_loads(
 # ---- The client
 
 
-def test_the_client_teaches_and_asks(server: Server) -> None:
+def test_the_client_teaches_and_asks(server: Service) -> None:
     with NextWords(server.url, api_key=KEYS[0], timeout=PATIENCE) as client:
         me = client.profile("client")
         learned = me.learn(TEXT)
@@ -553,7 +553,7 @@ def test_the_client_teaches_and_asks(server: Server) -> None:
         me.delete()
 
 
-def test_the_asynchronous_client_does_the_same(server: Server) -> None:
+def test_the_asynchronous_client_does_the_same(server: Service) -> None:
     async def use() -> None:
         async with AsyncNextWords(server.url, api_key=KEYS[0], timeout=PATIENCE) as client:
             me = client.profile("async")
@@ -571,7 +571,7 @@ def test_the_asynchronous_client_does_the_same(server: Server) -> None:
     asyncio.run(use())
 
 
-def test_the_examples_of_the_client_are_true(server: Server) -> None:
+def test_the_examples_of_the_client_are_true(server: Service) -> None:
     source = (inspect.getdoc(client_profiles.Profile) or "").replace("http://127.0.0.1:8000", server.url)
     source = source.replace(f'"{server.url}"', f'"{server.url}", api_key="{KEYS[0]}"')
     test = doctest.DocTestParser().get_doctest(source, {}, "Profile", None, None)

@@ -17,7 +17,7 @@ import pytest
 from nextword.lm.bundle import ENGLISH
 from nextword.lm.command import COMMANDS
 from tests.harness.service import Service
-from tests.servers import serving
+from tests.service_fixtures import serving
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("lm", "serve", "training", "tests")

@@ -15,7 +15,7 @@ import pytest
 
 from nextword.lm.bundle import MODEL, TOKENIZER, open_bundle, write_bundle
 from nextword.serve.engine.supervisor import Supervisor
-from tests.servers import PATIENCE, Server, serving, wait_until
+from tests.service_fixtures import PATIENCE, Service, serving, wait_until
 from tests.test_metrics import Metrics
 
 WORDS, WRITE = "/v1/next-words", "/v1/completions"
@@ -39,7 +39,7 @@ def running(tmp_path_factory, tiny_bundle):
             yield server, client, folder / "bundle"
 
 
-def workers(server: Server) -> set[int]:
+def workers(server: Service) -> set[int]:
     found = set()
     for child in server.children():
         with contextlib.suppress(psutil.Error):  # it has just ended
@@ -48,7 +48,7 @@ def workers(server: Server) -> set[int]:
     return found
 
 
-def said(server: Server, what: str) -> int:
+def said(server: Service, what: str) -> int:
     return server.log.read_text().count(what)
 
 

@@ -19,7 +19,7 @@ from nextword.serve.engine.http_server import HEADERS_LIMIT, Connection, HTTPSer
 from nextword.serve.settings import Settings
 from nextword.serve.web.app import build_app
 from nextword.serve.web.middleware.body_limit import BODY_LIMIT
-from tests.servers import PATIENCE, serving, wait_until
+from tests.service_fixtures import PATIENCE, serving, wait_until
 from tests.test_routes import FakeDispatcher, example
 
 KEYS = ["the-first-key-of-two", "the-second-key-of-two"]

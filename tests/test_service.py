@@ -29,7 +29,7 @@ from nextword.serve.worker.distributions import Distributions
 from nextword.serve.worker.lit_api import TRIM_SECONDS, NextWordsAPI, grouped
 from nextword.serve.worker.next_words import NextWords
 from nextword.serve.worker.state_cache import StateCache
-from tests.servers import PATIENCE, ROOT, started, wait_until
+from tests.service_fixtures import PATIENCE, ROOT, started, wait_until
 
 PATH = "/v1/next-words"
 LONG = ("They walked to the park today. " * TEXT_LIMIT)[:TEXT_LIMIT]

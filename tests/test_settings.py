@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from nextword.serve.settings import PREFIX, Settings, SettingsError, add_flags, read
-from tests.servers import PATIENCE, serving
+from tests.service_fixtures import PATIENCE, serving
 
 KEY = "a-key-of-enough-letters"
 

@@ -16,7 +16,7 @@ from nextword.lm.continuous_cache import CacheSettings
 from nextword.lm.ranking import Ranking
 from nextword.lm.vocabulary import Vocabulary
 from nextword.training.suppressed_words import suppressed_words
-from tests.servers import serving
+from tests.service_fixtures import serving
 from tests.word_cases import COMPLETED
 
 PLACES = {"store", "market", "park", "station", "beach", "London"}

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from nextword.lm.terminal import LEARNS, converse
-from tests.servers import PATIENCE
+from tests.service_fixtures import PATIENCE
 from tests.word_cases import TYPED
 
 pty = pytest.importorskip("pty")

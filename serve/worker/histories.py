@@ -43,8 +43,13 @@ class Histories:
         profiles = [new[key] if key in new else self._learnt[key] for key in keys]
         for key, profile in new.items():
             self._learnt[key] = profile
-            self._characters += max(SHORTEST, key[0])
+            self._characters += _counted(key)
         while self._characters > self._limit:
             key, _ = self._learnt.popitem(last=False)
-            self._characters -= max(SHORTEST, key[0])
+            self._characters -= _counted(key)
         return profiles
+
+
+def _counted(key: Key) -> int:
+    """Return the characters that a history counts as."""
+    return max(SHORTEST, key[0])

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from tests.harness.any_server import Server
 from tests.harness.client import Client, next_words
 from tests.harness.program import ProgramError
-from tests.harness.server import Server
 from tests.harness.waiting import PATIENCE, wait_until
 
 SERVE = (sys.executable, "-m", "nextword.serve")

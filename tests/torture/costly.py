@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.harness.client import Answer, Client, Request, next_words
 from tests.torture.promise import Promise, percentile, tally
-from tests.torture.service import serving
+from tests.torture.quiet_service import serving
 from tests.torture.traffic import load, typing
 
 

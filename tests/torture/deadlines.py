@@ -10,7 +10,7 @@ from tests.harness.client import Client, Request, next_words
 from tests.harness.service import Service
 from tests.harness.waiting import wait_until
 from tests.torture.promise import Promise
-from tests.torture.service import serving
+from tests.torture.quiet_service import serving
 from tests.torture.slowed import slowed
 
 SLACK = 0.5  # seconds

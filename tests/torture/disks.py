@@ -16,7 +16,7 @@ from tests.harness.client import Client, next_words
 from tests.harness.service import SERVE, Service
 from tests.harness.waiting import PATIENCE, wait_until
 from tests.torture.promise import Promise, tally
-from tests.torture.service import serving
+from tests.torture.quiet_service import serving
 from tests.torture.traffic import score
 from tests.torture.trainings import corpus, training, weights
 

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from tests.harness.client import Answer, Client, connect, next_words
 from tests.harness.service import Service
 from tests.torture.promise import Promise
-from tests.torture.service import serving
+from tests.torture.quiet_service import serving
 
 # A long deadline, as deadlines are not tested here.
 OPTIONS = ("--deadline", "30")

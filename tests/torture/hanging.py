@@ -17,7 +17,7 @@ from tests.harness.service import Service
 from tests.harness.waiting import wait_until
 from tests.torture.endless import HANG, endless
 from tests.torture.promise import Promise, tally
-from tests.torture.service import serving
+from tests.torture.quiet_service import serving
 from tests.torture.traffic import SENTENCES, load, typing
 
 NOTICED = 13.0  # seconds until a stopped worker is killed: 10 checks, and time for a busy machine

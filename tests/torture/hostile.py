@@ -19,7 +19,7 @@ from tests.harness.client import Client, connect
 from tests.harness.service import Service
 from tests.harness.waiting import wait_until
 from tests.torture.promise import Promise, tally
-from tests.torture.service import serving
+from tests.torture.quiet_service import serving
 
 TERABYTES = b"\x8a\x06" + (10**12).to_bytes(6, "little")  # as a number in a pickle
 HOSTS = ("rebound.example", "localhost.example:8000", "", "127.0.0.1.example", "localhost:8000", "[::1]")

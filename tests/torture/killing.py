@@ -13,7 +13,7 @@ from tests.harness.client import Client, next_words
 from tests.harness.service import Service
 from tests.harness.waiting import wait_until
 from tests.torture.promise import Promise, tally
-from tests.torture.service import serving
+from tests.torture.quiet_service import serving
 from tests.torture.traffic import Crowd, load, typing
 
 DEADLINE = 2.0  # seconds, the service's default

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.harness.client import Answer, Client, next_words
 from tests.harness.service import Service
 from tests.torture.promise import Promise, percentile, tally
-from tests.torture.service import serving
+from tests.torture.quiet_service import serving
 from tests.torture.slowed import slowed
 from tests.torture.traffic import Crowd, load, typing
 

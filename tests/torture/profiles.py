@@ -17,7 +17,7 @@ from tests.harness.service import Service
 from tests.harness.waiting import wait_until
 from tests.torture.disks import no_mount, small_disk
 from tests.torture.promise import Promise, tally
-from tests.torture.service import serving
+from tests.torture.quiet_service import serving
 
 PROMISE = "A text that was acknowledged is kept, whole, until it is taken back"
 PATH = "/v1/profiles/me"

@@ -12,7 +12,7 @@ from tests.harness.client import Answer, Client, connect, next_words
 from tests.harness.service import Service
 from tests.harness.waiting import wait_until
 from tests.torture.promise import Promise, percentile
-from tests.torture.service import serving
+from tests.torture.quiet_service import serving
 
 CLOSED = 15.0  # seconds until a request that is not whole is given up; the service's own limit is 10
 HEAD = b"POST /v1/next-words HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

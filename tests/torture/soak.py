@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tests.harness.client import Client, Request, next_words
 from tests.harness.service import Service
 from tests.torture.promise import Promise
-from tests.torture.service import serving
+from tests.torture.quiet_service import serving
 from tests.torture.traffic import SENTENCES
 
 WARM = 0.2  # share of the requests that warm the service up

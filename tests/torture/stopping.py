@@ -14,7 +14,7 @@ from tests.harness.client import Client
 from tests.harness.service import SERVE, Service
 from tests.harness.waiting import wait_until
 from tests.torture.promise import Promise, tally
-from tests.torture.service import serving
+from tests.torture.quiet_service import serving
 from tests.torture.traffic import Crowd, score
 
 PROMISE = "Told to stop, it answers what is in flight, refuses what is new, exits 0 within 10 s and leaves nothing"

@@ -22,8 +22,8 @@ from tests.benchmarks.serving import options, report
 from tests.benchmarks.serving.load import Case, LoadError, wrk_version
 from tests.benchmarks.serving.measure import Measurement, Texts, measure
 from tests.benchmarks.serving.peers import PEERS, Peer
+from tests.harness.any_server import Server, running
 from tests.harness.program import ProgramError
-from tests.harness.server import Server, running
 
 Plan = dict[str, Any]  # the numbers of rounds and seconds, the lengths of contexts, the numbers of connections
 FULL: Plan = {"rounds": 3, "seconds": 2, "idle": 10, "words": [5, 50, 500], "connections": [1, 16, 64]}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tests.benchmarks.serving import text
 from tests.benchmarks.serving.load import Case, run_wrk
-from tests.harness.server import Server
+from tests.harness.any_server import Server
 
 MOST_CONNECTIONS = 64
 

@@ -14,9 +14,7 @@ from tests.harness import service as harness
 from tests.harness.service import Service
 from tests.harness.waiting import PATIENCE, wait_until
 
-__all__ = ["PATIENCE", "ROOT", "Server", "http", "server", "serving", "started", "wait_until"]
-
-Server = Service
+__all__ = ["PATIENCE", "ROOT", "Service", "http", "server", "serving", "started", "wait_until"]
 
 
 def started(folder: Path, bundle: Path | None, *options: str) -> contextlib.AbstractContextManager[Service]:
