@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from nextword.lm.network import Architecture, Network
+from nextword.lm.vocabulary import Vocabulary
 from nextword.training.recipe import Recipe
 from nextword.training.tokens import word_counts
 from nextword.training.trainer import TrainingData
@@ -73,7 +74,8 @@ def test_it_measures_the_time_to_a_quality_on_the_first_tokens(
 def test_a_cut_has_the_first_tokens_alone() -> None:
     text = np.arange(2, 102)
     recipe = Recipe(batch_size=2, bptt=5)
-    data = TrainingData(Windows(text, 2, 5), {}, word_counts(text, 102), "")
+    vocabulary = Vocabulary.of_words([f"word{number}" for number in range(100)])
+    data = TrainingData(Windows(text, 2, 5), {}, vocabulary, word_counts(text, 102), "")
     cut = first(data, 21, recipe)
     assert {int(token) for inputs, _ in cut.windows.epoch(0) for token in inputs.flatten()} == set(range(2, 22))
     assert float(cut.counts.sum()) == 21 + 102

@@ -21,6 +21,7 @@ from nextword.lm import malloc
 from nextword.lm.network import Network
 from nextword.lm.vocabulary import UNK_ID
 from nextword.training import tensorboard
+from nextword.training.affixes import whole_weights
 from nextword.training.corpora import Corpus
 from nextword.training.distributed import ALONE, Processes
 from nextword.training.precision import choose_precision
@@ -149,7 +150,7 @@ class _Run:
             raise self._diverged(row["train"]["loss"])
         better = self.stopping.update(row["validation"]["loss"])
         if better:
-            self.folder.write_best(trainer.step, trainer.kept.state_dict(), row["validation"])
+            self.folder.write_best(trainer.step, whole_weights(trainer.kept), row["validation"])
         validation = row["validation"]
         unknown = float((trainer.data.excerpts["validation"].tokens == UNK_ID).mean())
         return (f"step {trainer.step}  epoch {row['epoch']:.2f}  loss {row['loss']:.3f}  validation perplexity "

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from nextword.lm.network import Network
 
@@ -14,6 +15,7 @@ ROWS = 256  # logits in memory at a time: ROWS x vocabulary
 
 
 @torch.no_grad()
+@parametrize.cached()
 def measure(network: Network, windows: Iterable[tuple[Tensor, Tensor]], batch: int, tokens: int,
             autocast: Callable[[], AbstractContextManager[object]]) -> dict:
     """Read `windows` in order, with the state of the window before, until `tokens` tokens are scored.

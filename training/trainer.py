@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nextword.lm.network import Network
 from nextword.lm.vocabulary import Vocabulary
+from nextword.training.affixes import end_sharing, share
 from nextword.training.corpora import Corpus
 from nextword.training.cuda_graph import GraphedStep
 from nextword.training.distributed import ALONE, Processes
@@ -41,12 +43,14 @@ class TrainingData:
 
     windows     the part of the training text that this process reads
     excerpts    windows of parts of the training text and of the validation text, the same at each evaluation
+    vocabulary  the words of the ids
     counts      (V,) float64, occurrences of each word in the training text, plus 1
     digest      a checksum of the vocabulary and both texts
     """
 
     windows: Windows
     excerpts: dict[str, Windows]
+    vocabulary: Vocabulary
     counts: Tensor
     digest: str
 
@@ -61,7 +65,8 @@ class TrainingData:
         for name, tokens in (("train", train), ("validation", validation)):
             tokens = _excerpt(tokens, recipe.evaluation_tokens)
             excerpts[name] = Windows(tokens, min(recipe.batch_size, max(1, len(tokens) // CONTEXT)), recipe.bptt)
-        return cls(windows, excerpts, word_counts(train, len(vocabulary)), digest(vocabulary, train, validation))
+        counts = word_counts(train, len(vocabulary))
+        return cls(windows, excerpts, vocabulary, counts, digest(vocabulary, train, validation))
 
 
 def _excerpt(tokens: np.ndarray, count: int) -> np.ndarray:
@@ -117,11 +122,14 @@ class Trainer:
 
     def begin_with(self, load: Callable[[Network], None]) -> None:
         """Let `load` give the network its first weights. Call it before the first step."""
+        end_sharing(self.network)
         load(self.network)
         self._prepare()
 
     def _prepare(self) -> None:
         recipe = self.recipe
+        if recipe.affixes:
+            share(self.network, self.data.vocabulary)
         on_gpu = self.device.type == "cuda"  # there the rate is a tensor, because a CUDA graph reads it
         rate = torch.tensor(recipe.learning_rate, device=self.device) if on_gpu else recipe.learning_rate
         matrices = recurrent_matrices(self.network) if recipe.optimizer == "muon" else []
@@ -135,8 +143,8 @@ class Trainer:
         self.kept: Any = self.average.module if self.average else self.network
         self._synchronised = self.processes.synchronised(self.network)
         # A graph holds what is the same in all steps; the LSTM's step never waits for the GPU.
-        same = not (recipe.averaging or recipe.dropout_rise) and recipe.cell == "lstm" and self.processes.size == 1
-        graphed = on_gpu and same and isinstance(self.network, RegularisedNetwork)
+        same = not (recipe.averaging or recipe.dropout_rise or recipe.affixes) and recipe.cell == "lstm"
+        graphed = on_gpu and same and self.processes.size == 1 and isinstance(self.network, RegularisedNetwork)
         self._learn_on_device: Callable[..., Tensor] = GraphedStep(self._learn) if graphed else self._learn
 
     def windows_left(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -175,10 +183,11 @@ class Trainer:
     def _learn(self, inputs: Tensor, targets: Tensor, keep: Tensor, candidates: Tensor, log_weights: Tensor) -> Tensor:
         """The part of a step that the device does. Returns the mean loss."""
         recipe, network = self.recipe, self.network
-        with self._autocast():
-            outputs, state = self._synchronised(inputs, self._state * keep)
-        loss = cross_entropy(outputs.flatten(0, 1), network.embedding.weight, network.bias, targets.flatten(),
-                             candidates, log_weights, self.dtype)
+        with parametrize.cached():  # the sums of the affixes' vectors are computed once
+            with self._autocast():
+                outputs, state = self._synchronised(inputs, self._state * keep)
+            loss = cross_entropy(outputs.flatten(0, 1), network.embedding.weight, network.bias, targets.flatten(),
+                                 candidates, log_weights, self.dtype)
         objective = loss
         if recipe.output_penalty or recipe.change_penalty:
             objective = loss + activation_penalty(outputs, recipe.output_penalty, recipe.change_penalty)
