@@ -90,7 +90,8 @@ class _Model:
     def __init__(self, name: str, corpus: Corpus, out: Path, plan: Plan, pretokenized: bool):
         self.name, self.corpus, self.out, self.plan = name, corpus, out, plan
         recipe = Recipe(corpus=corpus.name, pretokenized=pretokenized, embedding_size=plan.embedding_size,
-                        hidden_size=plan.hidden_size, evaluation_tokens=5_000, patience=1_000, threads=1)
+                        hidden_size=plan.hidden_size, affixes=False, evaluation_tokens=5_000, patience=1_000,
+                        threads=1)
         self.vocabulary = build_vocabulary(corpus, recipe.vocabulary_size, recipe.minimum_count, pretokenized)
         width = equal_width(name, len(self.vocabulary), plan.embedding_size, plan.hidden_size)
         cell = name if name != "transformer" else "lstm"  # recipes have no Transformer, which ignores the cell

@@ -53,7 +53,7 @@ class Recipe(BaseModel):
     layers: int = Field(1, ge=1, description="recurrent layers, one above the other")
     projection_size: int = Field(0, ge=0, description=(
         "width of the LSTM's output and recurrence, less than hidden_size; 0: as wide as the cell"))
-    affixes: bool = Field(False, description=(
+    affixes: bool = Field(True, description=(
         "words that begin or end alike share a part of their vectors in training, so that rare words learn from "
         "frequent ones; the finished model is as large as without"))
     dropout: float = Field(0.2, ge=0, lt=1, description=(

@@ -54,7 +54,8 @@ class RunFolder:
         """
         self.path.mkdir(0o700, parents=True, exist_ok=True)  # words and weights tell of the text
         saved = self.settings()
-        earlier = {**Recipe().to_dict(), **saved} if saved else {}  # a setting newer than the run has its default
+        # A setting newer than the run has its default, or what such runs did.
+        earlier = {**Recipe().to_dict(), "affixes": False, **saved} if saved else {}
         changed = [f"{name} {earlier[name]!r} is now {value!r}" if name != "text" else "the corpus's text has changed"
                    for name, value in settings.items()
                    if earlier.get(name, value) != value and name not in Recipe.free_settings()]

@@ -40,6 +40,7 @@ SIZES = [
 # Recipes for longer trainings take more samples.
 COMMON: dict[str, Any] = {
     "vocabulary_size": 32_000,
+    "affixes": False,  # the straightforward loop has none
     "dropout": 0.0,
     "batch_size": 64,
     "bptt": 35,
