@@ -61,7 +61,7 @@ def test_it_measures_the_time_to_a_quality_on_the_first_tokens(
     assert bench.main([*options, "--threads", "1", "--json", str(figures)]) == 0
     table = capsys.readouterr().out
     rows = json.loads(figures.read_text())["quality"]
-    assert [row["name"] for row in rows] == ["engine, AdamW", "engine, Muon", "straightforward"]
+    assert [row["name"] for row in rows] == ["engine, AdamW", "engine, affixes", "engine, Muon", "straightforward"]
     target = min(rows[0]["perplexity"])
     assert f"to perplexity {target:.2f} |" in table and rows[1]["steps"][-1] <= 10
     for row in rows:
