@@ -42,7 +42,7 @@ CAPITALISED = 0.9  # capitalised words with this share of all words' probability
 PROMPTED = 3  # typed letters after which a blocked word is suggested
 STOCK = 0.25  # share of its probability that counts for a stock name
 MOST_SPELLINGS = 64  # of one word; the table of all spellings is as wide as the most that a word has
-NEARLY = 0.999
+NEARLY = 0.999  # of a rounded sum: a lower bound of the exact one
 ROWS = 32  # rows in which `_likely` arranges the probabilities
 
 
@@ -167,7 +167,7 @@ class Ranking:
         tokens = [token for _, token in places]
         for (group, token), probability in zip(places, probabilities[tokens].tolist()):
             group[self._words[token]] = group.get(self._words[token], 0.0) + probability
-        # Of the others, only these can be among the best; NEARLY, because `groups` are rounded.
+        # The best k words of the vocabulary have this probability, so less likely others are not among the best.
         least = NEARLY * float(groups[order[-1]]) if len(order) == k and not corrected else 0.0
         others = [word for word in masses if word in unknown and (capitals or masses[word] >= least)]
         if not capitals:
