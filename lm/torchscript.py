@@ -117,7 +117,7 @@ class _QuantizedLinear(nn.Module):
 
     def product(self, steps: Tensor) -> Tensor:
         zero = self.levels + 1
-        if steps.size(0) < 16:
+        if steps.size(0) < 6:  # two for each row
             return torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(steps, 1.0, zero, self.packed)
         none: List[Optional[Union[int, float, complex]]] = []
         return torch.ops.onednn.qlinear_pointwise(

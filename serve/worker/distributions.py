@@ -14,8 +14,6 @@ from nextword.serve.worker.histories import Histories
 from nextword.serve.worker.profiles import Profiles
 from nextword.serve.worker.state_cache import StateCache, text_key
 
-TOGETHER = 16  # questions whose distributions are in memory at the same time; more take memory and save no time
-
 
 class TextQuestion(Protocol):
     """A question about the word after a text."""
@@ -67,11 +65,10 @@ class Distributions:
         return self._states.unread(question.text) + COST_CHARACTERS * question.cost + learnt
 
     def of(self, questions: Sequence[Asked]) -> Iterator[Predicted[Asked]]:
-        """Yield the distribution of each question."""
-        entries = list(zip(questions, self._states.read([question.text for question in questions])))
-        for part in (entries[first : first + TOGETHER] for first in range(0, len(entries), TOGETHER)):
-            histories = self._histories.get([question.history for question, _ in part])
-            profiles = [self._profiles.get(question.profile) for question, _ in part]
-            texts = [text_key(question.text.rstrip(BLANKS)) for question, _ in part]
-            distributions = self._distributions.predict(texts, [context for _, context in part], histories, profiles)
-            yield from map(Predicted, *zip(*part), histories, profiles, distributions)
+        """Return the distribution of each question."""
+        contexts = self._states.read([question.text for question in questions])
+        histories = self._histories.get([question.history for question in questions])
+        profiles = [self._profiles.get(question.profile) for question in questions]
+        texts = [text_key(question.text.rstrip(BLANKS)) for question in questions]
+        distributions = self._distributions.predict(texts, contexts, histories, profiles)
+        return map(Predicted, questions, contexts, histories, profiles, distributions)

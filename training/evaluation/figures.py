@@ -246,7 +246,7 @@ def _distributions(model: Model, ways: Sequence[str], text: Text, outputs: Tenso
             for way in ways:
                 if way != "unigram":
                     settings = without_cache if way == "network" else model.cache
-                    distribution = mixed(probabilities, context, settings, UNK_ID)
+                    distribution = mixed(probabilities[None], [context], settings, UNK_ID)[0]
                     person = [history] if way == "history" and history is not None else []
                     distributions[way] = model.personal.mixed(distribution, context, person)
             yield place, distributions

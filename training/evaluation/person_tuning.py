@@ -39,7 +39,7 @@ class _Position:
         self.token, self.spelling = token, spelling
 
     def loss(self, model: Model) -> float:
-        distribution = mixed(self.probabilities, self.context, model.cache, UNK_ID)
+        distribution = mixed(self.probabilities[None], [self.context], model.cache, UNK_ID)[0]
         distribution = model.personal.mixed(distribution, self.context, [self.writer])
         return -math.log(max(1e-12, self._probability(distribution)))
 
