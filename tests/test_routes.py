@@ -4,6 +4,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gc
 import gzip
 import json
 import math
@@ -612,6 +613,20 @@ def test_very_many_unknown_fields_are_refused_at_the_price_of_one(http, path, fi
     tracemalloc.stop()
     assert refused.status_code in (400, 422) and len(refused.text) < 300
     assert most < 15_000_000  # an error for each field takes twice as much
+
+
+@pytest.mark.parametrize("body", [b'{"text": "%s', b'{"text": "%s", "k": 0}', b"%s"])
+def test_a_refused_body_is_freed_without_the_garbage_collector(http, body):
+    body = body.replace(b"%s", b"a" * 500_000)
+    http.post(WORDS, content=body, headers=JSON)
+    gc.disable()
+    tracemalloc.start()
+    for _ in range(10):
+        assert http.post(WORDS, content=body, headers=JSON).status_code in (400, 422)
+    left, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    gc.enable()
+    assert left < 1_000_000
 
 
 @pytest.mark.parametrize(("addresses", "together"), [

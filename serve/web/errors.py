@@ -132,7 +132,10 @@ def install(app: FastAPI) -> None:
 async def _respond(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientGone):
         return Response(status_code=499)  # for the metrics: the client has left
-    return as_fault(error, request).response(request.scope["path"])
+    response = as_fault(error, request).response(request.scope["path"])
+    if error.__cause__:  # it refers to a function of FastAPI, which refers to the error and the body: free them now
+        error.__cause__.__traceback__ = None
+    return response
 
 
 def as_fault(error: Exception, request: Request) -> Fault:
