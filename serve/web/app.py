@@ -138,8 +138,8 @@ def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, profiles: Profiles, 
     async def next_words(request: NextWordsRequest) -> Response:
         """Answers one text with `NextWordsResponse`, and a list of texts with `NextWordsResults`."""
         history = window(request.history, HISTORY_BLOCK)
-        options = request.model_dump(exclude={"text", "history"}) | {"profile": profiles.key(request.profile)}
-        options["layout"] = request.layout or layout
+        options = vars(request) | {"profile": profiles.key(request.profile), "layout": request.layout or layout}
+        del options["text"], options["history"]
         if isinstance(request.text, str):
             question = NextWordsQuestion(window(request.text, TEXT_BLOCK), history, **options)
             count_as(question.cost)
