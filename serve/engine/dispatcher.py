@@ -144,7 +144,7 @@ class Dispatcher(AnyDispatcher):
         number, answer = self._links.ask(question)
         start = time.monotonic()
         self._wait_for(cost)
-        loop = asyncio.get_running_loop()
+        loop = answer.get_loop()
         watch: list[asyncio.Task[None]] = []
         timer = loop.call_later(
             min(CLIENT_CHECK, remaining),
