@@ -9,6 +9,7 @@ import gzip
 import json
 import math
 import re
+import sys
 import tracemalloc
 from collections.abc import Callable
 from importlib.metadata import version
@@ -470,6 +471,16 @@ def test_refused_requests_and_pages_are_logged_and_counted_with_their_route(caps
     assert routes == [WORDS, WORDS, COMPLETIONS, "/v1/models/{name:any}",
                       "/docs", "/", "/openapi.json", "/page", "/docs/assets", "other"]
     assert 'nextword_request_seconds_count{route="/v1/completions",status="429"}' in http.get("/metrics").text
+
+
+def test_a_log_that_cannot_be_written_fails_no_request(monkeypatch):
+    http = TestClient(build_app(FakeDispatcher(example), Settings()), "http://localhost")
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        assert http.post(WORDS, json={"text": "I"}).status_code == 200
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
 
 
 def test_health_and_readiness_follow_the_dispatcher():
