@@ -1,6 +1,7 @@
 """The metrics for Prometheus. The HTTP process keeps them; workers send their counts with their answers."""
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -19,6 +20,7 @@ disable_created_metrics()
 _registry = CollectorRegistry()
 _requests = Histogram("nextword_request_seconds", "Time from a request to the end of its answer", ("route", "status"),
                       buckets=SECONDS, registry=_registry)
+_requests_by = functools.cache(_requests.labels)
 _waiting = Gauge("nextword_waiting_requests", "Questions to the workers without an answer", registry=_registry)
 _batches = Histogram("nextword_batch_size", "Questions that a worker answers together", ("operation",),
                      buckets=(1, 2, 4, 8, 16, 32), registry=_registry)
@@ -100,7 +102,7 @@ def record(counts: Counts) -> None:
 
 def request_answered(route: str, status: int, seconds: float) -> None:
     """Count a request, under the path of its route or "other"."""
-    _requests.labels(route, status).observe(seconds)
+    _requests_by(route, status).observe(seconds)
 
 
 def worker_lost() -> None:

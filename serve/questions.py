@@ -26,10 +26,13 @@ EXCLUDED = 0.0001  # for each excluded word, in each ranking
 class SharedText(str):
     """A text that several questions have in common.
 
-    Each worker receives it once, and its questions refer to its number.
+    Each worker receives it once. A pickled question has the number in its place.
     """
 
     number: int
+
+    def __reduce__(self) -> tuple[type[int], tuple[int]]:
+        return int, (self.number,)
 
 
 @dataclass(slots=True)

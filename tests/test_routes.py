@@ -4,10 +4,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gc
 import gzip
 import json
 import math
 import re
+import sys
 import tracemalloc
 from collections.abc import Callable
 from importlib.metadata import version
@@ -457,8 +459,7 @@ def test_the_dashboard_shows_metrics_that_exist(http):
     assert len(set(places)) == len(places) == len({panel["id"] for panel in dashboard["panels"]})
 
 
-def test_refused_requests_and_pages_are_logged_and_counted_with_their_route(caplog):
-    caplog.set_level("INFO", "serve")
+def test_refused_requests_and_pages_are_logged_and_counted_with_their_route(capsys):
     http = TestClient(build_app(FakeDispatcher(example), Settings(rate_limit="1/hour")), "http://localhost")
     for path, status in ((WORDS, 200), (WORDS, 429), (COMPLETIONS, 429), ("/v1/models/a", 429)):
         method = "get" if "models" in path else "post"
@@ -466,10 +467,20 @@ def test_refused_requests_and_pages_are_logged_and_counted_with_their_route(capl
         assert answer.status_code == status
     for path in ("/docs", "/", "/openapi.json", "/page/page.css", "/docs/assets/swagger-ui.css", "/nothing"):
         http.get(path)
-    routes = [record.fields["route"] for record in caplog.records if hasattr(record, "fields")]
+    routes = re.findall(" INFO request method=.* route=(.*) status=", capsys.readouterr().err)
     assert routes == [WORDS, WORDS, COMPLETIONS, "/v1/models/{name:any}",
                       "/docs", "/", "/openapi.json", "/page", "/docs/assets", "other"]
     assert 'nextword_request_seconds_count{route="/v1/completions",status="429"}' in http.get("/metrics").text
+
+
+def test_a_log_that_cannot_be_written_fails_no_request(monkeypatch):
+    http = TestClient(build_app(FakeDispatcher(example), Settings()), "http://localhost")
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        assert http.post(WORDS, json={"text": "I"}).status_code == 200
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
 
 
 def test_health_and_readiness_follow_the_dispatcher():
@@ -612,6 +623,20 @@ def test_very_many_unknown_fields_are_refused_at_the_price_of_one(http, path, fi
     tracemalloc.stop()
     assert refused.status_code in (400, 422) and len(refused.text) < 300
     assert most < 15_000_000  # an error for each field takes twice as much
+
+
+@pytest.mark.parametrize("body", [b'{"text": "%s', b'{"text": "%s", "k": 0}', b"%s"])
+def test_a_refused_body_is_freed_without_the_garbage_collector(http, body):
+    body = body.replace(b"%s", b"a" * 500_000)
+    http.post(WORDS, content=body, headers=JSON)
+    gc.disable()
+    tracemalloc.start()
+    for _ in range(10):
+        assert http.post(WORDS, content=body, headers=JSON).status_code in (400, 422)
+    left, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    gc.enable()
+    assert left < 1_000_000
 
 
 @pytest.mark.parametrize(("addresses", "together"), [

@@ -136,14 +136,15 @@ class Dispatcher(AnyDispatcher):
         return "too many requests are waiting"
 
     async def ask(self, question: Question) -> bytes:
-        if reason := self.unavailable(question.cost):
+        cost = question.cost
+        if reason := self.unavailable(cost):
             raise Unavailable(reason)
         if (remaining := self._deadline - seconds_waited()) <= 0:
             raise DeadlinePassed
         number, answer = self._links.ask(question)
         start = time.monotonic()
-        self._wait_for(question.cost)
-        loop = asyncio.get_running_loop()
+        self._wait_for(cost)
+        loop = answer.get_loop()
         watch: list[asyncio.Task[None]] = []
         timer = loop.call_later(
             min(CLIENT_CHECK, remaining),
@@ -151,14 +152,14 @@ class Dispatcher(AnyDispatcher):
         )
         try:
             result = await answer
-            self._admission.answered(time.monotonic() - start, question.cost)
+            self._admission.answered(time.monotonic() - start, cost)
             return result
         finally:
             timer.cancel()
             for task in watch:
                 task.cancel()
             self._links.close(number)
-            self._wait_for(-question.cost)
+            self._wait_for(-cost)
 
     def _wait_for(self, cost: int) -> None:
         self._waiting_cost += cost

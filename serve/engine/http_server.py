@@ -6,6 +6,7 @@ length, takes trailers for headers, and keeps all bodies that wait for an earlie
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 import socket
 from collections import deque
@@ -22,6 +23,7 @@ HEADERS_LIMIT = 65_536  # bytes of the headers, and of what comes at once betwee
 HELD_LIMIT = 100_000_000  # bytes of all requests that are not answered yet
 REQUEST_BYTES = 4_000  # objects of a request, about
 CHECK_EVERY = 10  # ticks of the server, of 0.1 s each, between two checks of the connections
+YOUNG_OBJECTS = 10_000  # more than 64 requests make, so that the garbage collector seldom visits those in progress
 REFUSAL = "refusal"  # in the scope of a request that is refused here: status and message
 
 
@@ -224,6 +226,11 @@ class HTTPServer(uvicorn.Server):
             timeout_graceful_shutdown=shutdown_seconds,
         ))
         self._listener = listener
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        gc.freeze()  # the garbage collector need not visit what stays
+        gc.set_threshold(YOUNG_OBJECTS)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % CHECK_EVERY == 0:

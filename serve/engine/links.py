@@ -31,7 +31,7 @@ class _Open:
     """A question without an answer."""
 
     content: bytes
-    shared: list[SharedText]
+    shared: SharedText | None
     answer: asyncio.Future[bytes]
     link: _Link | None = None
     worker_died: bool = False  # True: a worker died while it had this question
@@ -187,10 +187,10 @@ class _Link(asyncio.Protocol):
 
     def give(self, number: int, question: _Open) -> None:
         self.numbers.add(number)
-        for text in question.shared:
-            if text.number not in self._texts:
-                self._texts.add(text.number)
-                self.send(Kind.TEXT, text.number, text.encode())
+        text = question.shared
+        if text is not None and text.number not in self._texts:
+            self._texts.add(text.number)
+            self.send(Kind.TEXT, text.number, text.encode())
         self.send(Kind.QUESTION, number, question.content)
 
     def forget(self, text: SharedText) -> None:

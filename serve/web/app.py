@@ -33,7 +33,7 @@ from nextword.serve.settings import Settings
 from nextword.serve.text_window import window
 from nextword.serve.web import completions, errors, health
 from nextword.serve.web import profiles as profile_routes
-from nextword.serve.web.body_route import BodyRoute
+from nextword.serve.web.body_routes import BodyRoutes
 from nextword.serve.web.middleware.api_keys import APIKeys
 from nextword.serve.web.middleware.body_limit import BodyLimit
 from nextword.serve.web.middleware.hosts import Hosts
@@ -95,7 +95,7 @@ def build_app(dispatcher: AnyDispatcher, settings: Settings, lifespan: Lifespan[
         # The service sends nothing to anybody but its clients.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.router.route_class = BodyRoute
+    app.add_middleware(BodyRoutes, routes=app.routes)
     app.add_middleware(ClientPresence)
     app.add_middleware(BodyLimit)
     errors.install(app)
@@ -138,8 +138,8 @@ def _add_questions(app: FastAPI, dispatcher: AnyDispatcher, profiles: Profiles, 
     async def next_words(request: NextWordsRequest) -> Response:
         """Answers one text with `NextWordsResponse`, and a list of texts with `NextWordsResults`."""
         history = window(request.history, HISTORY_BLOCK)
-        options = request.model_dump(exclude={"text", "history"}) | {"profile": profiles.key(request.profile)}
-        options["layout"] = request.layout or layout
+        options = vars(request) | {"profile": profiles.key(request.profile), "layout": request.layout or layout}
+        del options["text"], options["history"]
         if isinstance(request.text, str):
             question = NextWordsQuestion(window(request.text, TEXT_BLOCK), history, **options)
             count_as(question.cost)

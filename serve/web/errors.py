@@ -25,6 +25,7 @@ from nextword.serve.schemas import TAGS, TEXT_LIMIT, ErrorDetail, ErrorResponse
 
 OPENAI_LACKING = ("/v1/chat", "/v1/responses", "/v1/embeddings")  # what clients of OpenAI's ask for in vain
 OPENAI_PATHS = ("/v1/completions", "/v1/models", *OPENAI_LACKING)
+HANDLED = (RequestValidationError, HTTPException, NoAnswer, ClientGone)  # all others are faults of the service
 LONGEST_NAMED = 100  # characters of a path that is compared with the routes
 
 
@@ -125,14 +126,18 @@ def responses(*statuses: int, openai: bool = False) -> dict[int | str, dict[str,
 
 def install(app: FastAPI) -> None:
     """Make the application answer every error with a `Fault`."""
-    for kind in (RequestValidationError, HTTPException, NoAnswer, ClientGone, Exception):
-        app.add_exception_handler(kind, _respond)
+    for kind in (*HANDLED, Exception):
+        app.add_exception_handler(kind, respond)
 
 
-async def _respond(request: Request, error: Exception) -> Response:
+async def respond(request: Request, error: Exception) -> Response:
+    """Return the answer to a request that failed."""
     if isinstance(error, ClientGone):
         return Response(status_code=499)  # for the metrics: the client has left
-    return as_fault(error, request).response(request.scope["path"])
+    response = as_fault(error, request).response(request.scope["path"])
+    if error.__cause__:  # it refers to a function of FastAPI, which refers to the error and the body: free them now
+        error.__cause__.__traceback__ = None
+    return response
 
 
 def as_fault(error: Exception, request: Request) -> Fault:
