@@ -369,6 +369,9 @@ def test_the_rate_rises_and_falls():
     rates = [learning_rate(recipe, step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == 1.0 and rates.index(1.0) == 9
     assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] == pytest.approx(0.1, abs=0.01)
+    linear = recipe.model_copy(update={"schedule": "linear", "final_rate": 0.0})
+    assert [learning_rate(linear, step, 100) for step in range(9, 100)] == pytest.approx(
+        [1.0, *(1 - done / 90 for done in range(90))])
 
 
 def test_the_rate_rises_again_in_a_longer_training():

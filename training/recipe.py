@@ -76,7 +76,10 @@ class Recipe(BaseModel):
         "adamw: AdamW for all weights; muon: Muon for the matrices of the recurrent layers, AdamW for the rest"))
     learning_rate: float = Field(3e-3, gt=0, description="the optimizer's learning rate at its peak")
     warmup: float = Field(0.02, ge=0, lt=1, description=(
-        "share of all steps in which the learning rate rises to its peak; then it falls along a cosine"))
+        "share of all steps in which the learning rate rises to its peak; then it falls"))
+    schedule: Literal["cosine", "linear"] = Field("cosine", description=(
+        "how the learning rate falls after the warm-up; linear to a final_rate of 0 suits text that is read about "
+        "once"))
     final_rate: float = Field(0.02, ge=0, le=1, description="last learning rate, as a share of its peak")
     weight_decay: float = Field(0.0, ge=0, description="the optimizer's weight decay")
     averaging: float = Field(0.0, ge=0, lt=1, description=(

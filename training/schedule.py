@@ -13,14 +13,15 @@ def learning_rate(recipe: Recipe, step: int, steps: int, start: float = 0.0, top
     """The rate of step 0, 1, …
 
     In the first `warmup` share of the steps it is a line from `start` to `top` (None: the recipe's learning rate), then
-    half a cosine down.
+    half a cosine or a line down.
     """
     top, low = recipe.learning_rate if top is None else top, recipe.learning_rate * recipe.final_rate
     warmup = max(1, round(recipe.warmup * steps))
     if step < warmup:
         return start + (top - start) * (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
-    return low + (top - low) * 0.5 * (1 + math.cos(math.pi * done))
+    left = 1 - done if recipe.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    return low + (top - low) * left
 
 
 class Schedule:

@@ -31,7 +31,7 @@ class Contestant(NamedTuple):
 
 # A shorter training has a shorter schedule: its rate has fallen when it reaches the target.
 # It reads the text about once, so it drops nothing.
-SHORT: dict[str, Any] = {"final_rate": 0.0, "dropout": 0.0}
+SHORT: dict[str, Any] = {"schedule": "linear", "final_rate": 0.0, "dropout": 0.0}
 REFERENCE = "engine, AdamW"
 CONTESTANTS = {
     REFERENCE: Contestant("engine", {}),
