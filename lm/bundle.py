@@ -167,7 +167,7 @@ def open_bundle(path: str | os.PathLike[str] | None = None) -> Bundle:
         description = Description.of(metadata)
         if missing := {"format", "files"} - description.model_fields_set or {MODEL, TOKENIZER} - set(description.files):
             raise ValueError(f"{' and '.join(sorted(missing))} missing")
-        complete = description.format == 1 or description.sha256 in ("", seal(metadata))
+        complete = description.format == 1 or metadata.get("sha256") in ("", seal(metadata))
     except BundleError:
         raise
     except (ValueError, RecursionError) as error:

@@ -295,6 +295,10 @@ def test_a_flipped_bit_is_refused_by_its_check_sum(bundle):
         with pytest.raises(BundleError, match=f"damaged: {file} does not have the sha256"):
             load(bundle)
         (bundle / file).write_bytes(whole)
+    whole = (bundle / DESCRIPTION).read_bytes()
+    (bundle / DESCRIPTION).write_bytes(whole.replace(b'\n "sha256"', b'\n "sha257"'))
+    with pytest.raises(BundleError, match="bundle.json does not have its own sha256"):
+        load(bundle)
 
 
 @pytest.mark.parametrize("file", [MODEL, TOKENIZER, DESCRIPTION])
