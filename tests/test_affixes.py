@@ -4,10 +4,9 @@ import torch
 from nextword.lm.network import Architecture, Network
 from nextword.lm.vocabulary import Vocabulary
 from nextword.training import affixes
-from nextword.training.corpora import load_corpus
 from nextword.training.recipe import Recipe
-from nextword.training.tokens import build_vocabulary
-from nextword.training.trainer import Trainer, TrainingData
+from nextword.training.trainer import Trainer
+from tests.trainers import data_of, train
 
 WORDS = ["walk", "walked", "talked", "The", "the", "sky", "1789"]
 
@@ -64,22 +63,16 @@ def test_the_gradient_is_that_of_the_sum():
 def test_a_training_with_affixes_goes_on_and_its_weights_are_whole(corpus_file):
     recipe = Recipe(affixes=True, embedding_size=16, hidden_size=24, batch_size=8, samples=64, averaging=0.9, threads=1,
                     precision="float32")
-    corpus = load_corpus(str(corpus_file))
-    data = TrainingData.load(recipe, corpus, build_vocabulary(corpus, 500, 1, False))
-
-    def steps(trainer, count):
-        windows = trainer.windows_left()
-        for _ in range(count):
-            trainer.train_step(*next(windows))
+    data = data_of(corpus_file, recipe)
 
     whole, first, second = (Trainer(recipe, data) for _ in range(3))
-    steps(whole, 6)
-    steps(first, 3)
+    train(whole, 6)
+    train(first, 3)
     second.load_state_dict(first.state_dict())
-    steps(second, 3)
+    train(second, 3)
     network = Network(recipe.architecture(len(data.counts)))
     network.load_state_dict(affixes.whole_weights(second.kept))
-    found = Trainer.measure(whole)["validation"]
+    found = whole.measure()["validation"]
     assert network.embedding.weight.equal(whole.kept.embedding.weight)
     whole.kept = network
     assert whole.measure()["validation"] == found
@@ -87,10 +80,9 @@ def test_a_training_with_affixes_goes_on_and_its_weights_are_whole(corpus_file):
 
 def test_a_start_gives_its_vectors(corpus_file):
     recipe = Recipe(affixes=True, embedding_size=16, hidden_size=24, batch_size=8, samples=64, threads=1)
-    corpus = load_corpus(str(corpus_file))
-    trainer = Trainer(recipe, TrainingData.load(recipe, corpus, build_vocabulary(corpus, 500, 1, False)))
+    trainer = Trainer(recipe, data_of(corpus_file, recipe))
     start = Network(recipe.architecture(len(trainer.data.counts)))
     trainer.begin_with(lambda network: network.load_state_dict(start.state_dict()))
     assert trainer.network.embedding.weight.equal(start.embedding.weight)
-    trainer.train_step(*next(trainer.windows_left()))
+    train(trainer, 1)
     assert not trainer.network.embedding.weight.equal(start.embedding.weight)

@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from nextword.lm.network import Architecture, Network
-from nextword.training.corpora import load_corpus
 from nextword.training.muon import Muon, orthogonal
 from nextword.training.recipe import Recipe
-from nextword.training.tokens import build_vocabulary
-from nextword.training.trainer import Trainer, TrainingData, recurrent_matrices
+from nextword.training.trainer import Trainer, recurrent_matrices
+from tests.trainers import data_of, train
 
 
 @pytest.mark.parametrize("shape", [(48, 16), (16, 48), (32, 32)])
@@ -50,21 +49,15 @@ def test_the_recurrent_matrices_come_with_their_gates(cell, gates):
 def test_a_training_goes_on_with_its_momentum(corpus_file):
     recipe = Recipe(optimizer="muon", embedding_size=16, hidden_size=24, projection_size=8, batch_size=8, samples=64,
                     weight_decay=0.1, threads=1, precision="float32")
-    corpus = load_corpus(str(corpus_file))
-    data = TrainingData.load(recipe, corpus, build_vocabulary(corpus, 500, 1, False))
-
-    def steps(trainer, count):
-        windows = trainer.windows_left()
-        for _ in range(count):
-            trainer.train_step(*next(windows))
+    data = data_of(corpus_file, recipe)
 
     whole, first, second = (Trainer(recipe, data) for _ in range(3))
-    steps(whole, 6)
-    steps(first, 3)
+    train(whole, 6)
+    train(first, 3)
     file = io.BytesIO()
     torch.save(first.state_dict(), file)
     file.seek(0)
     second.load_state_dict(torch.load(file, weights_only=True))
-    steps(second, 3)
+    train(second, 3)
     for name, weight in whole.network.state_dict().items():
         torch.testing.assert_close(second.network.state_dict()[name], weight, atol=0, rtol=0)
